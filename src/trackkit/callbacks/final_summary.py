@@ -1,0 +1,120 @@
+"""The run's columns in the runs table."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trackkit.callbacks.base import Callback, Values
+from trackkit.nvml import energy_counter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trackkit.records import Moment, Row, RunInfo
+    from trackkit.window import Window
+
+_AXES = ("epoch/step", "epoch/epoch")
+_LOWER_IS_BETTER = ("loss", "error", "err", "perplexity", "ppl", "wer", "cer", "mae", "mse", "rmse", "fid")
+
+
+class FinalSummary(Callback):
+    """The last and the best of every epoch metric, and the bill.
+
+    | key | unit | what |
+    |---|---|---|
+    | `final/<split>/<name>` | as logged | last finite value |
+    | `final/best/<split>/<name>`, `final/best/<split>/<name>_step` | as logged, steps | best value, and where |
+    | `final/steps`, `final/epochs` | steps, epochs | taken |
+    | `final/duration_h`, `final/gpu_hours` | h | wall time of training; times ranks, on CUDA |
+    | `final/energy_kWh` | kWh | the GPU's own counter, one rank |
+    | `final/cost_usd` | US dollars | GPU hours times the price |
+
+    Args:
+        monitor: the metric that `final/best` follows: a key (`epoch/val/acc`) or the name it was logged under.
+            Default: what the framework's checkpointing or early stopping monitors, else the validation loss.
+        goal: `min` or `max`. Default: the framework's, else by the metric's name.
+        price_per_gpu_hour: US dollars.
+    """
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("monitor", "goal", "price_per_gpu_hour")
+
+    def __init__(
+        self, monitor: str | None = None, goal: str | None = None, price_per_gpu_hour: float | None = None
+    ) -> None:
+        if goal not in (None, "min", "max"):
+            raise ValueError(f"'goal' must be 'min' or 'max'; got {goal!r}")
+        price = price_per_gpu_hour
+        if price is not None and (isinstance(price, bool) or not isinstance(price, (int, float)) or price < 0):
+            raise ValueError(f"'price_per_gpu_hour' must be a number, 0 or more; got {price!r}")
+        self.monitor, self.goal, self.price = monitor, goal, price
+        self._monitor, self._goal = monitor, goal
+        self._last: dict[str, float | int] = {}
+        self._best: dict[str, tuple[float | int, int]] = {}
+        self._step = 0
+        self._epoch: float | None = None
+        self._started = time.perf_counter()
+        self._hours = 0.0
+        self._gpus = 0
+        self._energy: Callable[[], float] | None = None
+        self._kwh: float | None = None
+
+    def start(self, info: RunInfo) -> None:
+        self._monitor = self.monitor or info.monitor
+        self._goal = self.goal or (info.goal if self.monitor is None else None)
+        self._started = time.perf_counter()
+        self._gpus = info.world_size if info.has_cuda else 0
+        self._energy = energy_counter(info.device) if info.has_cuda and info.world_size == 1 else None
+
+    def row(self, moment: Moment, window: Window) -> Values:
+        self._step, self._epoch = moment.step, moment.epoch
+        return {}
+
+    def emitted(self, row: Row) -> None:
+        if row.tier != "epoch":
+            return
+        for key, value in row.values.items():
+            if key in _AXES or not math.isfinite(value):
+                continue
+            column = key.removeprefix("epoch/")
+            self._last[column] = value
+            if self._follows(key, row.origins.get(key, key)):
+                best = self._best.get(column)
+                if best is None or self._better(key, value, best[0]):
+                    self._best[column] = (value, row.step)
+
+    def ended(self) -> None:
+        self._hours = (time.perf_counter() - self._started) / 3600
+        if self._energy is not None:
+            self._kwh = self._energy()
+
+    def final(self) -> Mapping[str, Any]:
+        values: dict[str, Any] = {f"final/{column}": value for column, value in self._last.items()}
+        for column, (value, step) in self._best.items():
+            values[f"final/best/{column}"] = value
+            values[f"final/best/{column}_step"] = step
+        values["final/steps"] = self._step
+        if self._epoch is not None:
+            values["final/epochs"] = self._epoch
+        values["final/duration_h"] = self._hours
+        if self._gpus:
+            values["final/gpu_hours"] = self._hours * self._gpus
+            if self.price is not None:
+                values["final/cost_usd"] = self._hours * self._gpus * self.price
+        if self._kwh is not None:
+            values["final/energy_kWh"] = self._kwh
+        return values
+
+    def _follows(self, key: str, logged: str) -> bool:
+        if self._monitor is None:
+            return key.startswith("epoch/val/") and key.rsplit("/", 1)[-1] == "loss"
+        return self._monitor in (key, logged)
+
+    def _better(self, key: str, value: float, than: float) -> bool:
+        goal = self._goal
+        if goal is None:
+            words = key.rsplit("/", 1)[-1].lower().split("_")
+            goal = "min" if any(word in _LOWER_IS_BETTER for word in words) else "max"
+        return value < than if goal == "min" else value > than

@@ -1,0 +1,90 @@
+"""Gradient norm."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trackkit.callbacks.base import Callback, Values
+
+if TYPE_CHECKING:
+    import torch
+
+    from trackkit.records import Gradients, Moment
+    from trackkit.window import Window
+
+
+class GradNorm(Callback):
+    """Global L2 norm of a step's gradients: unscaled, before clipping, over the optimizer's own parameters.
+
+    Computed only on steps that may make a row, with one fused kernel per device and type, and never read here.
+
+    | key | unit | what |
+    |---|---|---|
+    | `batch/grad_norm` | L2 | of the optimizer that stepped last |
+    | `batch/grad_norm/<optimizer>` | L2 | per optimizer, where there are several |
+    | `batch/grad_norm/layer/<parameter>` | L2 | per parameter, with `per_layer` |
+
+    Args:
+        per_layer: one value per parameter too, named by its position among the optimizer's parameters.
+    """
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("per_layer",)
+
+    def __init__(self, per_layer: bool = False) -> None:
+        if not isinstance(per_layer, bool):
+            raise TypeError(f"'per_layer' must be true or false; got {per_layer!r}")
+        self.per_layer = per_layer
+        self._norms: dict[str, torch.Tensor] = {}
+
+    def gradients(self, gradients: Gradients) -> None:
+        if gradients.clipped:
+            return
+        import torch
+
+        grads = [
+            parameter.grad
+            for group in gradients.optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if not grads:
+            return
+        with torch.no_grad():
+            norms = _norms(grads)
+            total = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+            if gradients.scale is not None:
+                total = total / gradients.scale.to(total.device)
+        self._norms["batch/grad_norm"] = total
+        if gradients.name:
+            self._norms[f"batch/grad_norm/{gradients.name}"] = total
+        if self.per_layer:
+            for index, norm in enumerate(norms):
+                scaled = norm if gradients.scale is None else norm / gradients.scale
+                self._norms[f"batch/grad_norm/layer/{gradients.name or 'parameter'}_{index}"] = scaled
+
+    def forget(self) -> None:
+        self._norms = {}
+
+    def row(self, moment: Moment, window: Window) -> Values:
+        taken, self._norms = self._norms, {}
+        return taken
+
+
+def _norms(grads: list[Any]) -> list[Any]:
+    """The L2 norm of each gradient, in order, as float32 or wider scalars."""
+    import torch
+
+    out: list[Any] = [None] * len(grads)
+    alike: dict[tuple[Any, Any], list[int]] = defaultdict(list)
+    for index, grad in enumerate(grads):
+        if grad.layout is not torch.strided:
+            grad = grad.coalesce().values()
+            grads[index] = grad
+        alike[grad.device, grad.dtype].append(index)
+    for (_, dtype), indices in alike.items():
+        wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
+        found = torch._foreach_norm([grads[index] for index in indices], 2.0, dtype=wide)
+        for index, norm in zip(indices, found, strict=True):
+            out[index] = norm.float() if norm.is_complex() else norm
+    return out

@@ -1,0 +1,32 @@
+"""Training loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from trackkit.callbacks.base import Callback, Values
+
+if TYPE_CHECKING:
+    from trackkit.records import Moment
+    from trackkit.window import Window
+
+
+class Loss(Callback):
+    """Training loss.
+
+    | key | unit | what |
+    |---|---|---|
+    | `batch/loss` | as the model's | mean over the optimizer steps since the last row, and over ranks |
+    """
+
+    REDUCE: ClassVar[Mapping[str, str]] = {"batch/loss": "mean"}
+
+    def row(self, moment: Moment, window: Window) -> Values:
+        if not window.losses:
+            return {}
+        if len(window.losses) == 1:
+            return {"batch/loss": window.losses[0]}
+        import torch
+
+        return {"batch/loss": torch.stack(window.losses).mean()}

@@ -1,0 +1,60 @@
+"""Learning rate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trackkit.callbacks.base import Callback, Values
+
+if TYPE_CHECKING:
+    import torch
+
+    from trackkit.records import Gradients, Moment
+    from trackkit.window import Window
+
+
+class LearningRate(Callback):
+    """Learning rate of the step just taken: read before the optimizer steps, so before any scheduler moves it.
+
+    | key | unit | what |
+    |---|---|---|
+    | `batch/lr` | | of the optimizer that stepped last, its first parameter group |
+    | `batch/lr/<group>` | | per parameter group, where groups are named or differ |
+    | `batch/lr/<optimizer>` | | per optimizer, where there are several |
+    """
+
+    def __init__(self) -> None:
+        self._taken: dict[str, float | torch.Tensor] = {}
+        self._differ: set[str] = set()
+
+    def gradients(self, gradients: Gradients) -> None:
+        groups = gradients.optimizer.param_groups
+        rates = [_own(group["lr"]) for group in groups]
+        self._taken["batch/lr"] = rates[0]
+        base = f"batch/lr/{gradients.name}" if gradients.name else "batch/lr"
+        if gradients.name:
+            self._taken[base] = rates[0]
+        if len(groups) == 1 and "name" not in groups[0]:
+            return
+        named = any("name" in group for group in groups)
+        if named or base in self._differ or _differ(rates):
+            self._differ.add(base)
+            for index, (group, rate) in enumerate(zip(groups, rates, strict=True)):
+                self._taken[f"{base}/{group.get('name', f'group_{index}')}"] = rate
+
+    def forget(self) -> None:
+        self._taken = {}
+
+    def row(self, moment: Moment, window: Window) -> Values:
+        taken, self._taken = self._taken, {}
+        return taken
+
+
+def _differ(rates: list[float | torch.Tensor]) -> bool:
+    """Whether groups have rates of their own; comparing tensors would read the device, so they count as different."""
+    return any(not isinstance(rate, (int, float)) or rate != rates[0] for rate in rates[1:])
+
+
+def _own(rate: float | torch.Tensor) -> float | torch.Tensor:
+    """A tensor rate (capturable optimizers) changes in place: keep a copy."""
+    return rate if isinstance(rate, (int, float)) else rate.detach().clone()

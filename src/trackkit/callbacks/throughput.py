@@ -1,0 +1,68 @@
+"""Progress, time and throughput."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trackkit.callbacks.base import Callback, Values
+
+if TYPE_CHECKING:
+    from trackkit.records import Moment, RunInfo
+    from trackkit.window import Window
+
+
+class Throughput(Callback):
+    """How far, how fast. Wall time, with evaluation and checkpointing left out.
+
+    | key | unit | what |
+    |---|---|---|
+    | `batch/samples`, `batch/tokens` | count, all ranks | seen so far |
+    | `batch/step_time_s` | s | mean per optimizer step since the last row |
+    | `batch/data_time_s` | s | the part of it spent waiting for data |
+    | `batch/samples_per_s`, `batch/tokens_per_s` | 1/s, all ranks | since the last row |
+    | `batch/mfu` | 0 to 1 | flops_per_sample x samples/s over peak_flops x ranks |
+
+    Model FLOPs utilisation is defined in Chowdhery et al., PaLM (2022), appendix B.
+
+    Args:
+        flops_per_sample: floating-point operations of forward and backward for one sample.
+        peak_flops: of one device, per second.
+    """
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("flops_per_sample", "peak_flops")
+
+    def __init__(self, flops_per_sample: float | None = None, peak_flops: float | None = None) -> None:
+        for name, value in (("flops_per_sample", flops_per_sample), ("peak_flops", peak_flops)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
+                raise ValueError(f"'{name}' must be a positive number; got {value!r}")
+        self.flops_per_sample = flops_per_sample
+        self.peak_flops = peak_flops
+        self._samples = self._tokens = 0
+        self._ranks = 1
+
+    def start(self, info: RunInfo) -> None:
+        self._samples, self._tokens, self._ranks = info.samples, info.tokens, info.world_size
+
+    def row(self, moment: Moment, window: Window) -> Values:
+        elapsed = window.elapsed_s
+        self._samples += window.samples
+        self._tokens += window.tokens
+        values: dict[str, float | int] = {}
+        if window.steps:
+            values["batch/step_time_s"] = elapsed / window.steps
+            values["batch/data_time_s"] = window.data_s / window.steps
+        if self._samples:
+            values["batch/samples"] = self._samples
+            values["batch/samples_per_s"] = window.samples / elapsed
+            if self.flops_per_sample and self.peak_flops:
+                achieved = self.flops_per_sample * window.samples / elapsed
+                values["batch/mfu"] = achieved / (self.peak_flops * self._ranks)
+        if self._tokens:
+            values["batch/tokens"] = self._tokens
+            values["batch/tokens_per_s"] = window.tokens / elapsed
+        return values
+
+    def final(self) -> Mapping[str, Any]:
+        seen = {"final/samples": self._samples, "final/tokens": self._tokens}
+        return {key: value for key, value in seen.items() if value}

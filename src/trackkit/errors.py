@@ -1,0 +1,25 @@
+"""What users can get wrong: each error says the rule, the value and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TrackKitError(Exception):
+    """Base of every error that TrackKit raises on purpose."""
+
+
+class ConfigError(TrackKitError, ValueError):
+    """A setting is unknown, of the wrong type, or not one of its choices."""
+
+
+class SchemaError(TrackKitError, ValueError):
+    """A logged name is not allowed under `names: strict`."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" for the nearest known word, or the list of known words where none is near."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(choices)}"

@@ -1,0 +1,95 @@
+"""What a run is called: its id, its display name, its project."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import secrets
+import socket
+import string
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trackkit.errors import ConfigError, did_you_mean
+from trackkit.git import GitState
+
+_ALPHABET = string.ascii_lowercase + string.digits
+FIELDS = ("experiment", "version", "phase", "owner", "time", "git", "slurm_job_id", "hostname", "run_id")
+
+
+def new_run_id() -> str:
+    """Eight characters of `[a-z0-9]` from the system's entropy: the training's random generators are not touched."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+def default_project(git: GitState | None) -> str:
+    """The name of the git repository, else of the working directory, with what W&B refuses replaced by `-`."""
+    folder = git.root.name if git is not None else Path.cwd().name
+    return re.sub(r"[/\\#?%:\s]+", "-", folder)[:128].strip("-") or "trackkit"
+
+
+def default_tags(tags: list[str]) -> list[str]:
+    """`tags` with `ci` where a CI system runs this, else `local`."""
+    place = "ci" if os.environ.get("CI", "").lower() in ("1", "true", "yes") else "local"
+    return [*tags, *([] if place in tags else [place])]
+
+
+def check_template(template: str | None) -> None:
+    """Raises ConfigError for a field that no run has."""
+    for _, field, _, _ in string.Formatter().parse(template or ""):
+        if field is not None and field not in FIELDS and not field.startswith("hparams."):
+            raise ConfigError(
+                f"unknown field '{{{field}}}' in 'name'{did_you_mean(field, [*FIELDS, 'hparams.<name>'])}"
+            )
+
+
+def run_name(
+    template: str | None,
+    run_id: str,
+    phase: str,
+    git: GitState | None,
+    hparams: Mapping[str, Any],
+    version: str = "",
+) -> str:
+    """The display name: `template` filled in; without one `{experiment}-{slurm_job_id or time}-{git}`.
+
+    Args:
+        template: see `TrackKitConfig.name`.
+        run_id: of the run.
+        phase: `fit`, `validate`, `test` or `predict`.
+        git: state of the repository, where there is one.
+        hparams: the user's hyperparameters, flat.
+        version: the framework's own version of this experiment, such as Lightning's `version_3`.
+    """
+    values = {
+        "experiment": _experiment(),
+        "version": version,
+        "phase": phase,
+        "owner": _owner(),
+        "time": time.strftime("%Y%m%d-%H%M%S"),
+        "git": git.short if git is not None else "",
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID", ""),
+        "hostname": socket.gethostname(),
+        "run_id": run_id,
+    }
+    if template is None:
+        parts = [values["experiment"], values["slurm_job_id"] or values["time"], values["git"]]
+        return "-".join(part for part in parts if part)
+    text = re.sub(r"\{hparams\.([^}]+)\}", lambda match: str(hparams.get(match[1], "")), template)
+    return text.format_map(values)[:128] or run_id
+
+
+def _experiment() -> str:
+    script = Path(sys.argv[0] if sys.argv else "").stem
+    return script if script and script not in ("-c", "-m", "__main__", "ipykernel_launcher") else "run"
+
+
+def _owner() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

@@ -1,0 +1,543 @@
+"""PyTorch Lightning, under both its import roots."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trackkit.batches import batch_size, batch_tokens
+from trackkit.errors import SchemaError
+from trackkit.integrations.guard import guarded
+from trackkit.notices import logger
+from trackkit.records import BATCH, Gradients, Moment, Split, Status, Where
+
+if TYPE_CHECKING:
+    from trackkit.session import Session, Start
+
+_SET = re.compile(r"^(?P<name>.*)/dataloader_idx_(?P<index>\d+)$")
+
+# Trainer attributes that are arguments of its constructor and plain values.
+_ARGUMENTS = (
+    "max_epochs",
+    "min_epochs",
+    "max_steps",
+    "min_steps",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "log_every_n_steps",
+    "check_val_every_n_epoch",
+    "val_check_interval",
+    "limit_train_batches",
+    "limit_val_batches",
+    "limit_test_batches",
+    "num_sanity_val_steps",
+    "overfit_batches",
+    "reload_dataloaders_every_n_epochs",
+    "num_nodes",
+    "num_devices",
+    "default_root_dir",
+)
+
+
+class LightningHooks:
+    """The hooks of a Lightning callback. They do nothing but call the adapter of the trainer at work."""
+
+    _lightning: LightningAdapter | None = None
+
+    @guarded
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if not (self.disabled or trainer.fast_dev_run or trainer.barebones):  # type: ignore[attr-defined]
+            self._detach()
+            self._lightning = LightningAdapter(self, trainer)
+            self._lightning.attach()
+
+    @guarded
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._lightning is not None:
+            self._lightning.loaded_step = int(checkpoint["global_step"])
+
+    @guarded
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.fit_begins(pl_module)
+
+    @guarded
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.before_step(optimizer)
+
+    @guarded
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self._lightning is not None:
+            self._lightning.batch_ends(outputs, batch, batch_idx)
+
+    @guarded
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.evaluation_begins("validate")
+
+    @guarded
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.evaluation_ends()
+
+    @guarded
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.evaluation_begins("test")
+
+    @guarded
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.evaluation_ends()
+
+    @guarded
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._lightning is not None:
+            self._lightning.saving_begins()
+
+    @guarded
+    def _lightning_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.fit_ends()
+
+    @guarded
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        try:
+            if self._lightning is not None:
+                self._lightning.failed(exception)
+        finally:
+            self._detach()
+
+    @guarded
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self._detach()
+
+    def _detach(self) -> None:
+        if self._lightning is not None:
+            self._lightning.detach()
+            self._lightning = None
+
+
+class LightningAdapter:
+    """Tells the tracker what one Lightning trainer does, from `setup` to `teardown`.
+
+    Lightning has no hook for what the module logs: the logger connector's `log_metrics` is wrapped on this trainer's
+    own connector, where every train, epoch and evaluation event passes as tensors, before any conversion.
+
+    Attributes:
+        loaded_step: optimizer steps of the checkpoint that this evaluation has loaded.
+    """
+
+    def __init__(self, kit: Any, trainer: Any) -> None:
+        self.kit = kit
+        self.trainer = trainer
+        self.loaded_step: int | None = None
+        self.session: Session | None = None
+        self._wrapped: list[tuple[Any, str]] = []
+        self._total_steps: int | None = None
+        self._seen_step = 0
+        self._rowed = False
+        self._row_due = False
+        self._logged_by_connector = False
+        self._raw = self._stepped = self._announced = False
+        self._handles: list[Any] = []
+        self._eval_batch: dict[str, Any] = {}
+        self._data_s = 0.0
+        self._fetch_began = 0.0
+        self._pause: tuple[str, float] | None = None
+        self._flags: list[Any] = []
+
+    # -- wrapping ------------------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Wraps what Lightning offers no hook for, on this trainer's own objects."""
+        connector = self.trainer._logger_connector
+        epoch_loop = self.trainer.fit_loop.epoch_loop
+        for owner, name, wrap in (
+            (connector, "log_metrics", self._wrap_log_metrics),
+            (connector, "update_train_step_metrics", self._wrap_update),
+            (epoch_loop, "_on_before_fetch", self._wrap_before_fetch),
+            (epoch_loop, "_on_after_fetch", self._wrap_after_fetch),
+        ):
+            original = getattr(owner, name, None)
+            if original is None:
+                logger.warning("this Lightning has no '%s': what depends on it is not recorded", name)
+                continue
+            setattr(owner, name, wrap(original))
+            self._wrapped.append((owner, name))
+
+    def detach(self) -> None:
+        """Puts everything back."""
+        for owner, name in self._wrapped:
+            owner.__dict__.pop(name, None)
+        self._wrapped.clear()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _wrap_log_metrics(self, original: Any) -> Any:
+        def log_metrics(metrics: dict[str, Any], step: int | None = None) -> None:
+            self._guard(self._logged, metrics)
+            original(metrics, step)
+
+        return log_metrics
+
+    def _wrap_update(self, original: Any) -> Any:
+        def update_train_step_metrics() -> None:
+            original()
+            if self._row_due:
+                self._guard(self._complete_row)
+
+        return update_train_step_metrics
+
+    def _wrap_before_fetch(self, original: Any) -> Any:
+        def before_fetch() -> None:
+            self._resume()
+            self._fetch_began = time.perf_counter()
+            original()
+
+        return before_fetch
+
+    def _wrap_after_fetch(self, original: Any) -> Any:
+        def after_fetch() -> None:
+            original()
+            self._data_s += time.perf_counter() - self._fetch_began
+
+        return after_fetch
+
+    def _guard(self, call: Any, *args: Any) -> None:
+        try:
+            call(*args)
+        except SchemaError:
+            raise
+        except Exception as error:
+            self.kit.hook_failed(call.__name__, error)
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def fit_begins(self, module: Any) -> None:
+        """`on_train_start`: after everything is restored, loaders and optimizers are there."""
+        trainer = self.trainer
+        total = trainer.max_steps if not module.automatic_optimization else trainer.estimated_stepping_batches
+        self._total_steps = int(total) if 0 <= total < float("inf") else None
+        self._seen_step = trainer.global_step
+        self.loaded_step = None
+        self.session = self.kit.begin(describe(trainer, module, "fit"))
+        if not module.automatic_optimization:
+            for optimizer in trainer.optimizers:
+                self._handles.append(optimizer.register_step_post_hook(self._has_stepped))
+
+    def _has_stepped(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Manual optimization: an optimizer has stepped. A raw one was not announced; its gradients are still there."""
+        if not self._announced:
+            self._guard(self.before_step, optimizer)
+        self._stepped, self._announced = True, False
+
+    def before_step(self, optimizer: Any) -> None:
+        """`on_before_optimizer_step`: gradients are unscaled (but for fused optimizers) and not clipped yet."""
+        if self.session is None:
+            return
+        self._announced = True
+        scale = self._watch_scaler(optimizer)
+        if self._due():
+            self.session.tracker.gradients(Gradients(optimizer, name=self._name_of(optimizer), scale=scale))
+
+    def batch_ends(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """`on_train_batch_end`."""
+        if self.session is None:
+            return
+        self._resume()
+        trainer = self.trainer
+        automatic = trainer.lightning_module.automatic_optimization
+        step, batches = trainer.global_step, trainer.fit_loop.epoch_loop._batches_that_stepped + 1
+        taken = step - self._seen_step
+        if automatic:
+            stepped = not trainer.fit_loop._should_accumulate()
+        else:
+            # Raw optimizers bypass Lightning's counter of steps; its count of batches is the next best.
+            self._raw = self._raw or (self._stepped and taken == 0)
+            stepped, self._stepped = self._stepped, False
+            step = batches if self._raw else step
+        ranks = trainer.world_size
+        moment = Moment(
+            step=step,
+            epoch=self._epoch(batch_idx),
+            total_steps=self._total_steps,
+            opens_row=stepped and self._due_now(step),
+            loss=self._loss_of(outputs, automatic),
+            loss_scale=float(trainer.accumulate_grad_batches) if automatic else 1.0,
+            samples=batch_size(batch) * ranks,
+            tokens=batch_tokens(batch) * ranks,
+            data_s=self._data_s,
+            skipped=self._skipped(),
+        )
+        self._data_s = 0.0
+        tracker = self.session.tracker
+        if not stepped:
+            tracker.micro(moment)
+            return
+        self._seen_step = trainer.global_step
+        tracker.step(moment, max(1, taken))
+        if moment.opens_row:
+            self._rowed = self._row_due = True
+            self._logged_by_connector = False
+
+    def fit_ends(self) -> None:
+        """`on_train_end`: after the last epoch's metrics were logged."""
+        if self.session is None:
+            return
+        self._resume()
+        status: Status = "stopped" if self.trainer.should_stop else "finished"
+        self.session.end(status)
+
+    def failed(self, error: BaseException) -> None:
+        """`on_exception`."""
+        session = self.session
+        if session is None or session.phase != "fitting":
+            return
+        from trackkit.session import CTRL_C
+
+        if isinstance(error, KeyboardInterrupt):
+            session.end("stopped", CTRL_C)
+        else:
+            session.end("failed", 1)
+        session.close()
+
+    def _due(self) -> bool:
+        """Whether this batch may turn out to make a row. Epochs' last batches may be the training's last."""
+        loop = self.trainer.fit_loop.epoch_loop
+        return (
+            not self._rowed
+            or self.trainer._logger_connector.should_update_logs
+            or loop.batch_progress.is_last_batch
+            or 0 <= self.trainer.max_steps <= self.trainer.global_step + 1
+        )
+
+    def _due_now(self, step: int) -> bool:
+        trainer = self.trainer
+        if not self._rowed or trainer._logger_connector.should_update_logs:
+            return True
+        if 0 <= trainer.max_steps <= step:
+            return True
+        last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+        return bool(last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+
+    def _loss_of(self, outputs: Any, automatic: bool) -> Any:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else None
+        if loss is None or not hasattr(loss, "detach") or loss.numel() != 1:
+            return None
+        # Lightning clones the loss of automatic optimization; a manual one may be a buffer that is used again.
+        return loss.detach().reshape(()) if automatic else loss.detach().clone().reshape(())
+
+    def _epoch(self, batch_idx: int) -> float:
+        trainer = self.trainer
+        batches = trainer.num_training_batches
+        if 0 < batches < float("inf"):
+            return float(trainer.current_epoch + (batch_idx + 1) / batches)
+        return float(trainer.current_epoch + bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch))
+
+    def _name_of(self, optimizer: Any) -> str:
+        optimizers = self.trainer.optimizers
+        if len(optimizers) < 2:
+            return ""
+        kinds = [type(each).__name__ for each in optimizers]
+        for index, each in enumerate(optimizers):
+            if each is optimizer or getattr(each, "optimizer", None) is optimizer:
+                return f"{kinds[index]}_{index}" if kinds.count(kinds[index]) > 1 else kinds[index]
+        return type(optimizer).__name__
+
+    def _watch_scaler(self, optimizer: Any) -> Any:
+        """Keeps the scaler's found-inf flags; gives the scale where a fused optimizer is about to unscale by itself."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is None or not scaler.is_enabled():
+            return None
+        found = scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
+        self._flags.extend(found.values())
+        return scaler._scale if getattr(optimizer, "_step_supports_amp_scaling", False) else None
+
+    def _skipped(self) -> Any:
+        flags, self._flags = self._flags, []
+        if not flags:
+            return None
+        import torch
+
+        return flags[0] if len(flags) == 1 else torch.stack([flag.reshape(()) for flag in flags]).max()
+
+    # -- pauses --------------------------------------------------------------------------------------------------
+
+    def saving_begins(self) -> None:
+        """`on_save_checkpoint`: no hook tells when the file is written; the next event does."""
+        if self._pause is None:
+            self._pause = ("checkpoint", time.perf_counter())
+
+    def evaluation_begins(self, phase: str) -> None:
+        """`on_validation_start`, `on_test_start`."""
+        if self.trainer.sanity_checking:
+            return
+        self._eval_batch.clear()
+        if self._fitting:
+            self._resume()
+            self._pause = ("evaluation", time.perf_counter())
+        else:
+            self.session = self.kit.begin(describe(self.trainer, self.trainer.lightning_module, phase))
+
+    def evaluation_ends(self) -> None:
+        """`on_validation_end`, `on_test_end`."""
+        if self.session is None or self.trainer.sanity_checking:
+            return
+        if self._fitting:
+            self._resume()
+        elif self.session.phase == "fitted":
+            self.session.tracker.summarise()
+        else:
+            self.session.tracker.end("finished")
+
+    def _resume(self) -> None:
+        if self._pause is not None and self.session is not None:
+            what, since = self._pause
+            self.session.tracker.pause(what, time.perf_counter() - since)
+        self._pause = None
+
+    @property
+    def _fitting(self) -> bool:
+        return bool(self.trainer.state.fn == "fit")
+
+    # -- what the module logs ------------------------------------------------------------------------------------
+
+    def _logged(self, metrics: dict[str, Any]) -> None:
+        if self.session is None or self.trainer.sanity_checking:
+            return
+        on_batch = self.trainer._logger_connector._first_loop_iter is not None
+        split: Split = "val" if self.trainer.validating else "test" if self.trainer.testing else "train"
+        if split != "train":
+            if on_batch:
+                self._eval_batch.update(metrics)
+            else:
+                self._evaluated(metrics, split)
+        elif on_batch:
+            self._logged_by_connector = True
+            self.session.tracker.report(metrics, BATCH, self._report_step, self._epoch_now)
+        elif metrics:
+            self.session.tracker.report(metrics, Where("epoch"), self._report_step, self._epoch_now)
+            self.session.tracker.seal()
+
+    def _complete_row(self) -> None:
+        """The first and the last row come where Lightning itself may not log: what was logged is still there."""
+        self._row_due = False
+        if self.session is None:
+            return
+        if not self._logged_by_connector:
+            results = self.trainer._results
+            for _, item in results.valid_items():
+                value = results._get_cache(item, True)
+                if item.meta.logger and value is not None:
+                    name = results._forked_name(item, True)[1]
+                    self.session.tracker.report({name: value}, BATCH, self._report_step, self._epoch_now)
+        self.session.tracker.seal()
+
+    def _evaluated(self, metrics: dict[str, Any], split: Split) -> None:
+        assert self.session is not None
+        # A value logged per batch only has no epoch value of Lightning's: its last one stands for the evaluation.
+        whole = {_stem(name) for name in metrics}
+        last = {name: value for name, value in self._eval_batch.items() if _stem(name) not in whole}
+        self._eval_batch.clear()
+        by_set: dict[str, dict[str, Any]] = {}
+        for name, value in {**last, **metrics}.items():
+            match = _SET.match(name)
+            dataset = self._set_name(split, int(match["index"])) if match else ""
+            by_set.setdefault(dataset, {})[match["name"] if match else name] = value
+        step, epoch = self._report_step, self._epoch_now
+        if self.loaded_step is not None:
+            step, epoch = self.loaded_step, None
+        for dataset, values in by_set.items():
+            self.session.tracker.report(values, Where("epoch", split, dataset), step, epoch)
+        self.session.tracker.seal()
+
+    def _set_name(self, split: Split, index: int) -> str:
+        loaders = self.trainer.val_dataloaders if split == "val" else self.trainer.test_dataloaders
+        if isinstance(loaders, dict) and index < len(loaders):
+            return re.sub(r"[^A-Za-z0-9_]+", "_", str(list(loaders)[index]))
+        return f"dataloader_{index}"
+
+    @property
+    def _report_step(self) -> int:
+        step = int(self.trainer.global_step)
+        return step if step or not self._raw else int(self.trainer.fit_loop.epoch_loop._batches_that_stepped + 1)
+
+    @property
+    def _epoch_now(self) -> float | None:
+        if self._fitting:
+            return self._epoch(self.trainer.fit_loop.epoch_loop.batch_idx)
+        return float(self.trainer.current_epoch) if self.trainer.global_step else None
+
+
+def describe(trainer: Any, module: Any, phase: str) -> Start:
+    """What Lightning knows of a run that begins."""
+    from trackkit.run_config import data_config, flatten, model_config, optimizer_config
+    from trackkit.session import Start
+
+    root = type(trainer).__module__.split(".")[0]
+    hparams = flatten("", dict(getattr(module, "hparams_initial", None) or getattr(module, "hparams", {}) or {}))
+    if trainer.datamodule is not None:
+        hparams.update(flatten("", dict(getattr(trainer.datamodule, "hparams", {}) or {})))
+    loader = trainer.train_dataloader if phase == "fit" else None
+    loader = loader if hasattr(loader, "dataset") else None
+    dataset = getattr(loader, "dataset", None)
+    schedulers = [item.scheduler for item in trainer.lr_scheduler_configs]
+    monitor, goal = _monitored(trainer)
+    config = {
+        **model_config(module),
+        **optimizer_config(trainer.optimizers, schedulers),
+        **data_config(
+            dataset,
+            getattr(loader, "batch_size", None),
+            trainer.accumulate_grad_batches,
+            trainer.world_size,
+        ),
+        **{f"trainer/{name}": _plain(getattr(trainer, name)) for name in _ARGUMENTS if hasattr(trainer, name)},
+        "runtime/precision": str(trainer.precision),
+        "runtime/strategy": type(trainer.strategy).__name__,
+    }
+    return Start(
+        framework="lightning",
+        package="lightning" if root == "lightning" else "pytorch-lightning",
+        output=Path(trainer.default_root_dir) if "://" not in str(trainer.default_root_dir) else Path.cwd(),
+        phase=phase,
+        config=config,
+        hparams={name.removeprefix("/"): value for name, value in hparams.items()},
+        version=str(getattr(trainer.logger, "version", None) or "") if trainer.loggers else "",
+        device=str(trainer.strategy.root_device),
+        monitor=monitor,
+        goal=goal,
+        foreign_run=_wandb_run(trainer),
+    )
+
+
+def _monitored(trainer: Any) -> tuple[str | None, str | None]:
+    """What checkpointing, else early stopping, watches."""
+    for callback in (*trainer.checkpoint_callbacks, *trainer.early_stopping_callbacks):
+        if getattr(callback, "monitor", None):
+            return str(callback.monitor), str(callback.mode)
+    return None, None
+
+
+def _wandb_run(trainer: Any) -> Any:
+    """The run of a WandbLogger of this trainer, on the rank that has one."""
+    for each in trainer.loggers:
+        if type(each).__name__ == "WandbLogger" and trainer.is_global_zero:
+            return each.experiment
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _stem(name: str) -> str:
+    match = _SET.match(name)
+    bare, index = (match["name"], match["index"]) if match else (name, "")
+    return f"{re.sub(r'_(?:step|epoch)$', '', bare)}/{index}"

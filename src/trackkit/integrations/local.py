@@ -1,0 +1,124 @@
+"""The local log: append-only JSON lines in the run's own folder, always on and first.
+
+| file | what |
+|---|---|
+| `run.json` | id, name, framework, start, end, status, exit code |
+| `config.json` | the flat run config |
+| `rows.jsonl` | one JSON object per row, flushed as it is written: `_row`, `_time`, then the row's keys |
+| `summary.json` | the `final/*` columns |
+
+NaN and infinities are the strings "NaN", "Infinity" and "-Infinity", so that every line is strict JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from trackkit.notices import logger
+from trackkit.records import Row, RunInfo
+from trackkit.sinks import Sink
+
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+class LocalSink(Sink):
+    """Writes one run's folder. A folder that can't be written is replaced by one in the temporary folder, and told.
+
+    Attributes:
+        folder: where the files are, once open.
+    """
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._rows: IO[str] | None = None
+        self._run: dict[str, Any] = {}
+        self._config: dict[str, Any] = {}
+        self._summary: dict[str, Any] = {}
+
+    def open(self, info: RunInfo) -> None:
+        try:
+            self._open_in(info.folder)
+        except OSError as error:
+            spare = replace(info, root=Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}").folder
+            logger.warning(
+                "the run's folder must be writable, and '%s' is not (%s): the local log is in '%s' instead; "
+                "set 'dir' to a folder that can be written",
+                info.folder,
+                error.strerror,
+                spare,
+            )
+            self._open_in(spare)
+        self._run = {
+            "run_id": info.run_id,
+            "name": info.name,
+            "framework": info.framework,
+            "world_size": info.world_size,
+            "started": info.started,
+            "status": "running",
+        }
+        self._write_json("run.json", self._run)
+        self.config(info.config)
+
+    def write(self, row: Row) -> None:
+        assert self._rows is not None
+        line = {"_row": row.number, "_time": round(row.time, 6), **row.values}
+        try:
+            text = _encode(line)
+        except ValueError:
+            text = _encode({key: _strict(value) for key, value in line.items()})
+        self._rows.write(text + "\n")
+        self._rows.flush()
+
+    def config(self, values: Mapping[str, Any]) -> None:
+        self._config.update(values)
+        self._write_json("config.json", self._config)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        self._summary.update(values)
+        self._write_json("summary.json", self._summary)
+        self._run["status"] = values.get("final/status", "running")
+        self._write_json("run.json", self._run)
+
+    def close(self, exit_code: int) -> None:
+        if self._rows is not None:
+            self._rows.close()
+            self._run.update(exit_code=exit_code, ended=time.time())
+            self._write_json("run.json", self._run)
+
+    def _open_in(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "rows.jsonl"
+        # A line that a crash cut short must not swallow the first row of the next process.
+        cut = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
+        self._rows = path.open("a", encoding="utf-8")
+        if cut:
+            self._rows.write("\n")
+        self.folder = folder
+
+    def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Atomic: a reader, or a crash, sees the old file or the new one."""
+        assert self.folder is not None
+        text = json.dumps({key: _strict(value) for key, value in values.items()}, indent=1, default=str)
+        spare = self.folder / f".{name}.{os.getpid()}"
+        spare.write_text(text + "\n", encoding="utf-8")
+        os.replace(spare, self.folder / name)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

@@ -1,0 +1,48 @@
+"""The in-memory sink: the public test kit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trackkit.records import Row, RunInfo
+from trackkit.sinks import Sink
+
+
+class MemorySink(Sink):
+    """Keeps everything it is given.
+
+    Attributes:
+        info: of the run, once it has started.
+        rows: in order.
+        settings: all config written.
+        columns: the summary.
+        exit_code: once the run is closed.
+    """
+
+    def __init__(self) -> None:
+        self.info: RunInfo | None = None
+        self.rows: list[Row] = []
+        self.settings: dict[str, Any] = {}
+        self.columns: dict[str, Any] = {}
+        self.exit_code: int | None = None
+
+    def open(self, info: RunInfo) -> None:
+        self.info = info
+        self.settings.update(info.config)
+
+    def write(self, row: Row) -> None:
+        self.rows.append(row)
+
+    def config(self, values: Mapping[str, Any]) -> None:
+        self.settings.update(values)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        self.columns.update(values)
+
+    def close(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+    def history(self, key: str) -> list[tuple[int, float | int]]:
+        """(step, value) of every row that has `key`."""
+        return [(row.step, row.values[key]) for row in self.rows if key in row.values]

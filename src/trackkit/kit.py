@@ -1,0 +1,133 @@
+"""TrackKit, the one object that every trainer takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trackkit.config import TrackKitConfig, load_config
+from trackkit.errors import ConfigError, did_you_mean
+from trackkit.integrations.bases import FrameworkBase
+from trackkit.integrations.huggingface import HuggingFaceHooks
+from trackkit.integrations.lightning import LightningHooks
+from trackkit.notices import ensure_heard, logger
+from trackkit.sinks import Sink
+
+if TYPE_CHECKING:
+    import os
+
+    from trackkit.session import Session, Start
+
+
+class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
+    """Records a training as a Weights & Biases run, and as a local log that is always on.
+
+    Accepted by `lightning.pytorch.Trainer`, `pytorch_lightning.Trainer` and `transformers.Trainer`. Nothing starts
+    before the training does. Every argument is a setting of `TrackKitConfig` (which says what each means), and None
+    means "not given": then TRACKKIT_* variables, `trackkit.yaml`, W&B's variables and the defaults are asked, in turn.
+
+    Args:
+        config: path of a YAML file, a mapping or an OmegaConf node, in place of `trackkit.yaml`.
+        sinks: backends in place of W&B, such as `trackkit.integrations.memory.MemorySink()`; the local log stays.
+
+    Raises:
+        ConfigError: an unknown setting, a wrong type or choice, a file that can't be read.
+    """
+
+    def __init__(
+        self,
+        project: str | None = None,
+        entity: str | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        job_type: str | None = None,
+        tags: list[str] | None = None,
+        notes: str | None = None,
+        mode: str | None = None,
+        dir: str | None = None,
+        names: str | None = None,
+        synonyms: dict[str, str] | None = None,
+        epoch_axis: str | None = None,
+        callbacks: dict[str, Any] | None = None,
+        config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        sinks: Sequence[Sink] | None = None,
+        **unknown: Any,
+    ) -> None:
+        given = {
+            "project": project,
+            "entity": entity,
+            "name": name,
+            "group": group,
+            "job_type": job_type,
+            "tags": tags,
+            "notes": notes,
+            "mode": mode,
+            "dir": dir,
+            "names": names,
+            "synonyms": synonyms,
+            "epoch_axis": epoch_axis,
+            "callbacks": callbacks,
+        }
+        for key in unknown:
+            raise ConfigError(f"unknown setting '{key}'{did_you_mean(key, [*given, 'config', 'sinks'])}")
+        self.config: TrackKitConfig = load_config(config, given)
+        from trackkit import identity
+
+        identity.check_template(self.config.name)
+        self._sinks = list(sinks) if sinks is not None else None
+        # Minted here, so that a fit and a test in spawned processes find the same run.
+        self._run_id = identity.new_run_id()
+        self._fits = 0
+        self._session: Session | None = None
+        self._told: set[str] = set()
+        super().__init__()
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """The one hook whose name two frameworks share: Hugging Face gives three positional arguments."""
+        if len(args) == 3:
+            self._huggingface_train_end(*args, **kwargs)
+        else:
+            self._lightning_train_end(*args, **kwargs)
+
+    # -- for the adapters ----------------------------------------------------------------------------------------
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing is recorded at all."""
+        return self.config.mode == "disabled"
+
+    def begin(self, start: Start) -> Session:
+        """Opens the run of a fit or an evaluation, or goes on in the one that is open."""
+        from trackkit.identity import new_run_id
+        from trackkit.session import open_session, open_sessions
+
+        session = self._session
+        fit = start.phase == "fit"
+        if session is not None and session in open_sessions():
+            if not fit:
+                return session
+            if session.phase == "evaluating":
+                session.join_fit(start)
+                return session
+            session.close()
+        if fit and self._fits:
+            self._run_id = new_run_id()
+        self._fits += fit
+        self._session = open_session(self.config, start, self._run_id, self._sinks, resumed=not fit)
+        self._run_id = self._session.info.run_id
+        return self._session
+
+    def hook_failed(self, hook: str, error: BaseException) -> None:
+        """A hook of TrackKit's failed: counted, and its traceback logged the first time."""
+        if self._session is not None:
+            self._session.tracker.errors += 1
+        if hook not in self._told:
+            self._told.add(hook)
+            ensure_heard()
+            logger.error("%s failed; training goes on, without what it would have recorded", hook, exc_info=error)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_session": None, "_lightning": None, "_huggingface": None}
+
+    def __repr__(self) -> str:
+        return f"TrackKit(project={self.config.project!r}, mode={self.config.mode!r})"

@@ -1,0 +1,28 @@
+"""What TrackKit says: one logger, and a plain line on stderr where the program has set up no logging."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+logger = logging.getLogger("trackkit")
+
+
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to whatever `sys.stderr` is now, so that notebooks and capturing tests see it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter("trackkit: %(message)s"))
+
+    @property
+    def stream(self):  # type: ignore[no-untyped-def]
+        return sys.stderr
+
+
+def ensure_heard() -> None:
+    """Notices reach the user: through the program's own logging where there is some, else on stderr."""
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        logger.addHandler(_Stderr())

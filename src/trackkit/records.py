@@ -1,0 +1,149 @@
+"""The frozen values that flow from an adapter, through the tracker, to the sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Tier = Literal["batch", "epoch"]
+Split = Literal["train", "val", "test", "predict"]
+Status = Literal["running", "finished", "failed", "stopped", "preempted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A batch has been processed, with or without an optimizer step.
+
+    Attributes:
+        step: optimizer steps taken so far, this one included: the framework's own counter.
+        epoch: passes through the data so far, fractional; None where the data has no length and no epoch count.
+        total_steps: planned optimizer steps; None where unknown.
+        opens_row: whether this step makes a batch row. The framework decides.
+        loss: the micro-batch's loss, a detached scalar tensor that nobody else will overwrite; None where the
+            framework gives none.
+        loss_scale: factor that undoes the framework's division of `loss` by its accumulation.
+        samples: samples in this batch, over all ranks; 0 where unknown.
+        tokens: tokens in this batch, over all ranks; 0 where unknown.
+        data_s: seconds spent waiting for this batch's data.
+        skipped: the gradient scaler's found-inf flag of this step, a device scalar or a bool; None without a scaler.
+    """
+
+    step: int
+    epoch: float | None = None
+    total_steps: int | None = None
+    opens_row: bool = False
+    loss: torch.Tensor | None = None
+    loss_scale: float = 1.0
+    samples: int = 0
+    tokens: int = 0
+    data_s: float = 0.0
+    skipped: torch.Tensor | bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Gradients are present, just before (or, where `clipped`, around) an optimizer's step.
+
+    Attributes:
+        optimizer: the torch optimizer about to step.
+        name: its name where the training has several optimizers, else "".
+        clipped: the framework has clipped them already, so their norm is no longer theirs.
+        scale: the loss scale that they still carry (a device scalar); None when they are unscaled.
+    """
+
+    optimizer: torch.optim.Optimizer
+    name: str = ""
+    clipped: bool = False
+    scale: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The event that logged a metric: it alone decides the tier and the split, never the metric's name.
+
+    Attributes:
+        tier: `batch` for a training step, `epoch` for an epoch's or an evaluation's end.
+        split: the data it was computed on.
+        dataset: which of several evaluation sets; "" for the only one.
+    """
+
+    tier: Tier
+    split: Split = "train"
+    dataset: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What the keys of this event begin with: `batch/`, `epoch/val/`, `epoch/val/<set>/`."""
+        if self.tier == "batch":
+            return "batch/"
+        return f"epoch/{self.split}/{self.dataset}/" if self.dataset else f"epoch/{self.split}/"
+
+
+BATCH = Where("batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of history, as it goes to every sink.
+
+    Attributes:
+        number: position among this run's rows, from 0.
+        tier: which x-axis it belongs to.
+        step: optimizer steps: the value of the row's axis key, and the lowest step a backend may file it under.
+        time: seconds since the epoch (Unix time) when the row was opened.
+        values: key to number; the axis keys are among them.
+        origins: key to the name that the user or the framework logged it under, where there is one.
+    """
+
+    number: int
+    tier: Tier
+    step: int
+    time: float
+    values: Mapping[str, float | int]
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What is known of a run when it starts.
+
+    Attributes:
+        run_id: W&B run id, `[a-z0-9-]`.
+        name: display name.
+        framework: `lightning`, `huggingface`.
+        root: folder that run folders are made in.
+        started: Unix time in seconds.
+        config: flat run config, `section/key` to a JSON value.
+        world_size: ranks of the training.
+        has_cuda: whether this rank computes on a CUDA device.
+        device: this rank's device, as torch spells it; "" when unknown.
+        monitor: the metric that the framework's own checkpointing or early stopping watches, by its logged name.
+        goal: `min` or `max`, for `monitor`.
+        samples, tokens: seen before this run started (a resumed training), over all ranks.
+        foreign_run: the W&B run that another logger of the same training has opened, to be shared.
+    """
+
+    run_id: str
+    name: str
+    framework: str
+    root: Path
+    started: float
+    config: Mapping[str, Any] = field(default_factory=dict)
+    world_size: int = 1
+    has_cuda: bool = False
+    device: str = ""
+    monitor: str | None = None
+    goal: str | None = None
+    samples: int = 0
+    tokens: int = 0
+    foreign_run: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder: `<root>/trackkit-runs/<run id>`."""
+        return self.root / "trackkit-runs" / self.run_id

@@ -1,0 +1,210 @@
+"""One run from its start to its end: the tracker with its sinks, and what the process owes them at exit."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from trackkit import identity, ranks
+from trackkit.callbacks import build_callbacks
+from trackkit.config import TrackKitConfig
+from trackkit.git import read_git
+from trackkit.integrations.local import LocalSink
+from trackkit.integrations.wandb import WandbSink
+from trackkit.naming import Names
+from trackkit.notices import ensure_heard
+from trackkit.records import RunInfo, Status
+from trackkit.run_config import flatten, runtime_config
+from trackkit.sinks import Sink
+from trackkit.tracker import Tracker
+
+if TYPE_CHECKING:
+    import wandb
+
+Phase = Literal["evaluating", "fitting", "fitted"]
+
+# W&B's own exit code for Ctrl-C.
+CTRL_C = 255
+
+_open_sessions: list[Session] = []
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an adapter knows when a run starts.
+
+    Attributes:
+        framework: as in `RunInfo`.
+        package: distribution whose version is recorded.
+        output: the trainer's own output folder.
+        phase: `fit`, `validate`, `test` or `predict`.
+        config: the framework's part of the run config.
+        hparams: the user's hyperparameters, flat, without their section.
+        name: display name that the framework was given; "" for none.
+        version: the framework's version of this experiment; "" for none.
+        device: as torch spells it.
+        monitor, goal, samples, tokens, foreign_run: as in `RunInfo`.
+    """
+
+    framework: str
+    package: str
+    output: Path
+    phase: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    version: str = ""
+    device: str = ""
+    monitor: str | None = None
+    goal: str | None = None
+    samples: int = 0
+    tokens: int = 0
+    foreign_run: Any = None
+
+
+class Session:
+    """One run of one process.
+
+    Attributes:
+        tracker: the engine.
+        phase: `evaluating` before any fit, `fitting`, `fitted`.
+        info: what the run is.
+    """
+
+    def __init__(self, tracker: Tracker, info: RunInfo, phase: Phase, wandb_sink: WandbSink | None) -> None:
+        self.tracker = tracker
+        self.info = info
+        self.phase: Phase = phase
+        self.exit_code = 0
+        self._wandb = wandb_sink
+
+    @property
+    def wandb_run(self) -> wandb.Run | None:
+        """The W&B run; None on ranks that don't write."""
+        return self._wandb.run if self._wandb is not None else None
+
+    def join_fit(self, start: Start) -> None:
+        """A fit after an evaluation of its own: the same run."""
+        self.phase = "fitting"
+        self.info = replace(
+            self.info,
+            config={**self.info.config, **start.config, **flatten("hparams", start.hparams)},
+            monitor=start.monitor,
+            goal=start.goal,
+            samples=start.samples,
+            tokens=start.tokens,
+        )
+        self.tracker.restart(self.info)
+
+    def end(self, status: Status, exit_code: int | None = None) -> None:
+        """The fit, or the evaluation, is over; the run stays open for evaluations."""
+        self.phase = "fitted"
+        self.exit_code = exit_code if exit_code is not None else int(status in ("failed", "preempted"))
+        self.tracker.end(status)
+
+    def close(self) -> None:
+        """The run is over. A fit whose end never came has failed, or was stopped by Ctrl-C."""
+        if self not in _open_sessions:
+            return
+        _open_sessions.remove(self)
+        atexit.unregister(self.close)
+        if self.phase == "fitting":
+            interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+            self.end("stopped" if interrupted else "failed", CTRL_C if interrupted else 1)
+        elif self.phase == "evaluating":
+            self.end("finished")
+        self.tracker.close(self.exit_code)
+
+
+def open_sessions() -> tuple[Session, ...]:
+    """The runs of this process that are not closed, oldest first."""
+    return tuple(_open_sessions)
+
+
+def open_session(
+    config: TrackKitConfig, start: Start, run_id: str, backends: Sequence[Sink] | None, resumed: bool = False
+) -> Session:
+    """Opens a run. Runs of earlier fits that are over are closed first.
+
+    Args:
+        config: the settings.
+        start: what the adapter knows.
+        run_id: proposed; a later fit of the same object gets another.
+        backends: sinks beside the local log; default W&B.
+        resumed: whether the id may already have a folder (an evaluation after a fit in another process).
+
+    Raises:
+        WandbError: `mode: online` can't be met.
+    """
+    ensure_heard()
+    for earlier in open_sessions():
+        if earlier.phase != "fitting":
+            earlier.close()
+    rank = ranks.current()
+    root = Path(config.dir) if config.dir else start.output
+    root = root.expanduser().absolute()
+    sinks: list[Sink] = []
+    wandb_sink: WandbSink | None = None
+    git = None
+    if rank.writes:
+        git = read_git(Path.cwd())
+        config.project = config.project or identity.default_project(git)
+        config.tags = identity.default_tags(config.tags)
+        if backends is None:
+            backends = [wandb_sink := WandbSink(config, nested=bool(_open_sessions))]
+        sinks = [LocalSink(), *backends]
+    info = RunInfo(
+        run_id=run_id if resumed else _free_id(root, run_id),
+        name=(start.name if config.name is None and start.name else "")
+        or identity.run_name(config.name, run_id, start.phase, git, start.hparams, start.version),
+        framework=start.framework,
+        root=root,
+        started=time.time(),
+        config={} if not rank.writes else _config(config, start, rank, root, git),
+        world_size=rank.world_size,
+        has_cuda=start.device.startswith("cuda"),
+        device=start.device,
+        monitor=start.monitor,
+        goal=start.goal,
+        samples=start.samples,
+        tokens=start.tokens,
+        foreign_run=start.foreign_run,
+    )
+    callbacks = build_callbacks(config.callbacks)
+    shared = sorted({key for callback in callbacks for key in callback.REDUCE})
+    exchange = ranks.open_exchange(rank, shared)
+    tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
+    session = Session(tracker, info, "fitting" if start.phase == "fit" else "evaluating", wandb_sink)
+    tracker.start(info)
+    _open_sessions.append(session)
+    # After wandb.init, so that this runs before W&B's own exit handler.
+    atexit.register(session.close)
+    return session
+
+
+def _config(config: TrackKitConfig, start: Start, rank: ranks.Rank, root: Path, git: Any) -> dict[str, Any]:
+    from trackkit import __version__
+
+    return {
+        **runtime_config(start.framework, start.package, rank.world_size, start.device, start.output),
+        **(git.config() if git is not None else {}),
+        **start.config,
+        **flatten("hparams", start.hparams),
+        **flatten("trackkit/settings", config.to_dict()),
+        "trackkit/version": __version__,
+        "trackkit/folder": str(root),
+    }
+
+
+def _free_id(root: Path, run_id: str) -> str:
+    """`run_id`, or the next of `run_id-2`, `run_id-3` that has no folder: a spawned fit can't tell its parent."""
+    number, free = 1, run_id
+    while (root / "trackkit-runs" / free).exists():
+        number += 1
+        free = f"{run_id}-{number}"
+    return free

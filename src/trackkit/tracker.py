@@ -1,0 +1,370 @@
+"""The engine: opens, fills, seals and emits rows. Knows no framework and no backend."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trackkit.callbacks.base import Callback
+from trackkit.naming import Names
+from trackkit.notices import logger
+from trackkit.pending import Transfer
+from trackkit.ranks import Exchange
+from trackkit.records import BATCH, Gradients, Moment, Row, RunInfo, Status, Where
+from trackkit.sinks import Sink
+from trackkit.window import Window
+
+MAX_WAITING = 64
+END_WAIT_S = 2.0
+
+
+class _OpenRow:
+    """A row that still takes reports."""
+
+    def __init__(self, where: Where, step: int, axes: dict[str, float | int]) -> None:
+        self.where = where
+        self.step = step
+        self.time = time.time()
+        self.axes = axes
+        self.by_step = False
+        self.measured: dict[str, Any] = {}
+        self.framework: dict[str, Any] = {}
+        self.logged: dict[Where, dict[str, Any]] = {}
+
+
+class _SealedRow:
+    """A row that is complete but for what is still on its way from the device or the ranks."""
+
+    def __init__(self, number: int, open_row: _OpenRow, values: dict[str, Any], origins: dict[str, str]) -> None:
+        self.number = number
+        self.tier = open_row.where.tier
+        self.step = open_row.step
+        self.time = open_row.time
+        self.origins = origins
+        tensors = {key: value for key, value in values.items() if not isinstance(value, (int, float))}
+        self.values: dict[str, float | int] = {key: value for key, value in values.items() if key not in tensors}
+        self.transfer: Transfer | None = Transfer(tensors) if tensors else None
+        self.order = list(values)
+        self.measured = open_row.by_step
+        self.posted = False
+
+
+class Tracker:
+    """One run. The calls are: `start`, `gradients`, `micro`, `step`, `report`, `pause`, `seal`, `end`, `close`.
+
+    Args:
+        callbacks: what is captured.
+        sinks: where rows go; none on ranks that don't write.
+        exchange: the road between ranks.
+        names: how logged names become keys.
+
+    Attributes:
+        errors: how many errors TrackKit has survived in this run.
+        status: how the training ended, or `running`.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[Callback], sinks: Sequence[Sink], exchange: Exchange, names: Names | None = None
+    ) -> None:
+        self._callbacks = list(callbacks)
+        self._sinks = list(sinks)
+        self._exchange = exchange
+        self._names = names or Names()
+        self._reduce = {key: how for callback in callbacks for key, how in callback.REDUCE.items()}
+        self._window = Window()
+        self._open: _OpenRow | None = None
+        self._waiting: deque[_SealedRow] = deque()
+        self._rows = 0
+        self._last: Moment | None = None
+        self._last_row: Moment | None = None
+        self._captured: Moment | None = None
+        self._fresh = False
+        self._more: dict[str, Any] = {}
+        self._told: set[str] = set()
+        self._renames = 0
+        self.errors = 0
+        self.status: Status = "running"
+
+    # -- the life of a run ---------------------------------------------------------------------------------------
+
+    def start(self, info: RunInfo) -> None:
+        """Opens the sinks: local first."""
+        self._each_sink("open", lambda sink: sink.open(info))
+        self._each("start", lambda callback: callback.start(info))
+        self._window = Window()
+
+    def restart(self, info: RunInfo) -> None:
+        """Training begins in a run that an evaluation has opened, or begins anew."""
+        self.seal()
+        self._each_sink("config", lambda sink: sink.config(info.config))
+        self._each("start", lambda callback: callback.start(info))
+        self._window = Window()
+
+    def gradients(self, gradients: Gradients) -> None:
+        """Gradients are present on a step that may make a row."""
+        if self._captured is not None:
+            self._forget()
+        self._fresh = True
+        self._each("gradients", lambda callback: callback.gradients(gradients))
+
+    def micro(self, moment: Moment) -> None:
+        """A batch ended without an optimizer step."""
+        self._settle()
+        self._window.add(moment)
+
+    def step(self, moment: Moment, steps: int = 1) -> None:
+        """An optimizer step was taken (`steps` of them, where several optimizers stepped on one batch)."""
+        self._settle()
+        self._window.add(moment)
+        self._window.step(steps)
+        self._last = moment
+        if self._fresh:
+            self._captured, self._fresh = moment, False
+        if moment.opens_row:
+            self._open_batch_row(moment)
+
+    def report(
+        self,
+        values: Mapping[str, Any],
+        where: Where,
+        step: int,
+        epoch: float | None = None,
+        framework: bool = False,
+    ) -> None:
+        """The framework or the user logged something.
+
+        Args:
+            values: logged name to a number or a tensor of one element. With `framework`, key to value: what the
+                framework itself measured, which beats what TrackKit measures.
+            where: the event.
+            step: optimizer steps taken.
+            epoch: passes through the data, fractional.
+            framework: see `values`.
+
+        Raises:
+            SchemaError: a name that `names: strict` refuses.
+        """
+        if self._open is not None and (self._open.where.tier != where.tier or self._open.step != step):
+            self.seal()
+        if self._open is None:
+            self._open = _OpenRow(where, step, _axes(where, step, epoch))
+        values = self._numbers(values)
+        if framework:
+            self._open.framework.update(values)
+        else:
+            self._open.logged.setdefault(where, {}).update(values)
+
+    def seal(self) -> None:
+        """The open row takes no more reports; it is emitted once its values are on the host."""
+        open_row, self._open = self._open, None
+        if open_row is None:
+            return
+        values, origins = self._resolve(open_row)
+        if len(values) > len(open_row.axes):
+            self._waiting.append(_SealedRow(self._rows, open_row, values, origins))
+            self._rows += 1
+        self._drain()
+
+    def pause(self, what: str, seconds: float) -> None:
+        """`seconds` of wall time went to `what` ("evaluation", "checkpoint"), not to training."""
+        self._window.pause(seconds)
+
+    def end(self, status: Status) -> None:
+        """Training is over. The last step makes a row; evaluations may still be reported."""
+        self.seal()
+        self.last_row()
+        self.seal()
+        self._drain(END_WAIT_S)
+        self.status = status
+        self._each("ended", lambda callback: callback.ended())
+        self.summarise()
+
+    def last_row(self) -> None:
+        """Opens a row for the last step taken, unless it has one."""
+        last = self._last
+        if last is not None and self._last_row is not last:
+            self.seal()
+            self._open_batch_row(last)
+
+    def note(self, columns: Mapping[str, Any]) -> None:
+        """Summary columns that the framework itself gives."""
+        self._more.update(columns)
+
+    def summarise(self) -> None:
+        """Writes the summary columns as they are now."""
+        self.seal()
+        values: dict[str, Any] = {}
+        self._each("final", lambda callback: values.update(callback.final()))
+        values.update(self._more)
+        finite = {key: value for key, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
+        finite["final/status"] = self.status
+        finite["final/tracker_errors"] = self.errors
+        self._each_sink("summary", lambda sink: sink.summary(finite))
+
+    def close(self, exit_code: int = 0) -> None:
+        """No more reports: finishes the run in every sink."""
+        self.seal()
+        self._drain(END_WAIT_S)
+        self._exchange.close()
+        self._each_sink("close", lambda sink: sink.close(exit_code))
+        self._sinks = []
+
+    def fault(self, where: str, error: BaseException) -> None:
+        """Something of TrackKit's failed: counted; its traceback is logged the first time."""
+        self.errors += 1
+        if where not in self._told:
+            self._told.add(where)
+            logger.error("%s failed and is switched off; training goes on", where, exc_info=error)
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._captured = None
+        self._each("forget", lambda callback: callback.forget())
+
+    def _settle(self) -> None:
+        if self._open is not None:
+            self.seal()
+        elif self._waiting:
+            self._drain()
+
+    def _open_batch_row(self, moment: Moment) -> None:
+        axes = _axes(BATCH, moment.step, moment.epoch)
+        if moment.total_steps is not None:
+            axes["batch/iter_num"] = moment.total_steps
+        row = self._open = _OpenRow(BATCH, moment.step, axes)
+        row.by_step = True
+        window, self._window = self._window, Window()
+        self._last_row = moment
+        if self._captured is not moment:
+            self._forget()
+        self._captured = None
+        self._each("row", lambda callback: row.measured.update(callback.row(moment, window)))
+
+    def _resolve(self, row: _OpenRow) -> tuple[dict[str, Any], dict[str, str]]:
+        values: dict[str, Any] = {**row.axes, **row.measured, **row.framework}
+        self._names.claim([*row.axes, *values], row.where)
+        origins: dict[str, str] = {}
+        for where, logged in row.logged.items():
+            for name, key in self._names.resolve(logged, where).items():
+                values[key] = logged[name]
+                origins[key] = name
+        for notice in self._names.notices():
+            logger.warning(notice)
+        renames = self._names.renames
+        if len(renames) != self._renames:
+            self._renames = len(renames)
+            self._each_sink("config", lambda sink: sink.config({"trackkit/renames": renames}))
+        return values, origins
+
+    def _drain(self, wait_s: float = 0.0) -> None:
+        """Emits, in order, the rows whose values are in; where too many wait, the oldest goes without its late ones."""
+        deadline = time.monotonic() + wait_s
+        while self._waiting:
+            row = self._waiting[0]
+            pressed = len(self._waiting) > MAX_WAITING
+            if row.transfer is not None and not (row.transfer.ready or wait_s):
+                if not pressed:
+                    return
+                row.transfer = None
+            if not row.posted:
+                self._arrive(row)
+            if not pressed and not self._exchange.ready(row.number):
+                if not wait_s:
+                    return
+                self._exchange.wait(row.number, max(0.0, deadline - time.monotonic()))
+            self._waiting.popleft()
+            self._emit(row)
+
+    def _arrive(self, row: _SealedRow) -> None:
+        """The row's values have reached the host: they are this rank's record."""
+        row.posted = True
+        if row.transfer is not None:
+            row.values.update(row.transfer.values())
+            row.values = {key: row.values[key] for key in row.order}
+            row.transfer = None
+        if not row.measured:
+            return
+        self._each("finish", lambda callback: callback.finish(row.values))
+        for key in [key for key in row.values if key.startswith("_")]:
+            del row.values[key]
+        try:
+            self._exchange.post(row.number, row.step, row.values)
+        except Exception as error:
+            self.fault("the exchange between ranks", error)
+            self._exchange = Exchange()
+
+    def _emit(self, sealed: _SealedRow) -> None:
+        records = self._exchange.take(sealed.number)
+        for key, how in self._reduce.items():
+            found = [record[key] for record in records if key in record]
+            if len(found) > 1 and key in sealed.values:
+                sealed.values[key] = _reduce(how, found)
+        row = Row(sealed.number, sealed.tier, sealed.step, sealed.time, sealed.values, sealed.origins)
+        self._each_sink("write", lambda sink: sink.write(row))
+        self._each("emitted", lambda callback: callback.emitted(row))
+
+    def _numbers(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that are numbers; of the others, None is passed over and the rest is told once."""
+        kept: dict[str, Any] = {}
+        for name, value in values.items():
+            number = as_number(value)
+            if number is not None:
+                kept[str(name)] = number
+            elif value is not None and name not in self._told:
+                self._told.add(name)
+                logger.warning("a metric must be a number; '%s' is a %s and is left out", name, type(value).__name__)
+        return kept
+
+    # -- isolation -----------------------------------------------------------------------------------------------
+
+    def _each(self, what: str, call: Callable[[Callback], object]) -> None:
+        for callback in tuple(self._callbacks):
+            try:
+                call(callback)
+            except Exception as error:
+                self._callbacks.remove(callback)
+                self.fault(f"callback '{type(callback).__name__}' ({what})", error)
+
+    def _each_sink(self, what: str, call: Callable[[Sink], object]) -> None:
+        for sink in tuple(self._sinks):
+            try:
+                call(sink)
+            except Exception as error:
+                if isinstance(error, sink.FATAL):
+                    raise
+                self._sinks.remove(sink)
+                self.fault(f"sink '{type(sink).__name__}' ({what})", error)
+
+
+def as_number(value: Any) -> Any:
+    """A Python number, or a tensor of one element left as it is; None for anything else."""
+    if isinstance(value, (bool, int)):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    numel = getattr(value, "numel", None)
+    if callable(numel) and hasattr(value, "detach"):
+        return value if numel() == 1 else None
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "size", 0) == 1 and getattr(value, "dtype", None) is not None:
+        return as_number(item())
+    return None
+
+
+def _axes(where: Where, step: int, epoch: float | None) -> dict[str, float | int]:
+    axes: dict[str, float | int] = {f"{where.tier}/step": step}
+    if epoch is not None:
+        axes[f"{where.tier}/epoch"] = epoch
+    return axes
+
+
+def _reduce(how: str, values: list[float]) -> float:
+    if how == "mean":
+        return sum(values) / len(values)
+    if how == "max":
+        return max(values)
+    return math.sqrt(sum(values)) if how == "root_sum" else sum(values)
