@@ -1,0 +1,25 @@
+"""Every test starts in an empty folder, offline, with no settings of its surroundings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory, W&B offline without a key; whatever run a test leaves open is closed."""
+    for name in tuple(os.environ):
+        if name.startswith(("WANDB_", "TRACKKIT_", "SLURM_")) or name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    import trackkit
+
+    trackkit.finish()

@@ -1,0 +1,38 @@
+"""Reads TrackKit's local log back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class LocalRun:
+    """A run folder as plain data: `rows`, `config`, `summary`, `run`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, Any]] = [
+            json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines() if line
+        ]
+        self.config, self.run = (json.loads((folder / name).read_text()) for name in ("config.json", "run.json"))
+        summary = folder / "summary.json"
+        self.summary: dict[str, Any] = json.loads(summary.read_text()) if summary.exists() else {}
+
+    def history(self, key: str) -> list[tuple[int, Any]]:
+        """(value of the key's own axis, value) wherever the key was logged."""
+        axis = "epoch/step" if key.startswith("epoch/") else "batch/step"
+        return [(row[axis], row[key]) for row in self.rows if key in row]
+
+
+def local_runs(folder: Path) -> list[LocalRun]:
+    """Every run folder below `folder`, by start."""
+    found = [LocalRun(path.parent) for path in folder.glob("**/trackkit-runs/*/run.json")]
+    return sorted(found, key=lambda run: run.run["started"])
+
+
+def local_run(folder: Path) -> LocalRun:
+    """The only run folder below `folder`."""
+    runs = local_runs(folder)
+    assert len(runs) == 1, f"expected one run below {folder}, found {[run.folder for run in runs]}"
+    return runs[0]

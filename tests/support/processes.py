@@ -1,0 +1,57 @@
+"""Starts programs as a user would: fresh interpreters, and torchrun with gloo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def clean_env(**more: str) -> dict[str, str]:
+    """This process's environment without W&B's, TrackKit's and a launcher's variables; W&B offline; two threads."""
+    dropped = ("WANDB_", "TRACKKIT_", "SLURM_", "TORCHELASTIC_")
+    launcher = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    env = {key: value for key, value in os.environ.items() if not key.startswith(dropped) and key not in launcher}
+    env.update(WANDB_MODE="offline", OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), TOKENIZERS_PARALLELISM="false")
+    env.update(more)
+    return env
+
+
+def run_python(
+    script: Path | str, *arguments: str, cwd: Path, timeout: float = 120, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script file, or code given as text, in a fresh interpreter; the caller checks the exit code."""
+    target = [str(script)] if isinstance(script, Path) else ["-c", script]
+    return subprocess.run(
+        [sys.executable, *target, *arguments],
+        cwd=cwd,
+        env=env or clean_env(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def run_torchrun(
+    script: Path,
+    *arguments: str,
+    cwd: Path,
+    processes: int = 2,
+    timeout: float = 180,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script in `processes` gloo processes of one node, under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return subprocess.run(
+        [*command, str(script), *arguments],
+        cwd=cwd,
+        env=env or clean_env(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
