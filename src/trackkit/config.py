@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trackkit.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 DEFAULT_FILE = "trackkit.yaml"
 
@@ -21,6 +19,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "names": ("canonical", "keep", "strict"),
     "epoch_axis": ("step", "epoch"),
 }
+
+# What people look for here, and where it is.
+_ELSEWHERE = dict.fromkeys(
+    ("log_every", "log_every_n_steps", "logging_steps"),
+    "; the trainer says how often rows are made: 'log_every_n_steps' in Lightning, 'logging_steps' in Hugging Face",
+)
 
 _WANDB_VARIABLES = {
     "project": "WANDB_PROJECT",
@@ -77,31 +81,38 @@ class TrackKitConfig:
 def load_config(config: Any = None, given: Mapping[str, Any] | None = None) -> TrackKitConfig:
     """Resolves the settings. Nearer wins: arguments, TRACKKIT_* variables, file, W&B's variables, defaults.
 
+    None, in any of them, means "not given"; `callbacks` is merged callback by callback.
+
     Args:
         config: path of a YAML file, a mapping, or an OmegaConf node; default: TRACKKIT_CONFIG, else `trackkit.yaml`
             in the working directory where there is one.
-        given: settings given as arguments; those that are None are taken as not given.
+        given: settings given as arguments.
 
     Raises:
         ConfigError: an unknown setting, a wrong type or choice, a file that is missing or no mapping.
     """
-    arguments = {key: value for key, value in (given or {}).items() if value is not None}
     file, source = _read_file(config)
-    layers = [
+    layers: list[tuple[str, Mapping[str, Any]]] = [
         ("W&B's variables", _from_wandb_variables()),
         (source, file),
         ("TRACKKIT_* variables", _from_variables()),
-        ("arguments", arguments),
+        ("arguments", given or {}),
     ]
     merged: dict[str, Any] = {}
+    callbacks: dict[str, Any] = {}
     for origin, layer in layers:
-        _check_known(layer, origin)
-        _check_types(layer, origin)
-        callbacks = {**merged.get("callbacks", {}), **(layer.get("callbacks") or {})}
-        merged.update(layer, callbacks=callbacks)
-    settings = TrackKitConfig(**_check_types(merged, "settings"))
+        checked = _check_layer(layer, origin)
+        callbacks.update(checked.get("callbacks", {}))
+        merged.update(checked, callbacks=callbacks)
+    settings = TrackKitConfig(**merged)
     _check_values(settings)
     return settings
+
+
+def unknown_setting(key: object, origin: str, known: Iterable[str]) -> ConfigError:
+    """The error for a setting that there is not."""
+    hint = _ELSEWHERE.get(str(key)) or did_you_mean(str(key), known)
+    return ConfigError(f"unknown setting '{key}' in {origin}{hint}")
 
 
 def _read_file(config: Any) -> tuple[dict[str, Any], str]:
@@ -114,32 +125,52 @@ def _read_file(config: Any) -> tuple[dict[str, Any], str]:
         return _to_mapping(config, f"config={type(config).__name__}"), "config"
     path = Path(config)
     if not path.is_file():
-        raise ConfigError(f"the settings file must exist; there is no '{path}'; make it, or leave out 'config'")
+        raise ConfigError(f"the settings file must exist; there is no file '{path}'; make it, or leave out 'config'")
+    try:
+        node = _yaml(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"the settings file '{path}' must be YAML, and can't be read: {error}") from error
+    return _to_mapping({} if node is None else node, f"'{path}'"), f"'{path}'"
+
+
+def _yaml(text: str) -> Any:
+    """YAML as OmegaConf reads it (`1e12` is a number), but for a lone word, of which it would make a mapping.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        node: Any = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the settings file '{path}' must be YAML, and can't be read: {error}") from error
-    return _to_mapping(node, f"'{path}'"), f"'{path}'"
+        raw = yaml.safe_load(text)
+        return OmegaConf.create(text) if isinstance(raw, (dict, list)) else raw
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(str(error)) from error
 
 
 def _to_mapping(node: Any, source: str) -> dict[str, Any]:
-    from omegaconf import DictConfig, OmegaConf
+    plain = _plain(node, source)
+    if not isinstance(plain, Mapping):
+        kind = "a list" if isinstance(plain, list) else f"of type {type(plain).__name__}"
+        raise ConfigError(f"settings must be a mapping of names to values; {source} is {kind}; write 'project: NAME'")
+    return {key: value for key, value in plain.items() if key != "_target_"}
+
+
+def _plain(value: Any, source: str) -> Any:
+    """An OmegaConf node (Hydra hands them over as arguments) as plain Python, its interpolations resolved."""
+    if "omegaconf" not in sys.modules:
+        return value
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if isinstance(node, Mapping) and not isinstance(node, DictConfig):
-        return dict(node)
-    if not isinstance(node, DictConfig):
-        kind = "a list" if OmegaConf.is_list(node) else f"a {type(node).__name__}"
-        raise ConfigError(f"settings must be a mapping of names to values; {source} is {kind}; write 'project: NAME'")
+    if not OmegaConf.is_config(value):
+        return value
     try:
-        plain = OmegaConf.to_container(node, resolve=True)
+        return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"settings in {source} can't be resolved: {error}") from error
-    return {str(key): value for key, value in plain.items() if key != "_target_"} if isinstance(plain, dict) else {}
 
 
 def _from_variables() -> dict[str, Any]:
@@ -149,28 +180,28 @@ def _from_variables() -> dict[str, Any]:
         if not variable.startswith("TRACKKIT_") or variable == "TRACKKIT_CONFIG":
             continue
         if variable not in names:
-            raise ConfigError(f"unknown variable '{variable}'{did_you_mean(variable, names)}")
-        found[names[variable]] = _parse(names[variable], value)
+            raise ConfigError(f"unknown variable '{variable}'{did_you_mean(variable, [*names, 'TRACKKIT_CONFIG'])}")
+        if value:
+            found[names[variable]] = _parse(variable, names[variable], value)
     return found
 
 
-def _parse(name: str, text: str) -> Any:
+def _parse(variable: str, name: str, text: str) -> Any:
     """A variable's text as its setting's type: tags as `a,b` or a YAML list, mappings as YAML."""
-    if name == "tags":
-        return [tag.strip() for tag in text.strip("[]").split(",") if tag.strip()]
-    if name in ("synonyms", "callbacks"):
-        import yaml
-
+    if name == "tags" and not text.lstrip().startswith("["):
+        return [tag.strip() for tag in text.split(",") if tag.strip()]
+    if name in ("tags", "synonyms", "callbacks"):
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"TRACKKIT_{name.upper()} must be a YAML mapping; got {text!r}") from error
+            return _yaml(text)
+        except ValueError as error:
+            kind = "list" if name == "tags" else "mapping"
+            raise ConfigError(f"variable '{variable}' must be a YAML {kind}; got {text!r}") from error
     return text
 
 
 def _from_wandb_variables() -> dict[str, Any]:
     found = {
-        name: _parse(name, os.environ[variable])
+        name: _parse(variable, name, os.environ[variable])
         for name, variable in _WANDB_VARIABLES.items()
         if os.environ.get(variable)
     }
@@ -183,28 +214,42 @@ def _from_wandb_variables() -> dict[str, Any]:
     return found
 
 
-def _check_known(layer: Mapping[str, Any], origin: str) -> None:
+def _check_layer(layer: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The settings that `layer` gives, each of its own type."""
     known = [item.name for item in fields(TrackKitConfig)]
-    for key in layer:
-        if key not in known:
-            raise ConfigError(f"unknown setting '{key}' in {origin}{did_you_mean(str(key), known)}")
-
-
-def _check_types(layer: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    schema: DictConfig = OmegaConf.structured(TrackKitConfig)
+    checked: dict[str, Any] = {}
     for key, value in layer.items():
-        for text in (value,) if isinstance(value, bool) else ():
-            raise ConfigError(f"setting '{key}' in {origin} is of the wrong type: got {text!r}")
-        try:
-            schema = OmegaConf.merge(schema, {key: value})  # type: ignore[assignment]
-        except (OmegaConfBaseException, TypeError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise ConfigError(f"setting '{key}' in {origin} is of the wrong type: got {value!r} ({first})") from error
-    plain = OmegaConf.to_container(schema)
-    return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
+        if key not in known:
+            raise unknown_setting(key, origin, known)
+        value = _plain(value, origin)
+        if value is not None:
+            checked[key] = _typed(key, value, origin)
+    return checked
+
+
+def _typed(key: str, value: Any, origin: str) -> Any:
+    if key == "tags":
+        rule = "a list of texts"
+        if isinstance(value, (list, tuple)) and all(_is_text(item) for item in value):
+            return [str(item) for item in value]
+    elif key == "synonyms":
+        rule = "a mapping of names to names"
+        if isinstance(value, Mapping) and all(_is_text(item) for pair in value.items() for item in pair):
+            return {str(name): str(wanted) for name, wanted in value.items()}
+    elif key == "callbacks":
+        rule = "a mapping of callbacks to true, false or their options"
+        if isinstance(value, Mapping):
+            return {str(name): _plain(options, origin) for name, options in value.items()}
+    else:
+        rule = "a text"
+        if _is_text(value) or (key == "dir" and isinstance(value, os.PathLike)):
+            return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    raise ConfigError(f"setting '{key}' in {origin} must be {rule}; got {value!r}, of type {type(value).__name__}")
+
+
+def _is_text(value: Any) -> bool:
+    """Texts, and the numbers that YAML makes of a text such as `name: 7`; its `yes` and `off` are no texts any more."""
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
 def _check_values(settings: TrackKitConfig) -> None:

@@ -38,13 +38,36 @@ def default_tags(tags: list[str]) -> list[str]:
     return [*tags, *([] if place in tags else [place])]
 
 
+class _Template(string.Formatter):
+    """Fills a name template. A value that its format doesn't fit is put in as it is."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
+        return kwargs[field_name], field_name
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        try:
+            return super().format_field(value, format_spec)
+        except (TypeError, ValueError):
+            return str(value)
+
+
 def check_template(template: str | None) -> None:
-    """Raises ConfigError for a field that no run has."""
-    for _, field, _, _ in string.Formatter().parse(template or ""):
-        if field is not None and field not in FIELDS and not field.startswith("hparams."):
+    """Raises ConfigError for braces that don't match and for a field that no run has."""
+    for field in _fields(template or ""):
+        if field not in FIELDS and not field.startswith("hparams."):
             raise ConfigError(
                 f"unknown field '{{{field}}}' in 'name'{did_you_mean(field, [*FIELDS, 'hparams.<name>'])}"
             )
+
+
+def _fields(template: str) -> list[str]:
+    try:
+        return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise ConfigError(
+            f"'name' must be a template with fields in braces; got {template!r}: {error}; "
+            "write '{{' and '}}' for braces of its own"
+        ) from error
 
 
 def run_name(
@@ -62,7 +85,7 @@ def run_name(
         run_id: of the run.
         phase: `fit`, `validate`, `test` or `predict`.
         git: state of the repository, where there is one.
-        hparams: the user's hyperparameters, flat.
+        hparams: the user's hyperparameters, flat; `{hparams.optim.lr}` is `optim/lr`, and an unknown one is empty.
         version: the framework's own version of this experiment, such as Lightning's `version_3`.
     """
     values = {
@@ -79,8 +102,11 @@ def run_name(
     if template is None:
         parts = [values["experiment"], values["slurm_job_id"] or values["time"], values["git"]]
         return "-".join(part for part in parts if part)
-    text = re.sub(r"\{hparams\.([^}]+)\}", lambda match: str(hparams.get(match[1], "")), template)
-    return text.format_map(values)[:128] or run_id
+    given: dict[str, Any] = dict(values)
+    for field in _fields(template):
+        if name := field.removeprefix("hparams.") if field.startswith("hparams.") else "":
+            given[field] = hparams.get(name, hparams.get(name.replace(".", "/"), ""))
+    return _Template().vformat(template, (), given)[:128] or run_id
 
 
 def _experiment() -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trackkit.config import TrackKitConfig, load_config
-from trackkit.errors import ConfigError, did_you_mean
+from trackkit.config import TrackKitConfig, load_config, unknown_setting
 from trackkit.integrations.bases import FrameworkBase
 from trackkit.integrations.huggingface import HuggingFaceHooks
 from trackkit.integrations.lightning import LightningHooks
@@ -69,7 +68,7 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
             "callbacks": callbacks,
         }
         for key in unknown:
-            raise ConfigError(f"unknown setting '{key}'{did_you_mean(key, [*given, 'config', 'sinks'])}")
+            raise unknown_setting(key, "arguments", [*given, "config", "sinks"])
         self.config: TrackKitConfig = load_config(config, given)
         from trackkit import identity
 

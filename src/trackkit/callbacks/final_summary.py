@@ -44,6 +44,8 @@ class FinalSummary(Callback):
     def __init__(
         self, monitor: str | None = None, goal: str | None = None, price_per_gpu_hour: float | None = None
     ) -> None:
+        if monitor is not None and not isinstance(monitor, str):
+            raise ValueError(f"'monitor' must be a metric's name; got {monitor!r}")
         if goal not in (None, "min", "max"):
             raise ValueError(f"'goal' must be 'min' or 'max'; got {goal!r}")
         price = price_per_gpu_hour
