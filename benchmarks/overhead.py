@@ -1,0 +1,324 @@
+"""What tracking costs: bare training, an empty callback, TrackKit and its peers, in one process, in turn.
+
+    python benchmarks/overhead.py [--framework lightning huggingface] [--rounds 7] [--steps 400] [--every 10]
+
+Two figures for each round and variant. Wall: time per optimizer step, from the 20th step to the last, so without start
+and end. Hooks: time per step inside the callbacks' hooks and the framework's logging calls, summed, in rounds of their
+own, since the timing itself costs. Everything is offline, every row has the same content and cadence. The peers' sets:
+
+- Lightning: `self.log` of the loss, WandbLogger, LearningRateMonitor, `grad_norm` at each row;
+- Hugging Face: WandbCallback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true", TOKENIZERS_PARALLELISM="false")
+for variable in ("WANDB_RUN_ID", "WANDB_PROJECT"):
+    os.environ.pop(variable, None)
+
+import torch
+
+WARM = 20
+WIDTH = 64
+BATCH = 32
+
+
+class Clock:
+    """Time of the steps between the warm-up and the end, and time spent inside hooks."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.seen = 0
+        self.began = self.ended = 0.0
+        self.inside = 0.0
+        self.depth = 0
+
+    def tick(self) -> None:
+        self.seen += 1
+        if self.seen == WARM:
+            self.began = time.perf_counter()
+            self.inside = 0.0
+        elif self.seen == self.steps:
+            self.ended = time.perf_counter()
+            self.inside_at_end = self.inside
+
+    @property
+    def wall_us(self) -> float:
+        return (self.ended - self.began) / (self.steps - WARM) * 1e6
+
+    @property
+    def hooks_us(self) -> float:
+        return self.inside_at_end / (self.steps - WARM) * 1e6
+
+    def time(self, owner: Any, *names: str) -> None:
+        """Counts the time inside `owner`'s methods; a method called by another counted one is counted once."""
+        for name in names:
+            setattr(owner, name, self._timed(getattr(owner, name)))
+
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if self.depth:
+                return method(*args, **kwargs)
+            self.depth += 1
+            began = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.inside += time.perf_counter() - began
+                self.depth -= 1
+
+        return timed
+
+
+def network() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Linear(WIDTH, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 1)
+    )
+
+
+def batches(steps: int) -> torch.utils.data.TensorDataset:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(steps * BATCH, WIDTH, generator=generator)
+    return torch.utils.data.TensorDataset(features, features.sum(1, keepdim=True))
+
+
+def hooks_of(callback: Any) -> list[str]:
+    return [name for name in dir(callback) if name.startswith("on_") and callable(getattr(callback, name))]
+
+
+# -- Lightning ---------------------------------------------------------------------------------------------------
+
+
+def lightning_round(variant: str, steps: int, every: int, hooks: bool, folder: str) -> float:
+    import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+    from lightning.pytorch.loggers import WandbLogger
+    from lightning.pytorch.utilities import grad_norm
+
+    clock = Clock(steps)
+    peers = variant == "peers"
+
+    class Net(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            clock.tick()
+            features, targets = batch
+            loss = torch.nn.functional.mse_loss(self.net(features), targets)
+            if peers:
+                self.log("train_loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+    class Norm(Callback):
+        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+            if (trainer.global_step + 1) % every == 0:
+                module.log_dict({"grad_norm": grad_norm(module, 2)["grad_2.0_norm_total"]})
+
+    callbacks: list[Any] = []
+    if variant == "empty":
+        callbacks = [Callback()]
+    elif variant == "TrackKit":
+        from trackkit import TrackKit
+
+        callbacks = [TrackKit(dir=folder)]
+    elif peers:
+        callbacks = [LearningRateMonitor(logging_interval="step"), Norm()]
+    logger: Any = WandbLogger(project="overhead", save_dir=folder, offline=True) if peers else False
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        log_every_n_steps=every,
+        logger=logger,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    torch.manual_seed(0)
+    module = Net()
+    if hooks:
+        for callback in callbacks:
+            clock.time(callback, *hooks_of(callback))
+        clock.time(module, "log", "log_dict")
+        if variant != "TrackKit":
+            clock.time(trainer._logger_connector, "log_metrics")
+    with _adapter_timed(clock, hooks and variant == "TrackKit"):
+        trainer.fit(module, torch.utils.data.DataLoader(batches(steps), BATCH))
+    _finish()
+    return clock.hooks_us if hooks else clock.wall_us
+
+
+class _adapter_timed:
+    """Counts what TrackKit does outside of its hooks: in what it wraps of the trainer's own."""
+
+    NAMES = ("_logged", "_complete_row", "_resume")
+
+    def __init__(self, clock: Clock, active: bool) -> None:
+        self.clock, self.active = clock, active
+
+    def __enter__(self) -> None:
+        from trackkit.integrations.lightning import LightningAdapter
+
+        self.kept = {name: getattr(LightningAdapter, name) for name in self.NAMES}
+        if self.active:
+            self.clock.time(LightningAdapter, *self.NAMES)
+
+    def __exit__(self, *_: object) -> None:
+        from trackkit.integrations.lightning import LightningAdapter
+
+        for name, method in self.kept.items():
+            setattr(LightningAdapter, name, method)
+
+
+# -- Hugging Face ------------------------------------------------------------------------------------------------
+
+
+def huggingface_round(variant: str, steps: int, every: int, hooks: bool, folder: str) -> float:
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.integrations import WandbCallback
+
+    clock = Clock(steps)
+    rows = batches(steps)
+
+    class Data(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return len(rows)
+
+        def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+            features, targets = rows[index]
+            return {"features": features, "labels": targets}
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, features: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+            clock.tick()
+            return {"loss": torch.nn.functional.mse_loss(self.net(features), labels)}
+
+    callbacks: list[Any] = []
+    if variant == "empty":
+        callbacks = [TrainerCallback()]
+    elif variant == "TrackKit":
+        from trackkit import TrackKit
+
+        callbacks = [TrackKit(dir=folder)]
+    elif variant == "peers":
+        callbacks = [WandbCallback()]
+    torch.manual_seed(0)
+    trainer = Trainer(
+        Net(),  # type: ignore[arg-type]
+        TrainingArguments(
+            folder,
+            num_train_epochs=1,
+            per_device_train_batch_size=BATCH,
+            logging_steps=every,
+            logging_first_step=True,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+        ),
+        train_dataset=Data(),
+        callbacks=callbacks,
+    )
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    if hooks:
+        for callback in callbacks:
+            clock.time(callback, *hooks_of(callback))
+    trainer.train()
+    _finish()
+    return clock.hooks_us if hooks else clock.wall_us
+
+
+def _finish() -> None:
+    import wandb
+
+    import trackkit
+
+    trackkit.finish()
+    if wandb.run is not None:
+        wandb.finish()
+
+
+# -- figures -----------------------------------------------------------------------------------------------------
+
+ROUNDS = {"lightning": lightning_round, "huggingface": huggingface_round}
+VARIANTS = ("bare", "empty", "TrackKit", "peers")
+
+
+def measure(framework: str, rounds: int, steps: int, every: int, hooks: bool, folder: str) -> dict[str, list[float]]:
+    """Figures by variant, one for each round; the order of the variants turns with the rounds."""
+    figures: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for number in range(-1, rounds):
+        for turn in range(len(VARIANTS)):
+            variant = VARIANTS[(number + turn) % len(VARIANTS)]
+            if hooks and variant == "bare":
+                continue
+            figure = ROUNDS[framework](variant, steps, every, hooks, folder)
+            if number >= 0:
+                figures[variant].append(figure)
+    return {variant: values for variant, values in figures.items() if values}
+
+
+def report(framework: str, rounds: int, steps: int, every: int, folder: str) -> None:
+    print(f"\n{framework}: {steps} steps, a row every {every}, {rounds} rounds after a warm-up round, us per step")
+    wall = measure(framework, rounds, steps, every, False, folder)
+    medians = {variant: statistics.median(values) for variant, values in wall.items()}
+    for variant, values in wall.items():
+        listed = " ".join(f"{value:7.1f}" for value in values)
+        print(f"  wall   {variant:9} {listed}   median {medians[variant]:7.1f}  {medians[variant] / medians['bare']:.3f} of bare")
+    cost = {
+        variant: statistics.median(value - bare for value, bare in zip(wall[variant], wall["bare"], strict=True))
+        for variant in ("empty", "TrackKit", "peers")
+    }
+    print(
+        f"  wall   over bare, median of the rounds' differences: empty {cost['empty']:.1f}, TrackKit "
+        f"{cost['TrackKit']:.1f}, peers {cost['peers']:.1f}; TrackKit / peers {cost['TrackKit'] / cost['peers']:.3f}"
+    )
+    inside = measure(framework, rounds, steps, every, True, folder)
+    for variant, values in inside.items():
+        listed = " ".join(f"{value:7.1f}" for value in values)
+        print(f"  hooks  {variant:9} {listed}   median {statistics.median(values):7.1f}")
+    ours, theirs = statistics.median(inside["TrackKit"]), statistics.median(inside["peers"])
+    print(f"  hooks  TrackKit / peers {ours / theirs:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--framework", nargs="+", choices=ROUNDS, default=list(ROUNDS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--every", type=int, default=10)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as folder:
+        for framework in arguments.framework:
+            report(framework, arguments.rounds, arguments.steps, arguments.every, folder)
+
+
+if __name__ == "__main__":
+    main()
