@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +15,8 @@ Split = Literal["train", "val", "test", "predict"]
 Status = Literal["running", "finished", "failed", "stopped", "preempted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A batch has been processed, with or without an optimizer step.
+class Moment(NamedTuple):
+    """A batch has been processed, with or without an optimizer step. (A tuple: one is made at every batch.)
 
     Attributes:
         step: optimizer steps taken so far, this one included: the framework's own counter.
@@ -45,8 +44,7 @@ class Moment:
     skipped: torch.Tensor | bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Gradients:
+class Gradients(NamedTuple):
     """Gradients are present, just before (or, where `clipped`, around) an optimizer's step.
 
     Attributes:

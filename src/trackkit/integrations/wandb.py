@@ -53,6 +53,7 @@ class WandbSink(Sink):
         self._last_step = -1
         self._at_last_step: dict[str, float | int] = {}
         self._lock = threading.RLock()
+        self._ours = self._counter_known = False
 
     def open(self, info: RunInfo) -> None:
         import wandb
@@ -156,6 +157,7 @@ class WandbSink(Sink):
 
         def in_turn(*args: Any, **kwargs: Any) -> None:
             with self._lock:
+                self._counter_known = self._ours
                 publish(*args, **kwargs)
 
         run._partial_history_callback = in_turn  # type: ignore[method-assign]
@@ -190,7 +192,8 @@ class WandbSink(Sink):
                 self._define(key)
         values = dict(row.values)
         with self._lock:
-            step = max(row.step, run.step)
+            # Asking costs more than logging: only after somebody else has logged.
+            step = max(row.step, self._last_step if self._counter_known else run.step)
             if step == self._last_step and any(
                 key in self._at_last_step and not _same(self._at_last_step[key], value) for key, value in values.items()
             ):
@@ -198,7 +201,11 @@ class WandbSink(Sink):
             if step != self._last_step:
                 self._last_step, self._at_last_step = step, {}
             self._at_last_step.update(values)
-            run.log(values, step=step)
+            self._ours = True
+            try:
+                run.log(values, step=step)
+            finally:
+                self._ours = False
 
     def _update_config(self, values: Mapping[str, Any]) -> None:
         self._of_run().config.update(dict(values), allow_val_change=True)  # type: ignore[no-untyped-call]
