@@ -46,6 +46,7 @@ class LightningHooks:
     """The hooks of a Lightning callback. They do nothing but call the adapter of the trainer at work."""
 
     _lightning: LightningAdapter | None = None
+    _lightning_position: tuple[int, float | None] | None = None
 
     @guarded
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -143,6 +144,7 @@ class LightningAdapter:
         self._rowed = False
         self._row_due = False
         self._logged_by_connector = False
+        self._row_missing = self._owed = False
         self._raw = self._stepped = self._announced = False
         self._handles: list[Any] = []
         self._eval_batch: dict[str, Any] = {}
@@ -160,6 +162,7 @@ class LightningAdapter:
         for owner, name, wrap in (
             (connector, "log_metrics", self._wrap_log_metrics),
             (connector, "update_train_step_metrics", self._wrap_update),
+            (self.trainer._checkpoint_connector, "resume_end", self._wrap_resume_end),
             (epoch_loop, "_on_before_fetch", self._wrap_before_fetch),
             (epoch_loop, "_on_after_fetch", self._wrap_after_fetch),
         ):
@@ -194,6 +197,15 @@ class LightningAdapter:
 
         return update_train_step_metrics
 
+    def _wrap_resume_end(self, original: Any) -> Any:
+        def resume_end() -> None:
+            # A checkpoint of weights only reaches no callback's `on_load_checkpoint`.
+            step = self.trainer._checkpoint_connector._loaded_checkpoint.get("global_step")
+            self.loaded_step = int(step) if step is not None else self.loaded_step
+            original()
+
+        return resume_end
+
     def _wrap_before_fetch(self, original: Any) -> Any:
         def before_fetch() -> None:
             self._resume()
@@ -225,7 +237,7 @@ class LightningAdapter:
         total = trainer.max_steps if not module.automatic_optimization else trainer.estimated_stepping_batches
         self._total_steps = int(total) if 0 <= total < float("inf") else None
         self._seen_step = trainer.global_step
-        self.loaded_step = None
+        self.loaded_step = self.kit._lightning_position = None
         self.session = self.kit.begin(describe(trainer, module, "fit"))
         if not module.automatic_optimization:
             for optimizer in trainer.optimizers:
@@ -258,16 +270,23 @@ class LightningAdapter:
         if automatic:
             stepped = not trainer.fit_loop._should_accumulate()
         else:
-            # Raw optimizers bypass Lightning's counter of steps; its count of batches is the next best.
+            # Raw optimizers bypass Lightning's counter of steps; its count of batches is the next best. A step that
+            # the gradient scaler skipped is counted, and never reached the optimizer.
             self._raw = self._raw or (self._stepped and taken == 0)
-            stepped, self._stepped = self._stepped, False
+            stepped = self._stepped or taken > 0
+            self._stepped = self._announced = False
             step = batches if self._raw else step
+        epoch = self._epoch(batch_idx)
+        self.kit._lightning_position = (step, epoch)
+        # A row that falls due on a batch without a step (manual optimization) is made by the next step.
+        due = self._owed or self._due_now(step)
+        self._owed = due and not stepped and not automatic
         ranks = trainer.world_size
         moment = Moment(
             step=step,
-            epoch=self._epoch(batch_idx),
+            epoch=epoch,
             total_steps=self._total_steps,
-            opens_row=stepped and self._due_now(step),
+            opens_row=stepped and due,
             loss=self._loss_of(outputs, automatic),
             loss_scale=float(trainer.accumulate_grad_batches) if automatic else 1.0,
             samples=batch_size(batch) * ranks,
@@ -282,6 +301,7 @@ class LightningAdapter:
             return
         self._seen_step = trainer.global_step
         tracker.step(moment, max(1, taken))
+        self._row_missing = not moment.opens_row
         if moment.opens_row:
             self._rowed = self._row_due = True
             self._logged_by_connector = False
@@ -295,26 +315,33 @@ class LightningAdapter:
         self.session.end(status)
 
     def failed(self, error: BaseException) -> None:
-        """`on_exception`."""
+        """`on_exception`. An evaluation after a fit that went well may be tried again: it leaves the run open."""
         session = self.session
-        if session is None or session.phase != "fitting":
+        if session is None or session.phase == "fitted":
             return
         from trackkit.session import CTRL_C
 
         if isinstance(error, KeyboardInterrupt):
             session.end("stopped", CTRL_C)
+        elif isinstance(error, SystemExit) and type(error).__name__ == "SIGTERMException":
+            session.end("preempted")
         else:
             session.end("failed", 1)
         session.close()
 
     def _due(self) -> bool:
-        """Whether this batch may turn out to make a row. Epochs' last batches may be the training's last."""
-        loop = self.trainer.fit_loop.epoch_loop
-        return (
+        """Whether this batch may turn out to make a row: it may be the last before an epoch's end or a validation,
+        either of which may end the training."""
+        trainer = self.trainer
+        loop = trainer.fit_loop.epoch_loop
+        ahead = 1 if trainer.lightning_module.automatic_optimization else len(trainer.optimizers)
+        return bool(
             not self._rowed
-            or self.trainer._logger_connector.should_update_logs
+            or self._owed
+            or trainer._logger_connector.should_update_logs
             or loop.batch_progress.is_last_batch
-            or 0 <= self.trainer.max_steps <= self.trainer.global_step + 1
+            or 0 <= trainer.max_steps <= trainer.global_step + ahead
+            or loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
         )
 
     def _due_now(self, step: int) -> bool:
@@ -413,17 +440,25 @@ class LightningAdapter:
             return
         on_batch = self.trainer._logger_connector._first_loop_iter is not None
         split: Split = "val" if self.trainer.validating else "test" if self.trainer.testing else "train"
+        tracker = self.session.tracker
         if split != "train":
             if on_batch:
                 self._eval_batch.update(metrics)
             else:
                 self._evaluated(metrics, split)
-        elif on_batch:
+            return
+        if self._row_missing and self.trainer.should_stop:
+            # Somebody stopped the training after this step was found to make no row.
+            self._row_missing = self._logged_by_connector = False
+            tracker.last_row()
+            if not on_batch:
+                self._complete_row()
+        if on_batch:
             self._logged_by_connector = True
-            self.session.tracker.report(metrics, BATCH, self._report_step, self._epoch_now)
+            tracker.report(metrics, BATCH, *self._position)
         elif metrics:
-            self.session.tracker.report(metrics, Where("epoch"), self._report_step, self._epoch_now)
-            self.session.tracker.seal()
+            tracker.report(metrics, Where("epoch"), *self._position)
+            tracker.seal()
 
     def _complete_row(self) -> None:
         """The first and the last row come where Lightning itself may not log: what was logged is still there."""
@@ -436,7 +471,7 @@ class LightningAdapter:
                 value = results._get_cache(item, True)
                 if item.meta.logger and value is not None:
                     name = results._forked_name(item, True)[1]
-                    self.session.tracker.report({name: value}, BATCH, self._report_step, self._epoch_now)
+                    self.session.tracker.report({name: value}, BATCH, *self._position)
         self.session.tracker.seal()
 
     def _evaluated(self, metrics: dict[str, Any], split: Split) -> None:
@@ -450,11 +485,8 @@ class LightningAdapter:
             match = _SET.match(name)
             dataset = self._set_name(split, int(match["index"])) if match else ""
             by_set.setdefault(dataset, {})[match["name"] if match else name] = value
-        step, epoch = self._report_step, self._epoch_now
-        if self.loaded_step is not None:
-            step, epoch = self.loaded_step, None
         for dataset, values in by_set.items():
-            self.session.tracker.report(values, Where("epoch", split, dataset), step, epoch)
+            self.session.tracker.report(values, Where("epoch", split, dataset), *self._position)
         self.session.tracker.seal()
 
     def _set_name(self, split: Split, index: int) -> str:
@@ -464,15 +496,18 @@ class LightningAdapter:
         return f"dataloader_{index}"
 
     @property
-    def _report_step(self) -> int:
-        step = int(self.trainer.global_step)
-        return step if step or not self._raw else int(self.trainer.fit_loop.epoch_loop._batches_that_stepped + 1)
-
-    @property
-    def _epoch_now(self) -> float | None:
-        if self._fitting:
-            return self._epoch(self.trainer.fit_loop.epoch_loop.batch_idx)
-        return float(self.trainer.current_epoch) if self.trainer.global_step else None
+    def _position(self) -> tuple[int, float | None]:
+        """Optimizer steps and passes through the data, of the weights that what is logged now belongs to."""
+        last: tuple[int, float | None] | None = self.kit._lightning_position
+        trainer = self.trainer
+        step = trainer.global_step if self.loaded_step is None else self.loaded_step
+        if last is not None and (self._fitting or step == last[0]):
+            return last
+        if last is not None and step == 0 and self.loaded_step is None:
+            # Lightning's counter knows nothing of it: raw optimizers, or another trainer with the same TrackKit.
+            return last
+        epoch = trainer.current_epoch if self.loaded_step is None and step else None
+        return int(step), None if epoch is None else float(epoch)
 
 
 def describe(trainer: Any, module: Any, phase: str) -> Start:

@@ -1,0 +1,161 @@
+"""Tiny modules and data for Lightning, with every number that a test wants to compare kept by the module itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
+
+FEATURES = 4
+BATCH_SIZE = 4
+
+
+def data(batches: int = 7, seed: int = 0, batch_size: int = BATCH_SIZE) -> DataLoader[Any]:
+    """`batches` batches of a linear problem with noise, in a fixed order."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(batches * batch_size, FEATURES, generator=generator)
+    noise = torch.randn(batches * batch_size, 1, generator=generator)
+    return DataLoader(TensorDataset(inputs, inputs.sum(1, keepdim=True) + noise), batch_size=batch_size)
+
+
+def layer(seed: int = 1) -> nn.Linear:
+    """A linear layer with weights of its own, whatever the global generator's state."""
+    linear = nn.Linear(FEATURES, 1)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in linear.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return linear
+
+
+def grad_norm(parameters: Any) -> float:
+    """The L2 norm of all the gradients together, in double precision."""
+    return float(torch.cat([p.grad.detach().double().flatten() for p in parameters if p.grad is not None]).norm())
+
+
+class Silent(pl.LightningModule):
+    """Logs nothing. `losses` holds what `training_step` returned."""
+
+    def __init__(self, lr: float = 0.05) -> None:
+        super().__init__()
+        self.layer = layer()
+        self.lr = lr
+        self.losses: list[float] = []
+
+    def loss(self, batch: Any) -> Tensor:
+        inputs, targets = batch
+        return nn.functional.mse_loss(self.layer(inputs), targets)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.losses.append(loss.item())
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class Logging(Silent):
+    """Logs as people do: loss and error in training, loss in validation and test. `seen` holds every value."""
+
+    def __init__(self, lr: float = 0.05) -> None:
+        super().__init__(lr)
+        self.seen: dict[str, list[float]] = {"train": [], "val": [], "test": []}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        self.seen["train"].append(2 * loss.item())
+        self.log("train_twice", 2 * loss, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        loss = self.loss(batch)
+        self.seen["val"].append(loss.item())
+        self.log("val_loss", loss)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        loss = self.loss(batch)
+        self.seen["test"].append(loss.item())
+        self.log("test_loss", loss)
+
+
+def trainer(kit: Any = None, **arguments: Any) -> pl.Trainer:
+    """A quiet trainer on the CPU; `kit` may be a TrackKit, a list of callbacks or None."""
+    quiet: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return pl.Trainer(callbacks=kit, **{**quiet, **arguments})
+
+
+def record(module: pl.LightningModule, loader: Any = None, val: Any = None, **arguments: Any) -> MemorySink:
+    """Fits `module` with TrackKit and gives what was recorded."""
+    sink = MemorySink()
+    callbacks = [TrackKit(sinks=[sink]), *arguments.pop("callbacks", [])]
+    trainer(callbacks, **arguments).fit(module, data() if loader is None else loader, val)
+    return sink
+
+
+class Reference:
+    """The same training in plain torch: per optimizer step its loss, gradient norm before clipping and lr."""
+
+    def __init__(
+        self,
+        loader: Any,
+        epochs: int = 1,
+        accumulate: int = 1,
+        lr: float = 0.05,
+        clip: Callable[[Any], object] | None = None,
+        gamma: float = 1.0,
+    ) -> None:
+        self.layer = layer()
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.rates: list[float] = []
+        optimizer = torch.optim.SGD(self.layer.parameters(), lr=lr)
+        for _ in range(epochs):
+            micro: list[float] = []
+            batches = list(loader)
+            for index, (inputs, targets) in enumerate(batches):
+                loss = nn.functional.mse_loss(self.layer(inputs), targets)
+                (loss / accumulate).backward()
+                micro.append(loss.item())
+                if len(micro) < accumulate and index + 1 < len(batches):
+                    continue
+                self.losses.append(sum(micro) / len(micro))
+                self.norms.append(grad_norm(self.layer.parameters()))
+                self.rates.append(optimizer.param_groups[0]["lr"])
+                if clip is not None:
+                    clip(list(self.layer.parameters()))
+                optimizer.step()
+                optimizer.zero_grad()
+                optimizer.param_groups[0]["lr"] *= gamma
+                micro.clear()
+
+
+def batch_rows(sink: MemorySink) -> list[dict[str, Any]]:
+    """The batch rows' values, in order."""
+    return [dict(row.values) for row in sink.rows if row.tier == "batch"]
+
+
+def epoch_rows(sink: MemorySink) -> list[dict[str, Any]]:
+    """The epoch rows' values, in order."""
+    return [dict(row.values) for row in sink.rows if row.tier == "epoch"]
+
+
+def mean(values: Any) -> float:
+    """The arithmetic mean."""
+    values = list(values)
+    return float(sum(values) / len(values))
