@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from typing import NamedTuple
@@ -130,6 +131,10 @@ _TIER_WORDS = {"batch": ("batch",), "epoch": ("epoch",)}
 _FORK_SUFFIX = {"batch": "_step", "epoch": "_epoch"}
 _OWN_WORDS = frozenset({"global_step", "time_step"})
 
+# What stands for a `<word>` of a key: only names and groups may have several segments.
+_WORDS = {"<split>": "(?:train|val|test|predict)", "<set>": r"\w+"}
+_WORD = r"\w+(?:/\w+)*"
+
 
 def sanitize(name: str) -> str:
     """`name` with every segment made of `[A-Za-z0-9_]`; a segment with nothing of that gets a stable stand-in."""
@@ -154,17 +159,32 @@ def canonical(name: str, where: Where) -> str:
         The name below `where.prefix`; never empty, segments of `[A-Za-z0-9_]`.
     """
     words = "|".join((*_SPLIT_WORDS[where.split], *_TIER_WORDS[where.tier]))
-    short = name
-    if short not in _OWN_WORDS and short.endswith(_FORK_SUFFIX[where.tier]):
-        short = short.removesuffix(_FORK_SUFFIX[where.tier]) or short
-    short = re.sub(rf"^(?:{words})[^A-Za-z0-9]+(?=\w)", "", short, flags=re.IGNORECASE)
-    short = re.sub(rf"(?<=\w)[^A-Za-z0-9]+(?:{words})$", "", short, flags=re.IGNORECASE)
+    before, short = "", name
+    while short != before:
+        before = short
+        short = re.sub(rf"^(?:{words})[\W_]+(?=\w)", "", short, flags=re.IGNORECASE)
+        short = re.sub(rf"(?<=[^\W_])[\W_]+(?:{words})$", "", short, flags=re.IGNORECASE)
+        if short not in _OWN_WORDS:
+            short = short.removesuffix(_FORK_SUFFIX[where.tier]) or short
     return sanitize(short)
 
 
 def axis_key(key: str, epoch_axis: str = "step") -> str:
     """The x-axis that `key` is plotted against."""
     return f"epoch/{epoch_axis}" if key.startswith("epoch/") else "batch/step"
+
+
+def describe(key: str) -> Key | None:
+    """The line of the vocabulary that `key` belongs to: the most literal one that fits; None where there is none."""
+    fits = [line for line in KEYS if _pattern(line.name).fullmatch(key)]
+    return min(fits, key=lambda line: line.name.count("<"), default=None)
+
+
+@functools.cache
+def _pattern(name: str) -> re.Pattern[str]:
+    parts = re.split(r"(<\w+>)", name)
+    text = "".join(_WORDS.get(part, _WORD) if part.startswith("<") else re.escape(part) for part in parts)
+    return re.compile(text, re.ASCII)
 
 
 def markdown() -> str:

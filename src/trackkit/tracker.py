@@ -84,7 +84,7 @@ class Tracker:
         self._fresh = False
         self._more: dict[str, Any] = {}
         self._told: set[str] = set()
-        self._renames = 0
+        self._renames: Mapping[str, Any] = {}
         self.errors = 0
         self.status: Status = "running"
 
@@ -255,8 +255,8 @@ class Tracker:
         for notice in self._names.notices():
             logger.warning(notice)
         renames = self._names.renames
-        if len(renames) != self._renames:
-            self._renames = len(renames)
+        if renames != self._renames:
+            self._renames = renames
             self._each_sink("config", lambda sink: sink.config({"trackkit/renames": renames}))
         return values, origins
 
