@@ -529,7 +529,7 @@ def describe(trainer: Any, module: Any, phase: str) -> Start:
         **optimizer_config(trainer.optimizers, schedulers),
         **data_config(
             dataset,
-            getattr(loader, "batch_size", None),
+            _loader_batch_size(loader),
             trainer.accumulate_grad_batches,
             trainer.world_size,
         ),
@@ -566,6 +566,12 @@ def _wandb_run(trainer: Any) -> Any:
         if type(each).__name__ == "WandbLogger" and trainer.is_global_zero:
             return each.experiment
     return None
+
+
+def _loader_batch_size(loader: Any) -> int | None:
+    """Of a loader with a batch sampler of its own, the sampler knows."""
+    size = getattr(loader, "batch_size", None)
+    return size if size is not None else getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
 
 
 def _plain(value: Any) -> Any:
