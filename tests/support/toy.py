@@ -1,0 +1,237 @@
+"""One toy training, as users of each framework write it, and the same by hand: the ground of the contract tests.
+
+The data is in order and its batches are whole, so that every framework sees the same micro-batches. Both users log a
+loss and an accuracy of their last micro-batch, and evaluate a loss and an accuracy at each epoch's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+SAMPLES, FEATURES, CLASSES, BATCH = 96, 6, 3, 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is varied: everything else of the training is fixed."""
+
+    accumulation: int = 1
+    clip: float = 0.0
+    epochs: int = 2
+    every: int = 3
+    lr: float = 0.2
+
+
+@dataclass
+class Truth:
+    """The training's own numbers: per optimizer step, and per epoch."""
+
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    last_losses: list[float] = field(default_factory=list)
+    last_accs: list[float] = field(default_factory=list)
+    val: list[tuple[int, float, float]] = field(default_factory=list)
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Points(Dataset[dict[str, torch.Tensor]]):
+    """Points of three classes, as dictionaries, in a fixed order."""
+
+    def __init__(self, seed: int = 3, samples: int = SAMPLES) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.features = torch.randn(samples, FEATURES, generator=generator)
+        self.labels = self.features[:, :CLASSES].argmax(1)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"features": self.features[index], "labels": self.labels[index]}
+
+
+class Net(nn.Module):
+    """A small classifier with the interface that Hugging Face expects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(11)
+            self.layers = nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh(), nn.Linear(8, CLASSES))
+
+    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        logits = self.layers(features)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (logits.argmax(-1) == labels).float().mean()
+
+
+def schedule(step: int, total: int) -> float:
+    """Linear decay, as Hugging Face's default without warm-up."""
+    return max(0.0, (total - step) / total)
+
+
+def total_steps(recipe: Recipe, ranks: int = 1) -> int:
+    return recipe.epochs * SAMPLES // BATCH // recipe.accumulation // ranks
+
+
+def by_hand(recipe: Recipe) -> Truth:
+    """The same training in plain torch."""
+    net, train, val, truth = Net(), DataLoader(Points(), BATCH), DataLoader(Points(5, 24), BATCH), Truth()
+    optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr)
+    total, step = total_steps(recipe), 0
+    for _ in range(recipe.epochs):
+        micro: list[float] = []
+        for batch in train:
+            out = net(**batch)
+            (out["loss"] / recipe.accumulation).backward()
+            micro.append(out["loss"].item())
+            if len(micro) < recipe.accumulation:
+                continue
+            grads = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+            truth.norms.append(torch.cat([grad.flatten() for grad in grads]).norm().item())
+            if recipe.clip:
+                nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+            rate = recipe.lr * schedule(step, total)
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            truth.rates.append(rate)
+            truth.losses.append(sum(micro) / len(micro))
+            truth.last_losses.append(micro[-1])
+            truth.last_accs.append(accuracy(out["logits"], batch["labels"]).item())
+            micro.clear()
+        with torch.no_grad():
+            outs = [(net(**batch), batch["labels"]) for batch in val]
+            loss = sum(out["loss"].item() for out, _ in outs) / len(outs)
+            acc = sum(accuracy(out["logits"], labels).item() for out, labels in outs) / len(outs)
+        truth.val.append((step, loss, acc))
+    truth.weights = {name: value.clone() for name, value in net.state_dict().items()}
+    return truth
+
+
+def with_lightning(recipe: Recipe, out: Path, callbacks: list[Any], **trainer_arguments: Any) -> Net:
+    """The training by Lightning; `trainer_arguments` are added to the Trainer's."""
+    import lightning.pytorch as pl
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+
+        def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
+            result = self.net(**batch)
+            self.log("train_loss", result["loss"])
+            self.log("train_acc", accuracy(result["logits"], batch["labels"]))
+            return result["loss"]
+
+        def validation_step(self, batch: dict[str, torch.Tensor], _: int) -> None:
+            result = self.net(**batch)
+            self.log("val_loss", result["loss"])
+            self.log("val_acc", accuracy(result["logits"], batch["labels"]))
+
+        def train_dataloader(self) -> Any:
+            return _loader(Points(), BATCH)
+
+        def val_dataloader(self) -> Any:
+            return DataLoader(Points(5, 24), BATCH)
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=recipe.lr)
+            total = total_steps(recipe, self.trainer.world_size)
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, total))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    module = Module()
+    trainer = pl.Trainer(
+        max_epochs=recipe.epochs,
+        accelerator="cpu",
+        log_every_n_steps=recipe.every,
+        accumulate_grad_batches=recipe.accumulation,
+        gradient_clip_val=recipe.clip or None,
+        default_root_dir=out,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"logger": False, "use_distributed_sampler": False, **trainer_arguments},
+    )
+    trainer.fit(module)
+    return module.net
+
+
+def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training_arguments: Any) -> Net:
+    """The training by Hugging Face; what its user logs besides is added where TRL adds it, in `log`."""
+    from transformers import Trainer, TrainingArguments
+
+    class ToyTrainer(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            result = model(**inputs)
+            if model.training:
+                self.last = {
+                    "train_loss": result["loss"].item(),
+                    "train_acc": accuracy(result["logits"], inputs["labels"]).item(),
+                }
+            return (result["loss"], result) if return_outputs else result["loss"]
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            super().log({**logs, **self.last} if "loss" in logs else logs, start_time)
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def mean_accuracy(prediction: Any) -> dict[str, float]:
+        logits = torch.as_tensor(prediction.predictions)
+        return {"acc": accuracy(logits, torch.as_tensor(prediction.label_ids)).item()}
+
+    net = Net()
+    trainer = ToyTrainer(
+        net,
+        TrainingArguments(
+            str(out),
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=BATCH,
+            per_device_eval_batch_size=BATCH,
+            gradient_accumulation_steps=recipe.accumulation,
+            max_grad_norm=recipe.clip,
+            learning_rate=recipe.lr,
+            optim="sgd",
+            lr_scheduler_type="linear",
+            logging_steps=recipe.every,
+            eval_strategy="epoch",
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+            **{"report_to": "none", **training_arguments},
+        ),
+        train_dataset=Points(),
+        eval_dataset=Points(5, 24),
+        compute_metrics=mean_accuracy,
+        callbacks=callbacks,
+    )
+    trainer.train()
+    return net
+
+
+def _loader(data: Points, size: int) -> DataLoader[Any]:
+    """In order; over several ranks, every rank takes its batches in turn, as Hugging Face hands them out."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        from accelerate.data_loader import BatchSamplerShard
+
+        sampler = torch.utils.data.BatchSampler(torch.utils.data.SequentialSampler(data), size, False)
+        rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return DataLoader(data, batch_sampler=BatchSamplerShard(sampler, ranks, rank))
+    return DataLoader(data, size)
+
+
+TRAININGS: dict[str, Callable[..., Net]] = {"lightning": with_lightning, "huggingface": with_huggingface}

@@ -1,0 +1,112 @@
+"""The adapter contract: the same toy training by each framework gives the same rows, and both are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.toy import TRAININGS, Recipe, Truth, by_hand, total_steps
+from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
+
+RECIPES = [Recipe(accumulation, clip) for accumulation in (1, 4) for clip in (0.0, 0.05)]
+TIMED = ("batch/step_time_s", "batch/data_time_s", "batch/samples_per_s")
+
+
+def _train(framework: str, recipe: Recipe, out: Path) -> tuple[MemorySink, dict[str, torch.Tensor]]:
+    sink = MemorySink()
+    net = TRAININGS[framework](recipe, out / framework, [TrackKit(sinks=[sink])])
+    return sink, net.state_dict()
+
+
+def _history(sink: MemorySink) -> dict[str, list[tuple[int, float | int]]]:
+    keys = sorted({key for row in sink.rows for key in row.values})
+    return {key: sink.history(key) for key in keys}
+
+
+def _row_steps(recipe: Recipe) -> list[int]:
+    total = total_steps(recipe)
+    return sorted({1, total, *range(recipe.every, total + 1, recipe.every)})
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"accumulation{recipe.accumulation}-clip{recipe.clip}")
+def test_both_frameworks_write_the_same_run(recipe: Recipe, tmp_path: Path) -> None:
+    """Same keys, same values, same steps."""
+    ours, theirs = (_history(_train(framework, recipe, tmp_path)[0]) for framework in TRAININGS)
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        assert [step for step, _ in ours[key]] == [step for step, _ in theirs[key]], key
+        if key not in TIMED:
+            assert [value for _, value in ours[key]] == pytest.approx([value for _, value in theirs[key]], rel=1e-4), (
+                key
+            )
+
+
+@pytest.mark.parametrize("framework", TRAININGS)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"accumulation{recipe.accumulation}-clip{recipe.clip}")
+def test_every_value_is_the_training_s_own(framework: str, recipe: Recipe, tmp_path: Path) -> None:
+    """Window mean of the loss, norm before clipping, rate of the step taken, what was logged: as computed by hand."""
+    sink, weights = _train(framework, recipe, tmp_path)
+    truth = by_hand(recipe)
+    for name, value in truth.weights.items():
+        assert torch.allclose(weights[f"{name}"], value, atol=1e-6)
+    for key, expected in _expected(recipe, truth).items():
+        assert [step for step, _ in sink.history(key)] == [step for step, _ in expected], key
+        found = [value for _, value in sink.history(key)]
+        assert found == pytest.approx([value for _, value in expected], rel=2e-4, abs=1e-6), key
+
+
+def _expected(recipe: Recipe, truth: Truth) -> dict[str, list[tuple[int, Any]]]:
+    steps, total = _row_steps(recipe), total_steps(recipe)
+    since = [0, *steps]
+    per_step = recipe.accumulation * 4
+    return {
+        "batch/step": [(step, step) for step in steps],
+        "batch/iter_num": [(step, total) for step in steps],
+        "batch/epoch": [(step, recipe.epochs * step / total) for step in steps],
+        "batch/samples": [(step, step * per_step) for step in steps],
+        "batch/loss": [
+            (step, sum(truth.losses[before:step]) / (step - before)) for before, step in zip(since, steps, strict=False)
+        ],
+        "batch/grad_norm": [(step, truth.norms[step - 1]) for step in steps],
+        "batch/lr": [(step, truth.rates[step - 1]) for step in steps],
+        "batch/train_loss": [(step, truth.last_losses[step - 1]) for step in steps],
+        "batch/acc": [(step, truth.last_accs[step - 1]) for step in steps],
+        "batch/nonfinite": [(step, 0) for step in steps],
+        "batch/skipped_steps": [(step, 0) for step in steps],
+        "epoch/step": [(step, step) for step, _, _ in truth.val],
+        "epoch/epoch": [(step, number + 1) for number, (step, _, _) in enumerate(truth.val)],
+        "epoch/val/loss": [(step, loss) for step, loss, _ in truth.val],
+        "epoch/val/acc": [(step, acc) for step, _, acc in truth.val],
+    }
+
+
+@pytest.mark.parametrize("framework", TRAININGS)
+def test_the_summary_has_the_last_and_the_best(framework: str, tmp_path: Path) -> None:
+    """`final/*` of both frameworks: the last validation, the best one and its step, the bill."""
+    recipe = Recipe(epochs=3)
+    sink, _ = _train(framework, recipe, tmp_path)
+    truth = by_hand(recipe)
+    best = min(truth.val, key=lambda each: each[1])
+    assert sink.columns["final/val/loss"] == pytest.approx(truth.val[-1][1], rel=2e-4)
+    assert sink.columns["final/val/acc"] == pytest.approx(truth.val[-1][2], rel=2e-4)
+    assert sink.columns["final/best/val/loss"] == pytest.approx(best[1], rel=2e-4)
+    assert sink.columns["final/best/val/loss_step"] == best[0]
+    assert sink.columns["final/steps"] == total_steps(recipe)
+    assert sink.columns["final/epochs"] == pytest.approx(3)
+    assert sink.columns["final/samples"] == 3 * 96
+    assert sink.columns["final/nonfinite"] == 0
+    assert sink.columns["final/tracker_errors"] == 0
+    assert sink.columns["final/status"] == "finished"
+
+
+@pytest.mark.parametrize("framework", TRAININGS)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"accumulation{recipe.accumulation}-clip{recipe.clip}")
+def test_weights_are_bit_identical_with_and_without(framework: str, recipe: Recipe, tmp_path: Path) -> None:
+    """Tracking changes no bit of the result."""
+    bare = TRAININGS[framework](recipe, tmp_path / "bare", []).state_dict()
+    _, tracked = _train(framework, recipe, tmp_path)
+    assert all(torch.equal(bare[name], tracked[name]) for name in bare)
