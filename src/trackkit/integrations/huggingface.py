@@ -64,14 +64,10 @@ class HuggingFaceHooks:
             self._huggingface.step_ends(args, state, control, optimizer)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if control.should_training_stop:
+        # An evaluation at the epoch's end comes after this event, and early stopping then leaves no other to log in.
+        may_stop = args.eval_strategy == "epoch" and args.metric_for_best_model is not None
+        if control.should_training_stop or may_stop:
             control.should_log = True
-            self._huggingface_last()
-
-    @guarded
-    def _huggingface_last(self) -> None:
-        if self._huggingface is not None:
-            self._huggingface.last_epoch_ends()
 
     @guarded
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -160,11 +156,6 @@ class HuggingFaceAdapter:
         self._samples, self._tokens = samples, tokens
         self._mark = time.perf_counter()
 
-    def last_epoch_ends(self) -> None:
-        """`on_epoch_end` of a training that stops: the log that follows belongs to the last step."""
-        if self.session is not None:
-            self.session.tracker.last_row()
-
     def fit_ends(self, state: Any) -> None:
         """`on_train_end`."""
         if self.session is None:
@@ -191,7 +182,6 @@ class HuggingFaceAdapter:
             self._trained(logs)
         else:
             self._stepped(args, state, logs, kwargs)
-            self._mark = time.perf_counter()
 
     def predicted(self, args: Any, state: Any, metrics: dict[str, Any], kwargs: dict[str, Any]) -> None:
         """`on_predict`: with labels its metrics are a test's."""
@@ -207,12 +197,16 @@ class HuggingFaceAdapter:
             if name not in _FRAMEWORK and name not in _NOT_METRICS and not _is_speed(name, "train")
         }
         tracker = session.tracker
+        if "batch/lr" in own and session.phase == "fitting":
+            # The trainer's own log of a step that nobody announced in `on_step_end`, such as at an epoch's end.
+            tracker.last_row()
         if own:
             tracker.report(own, BATCH, state.global_step, state.epoch, framework=True)
         if others:
             tracker.report(others, BATCH, state.global_step, state.epoch)
         if own:
             tracker.seal()
+            self._mark = time.perf_counter()
 
     def _evaluated(self, args: Any, state: Any, prefix: str, logs: dict[str, Any], kwargs: dict[str, Any]) -> None:
         metrics = {
@@ -320,10 +314,13 @@ def describe(args: Any, state: Any, kwargs: dict[str, Any], phase: str, samples:
 
 
 def _evaluation_prefix(logs: dict[str, Any]) -> str | None:
-    """The prefix of an evaluation's metrics: that of its `*_runtime`."""
+    """The prefix of an evaluation's metrics: that of its `*_runtime` and `*_samples_per_second`."""
+    if "total_flos" in logs:
+        return None
     for name in logs:
-        if name.endswith("_runtime") and name != "train_runtime":
-            return name.removesuffix("_runtime")
+        prefix = name.removesuffix("_runtime")
+        if prefix != name and f"{prefix}_samples_per_second" in logs:
+            return prefix
     return None
 
 

@@ -1,0 +1,162 @@
+"""Hugging Face: what evaluations and predictions report, under which names, at which steps, exactly once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.huggingface_toys import by_hand, evaluate_by_hand, logged, make_trainer, mean_accuracy, train
+from tests.support.local_log import local_run
+from tests.support.toy import Net, Points
+from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
+
+VAL = Points(5, 12)
+OTHER = Points(6, 8)
+SPEED = ("runtime", "per_second", "preparation_time")
+
+
+def _epoch_keys(sink: MemorySink) -> set[str]:
+    return {key for row in sink.rows if row.tier == "epoch" for key in row.values}
+
+
+def _no_speed(sink: MemorySink) -> bool:
+    return not any(speed in key for row in sink.rows for key in row.values for speed in SPEED)
+
+
+def _without_axis(sink: MemorySink) -> list[dict[str, float]]:
+    return [
+        {key: value for key, value in row.values.items() if key not in ("epoch/step", "epoch/epoch")}
+        for row in sink.rows
+        if row.tier == "epoch"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({"eval_strategy": "epoch", "num_train_epochs": 2}, [6, 12]),
+        ({"eval_strategy": "steps", "eval_steps": 4, "num_train_epochs": 2}, [4, 8, 12]),
+        ({"eval_strategy": "steps", "eval_steps": 4}, [4, 6]),
+        ({"eval_strategy": "epoch", "eval_on_start": True}, [0, 6]),
+    ],
+)
+def test_an_evaluation_makes_one_row_at_its_step(tmp_path: Path, given: dict[str, Any], steps: list[int]) -> None:
+    """Loss and `compute_metrics`, with the trainer's own values, once; how fast it went is left out."""
+    sink, trainer = train(tmp_path, val=VAL, metrics=mean_accuracy, **given)
+    assert sink.history("epoch/val/loss") == logged(trainer, "eval_loss")
+    assert sink.history("epoch/val/acc") == logged(trainer, "eval_acc")
+    assert [row.step for row in sink.rows if row.tier == "epoch"] == steps
+    assert sink.history("epoch/step") == [(step, step) for step in steps]
+    assert sink.history("epoch/epoch") == [(step, pytest.approx(step / 6)) for step in steps]
+    assert _epoch_keys(sink) == {"epoch/step", "epoch/epoch", "epoch/val/loss", "epoch/val/acc"}
+    loss, acc = evaluate_by_hand(by_hand(epochs=given.get("num_train_epochs", 1))[1], VAL)
+    assert sink.history("epoch/val/loss")[-1][1] == pytest.approx(loss, rel=1e-5)
+    assert sink.history("epoch/val/acc")[-1][1] == sink.columns["final/val/acc"] == pytest.approx(acc)
+
+
+def test_several_sets_each_have_their_own_keys(tmp_path: Path) -> None:
+    """A dict of data sets: `epoch/val/<set>/<name>`, values by hand, and nothing of one set under another."""
+    sets = {"near": VAL, "far_away": OTHER}
+    sink, _ = train(tmp_path, val=sets, metrics=mean_accuracy, eval_strategy="epoch", num_train_epochs=2)
+    net = by_hand(epochs=2)[1]
+    for name, data in sets.items():
+        loss, acc = evaluate_by_hand(net, data)
+        found = sink.history(f"epoch/val/{name}/loss")
+        assert [step for step, _ in found] == [6, 12]
+        assert found[-1][1] == pytest.approx(loss, rel=1e-5)
+        assert sink.history(f"epoch/val/{name}/acc")[-1][1] == pytest.approx(acc)
+        assert sink.columns[f"final/val/{name}/loss"] == found[-1][1]
+    keys = {f"epoch/val/{name}/{metric}" for name in sets for metric in ("loss", "acc")}
+    assert _epoch_keys(sink) == keys | {"epoch/step", "epoch/epoch"}
+
+
+def test_evaluate_alone_is_a_run_of_its_own(tmp_path: Path) -> None:
+    """No training: one row at step 0, finished, and nothing of a batch."""
+    sink, net = MemorySink(), Net()
+    metrics = make_trainer(tmp_path, [TrackKit(sinks=[sink])], model=net, val=VAL, metrics=mean_accuracy).evaluate()
+    loss, acc = evaluate_by_hand(net, VAL)
+    assert _without_axis(sink) == [{"epoch/val/loss": metrics["eval_loss"], "epoch/val/acc": metrics["eval_acc"]}]
+    assert (metrics["eval_loss"], metrics["eval_acc"]) == (pytest.approx(loss, rel=1e-5), pytest.approx(acc))
+    assert [(row.tier, row.step) for row in sink.rows] == [("epoch", 0)]
+    assert sink.columns["final/status"] == "finished"
+    assert sink.columns["final/val/acc"] == metrics["eval_acc"]
+    assert local_run(tmp_path).run["status"] == "finished"
+
+
+def test_evaluate_before_and_after_training_is_the_training_s_run(tmp_path: Path) -> None:
+    """One run: at step 0, during, and at the last step; the summary is the last one's."""
+    sink = MemorySink()
+    trainer = make_trainer(tmp_path, [TrackKit(sinks=[sink])], val=VAL, eval_strategy="steps", eval_steps=4)
+    trainer.evaluate()
+    trainer.train()
+    trainer.model.layers[0].weight.data.zero_()  # type: ignore[union-attr, operator, index]
+    after = trainer.evaluate()
+    assert [step for step, _ in sink.history("epoch/val/loss")] == [0, 4, 6, 6]
+    assert sink.history("epoch/val/loss")[-1] == (6, after["eval_loss"])
+    assert sink.history("epoch/val/loss")[-1][1] != sink.history("epoch/val/loss")[-2][1]
+    assert sink.columns["final/val/loss"] == after["eval_loss"]
+    assert sink.columns["final/status"] == "finished"
+    assert [step for step, _ in sink.history("batch/loss")] == [1, 2, 4, 6]
+    assert len(local_run(tmp_path).rows) == len(sink.rows)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "place"),
+    [("test", "test"), ("test_far", "test/far"), ("holdout", "val/holdout"), ("train", "train"), ("eval_b", "val/b")],
+)
+def test_a_prefix_of_one_s_own_names_the_split_or_the_set(tmp_path: Path, prefix: str, place: str) -> None:
+    """`evaluate(metric_key_prefix=...)`, after a training."""
+    sink = MemorySink()
+    trainer = make_trainer(tmp_path, [TrackKit(sinks=[sink])], val=VAL, metrics=mean_accuracy)
+    trainer.train()
+    metrics = trainer.evaluate(metric_key_prefix=prefix)
+    wanted = {f"epoch/{place}/{name}": metrics[f"{prefix}_{name}"] for name in ("loss", "acc")}
+    assert _without_axis(sink) == [wanted]
+    assert sink.rows[-1].step == 6
+    assert sink.columns[f"final/{place}/acc"] == metrics[f"{prefix}_acc"]
+    assert len([row for row in sink.rows if row.tier == "batch"]) == 4
+    assert _no_speed(sink)
+
+
+def test_predict_with_labels_is_a_test_and_without_labels_makes_no_row(tmp_path: Path) -> None:
+    """`predict` has no log event: its metrics come with its own."""
+
+    class Blind(Net):
+        def forward(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+            return {"logits": self.layers(features)} if labels is None else super().forward(features, labels)
+
+    sink = MemorySink()
+    trainer = make_trainer(tmp_path, [TrackKit(sinks=[sink])], model=Blind(), metrics=mean_accuracy)
+    unlabelled: Any = [{"features": VAL.features[index]} for index in range(12)]
+    trainer.predict(unlabelled)
+    assert sink.rows == []
+    assert sink.info is None, "nothing to record: no run"
+    trainer.train()
+    metrics = trainer.predict(VAL).metrics or {}
+    assert _without_axis(sink) == [{"epoch/test/loss": metrics["test_loss"], "epoch/test/acc": metrics["test_acc"]}]
+    assert sink.columns["final/test/acc"] == metrics["test_acc"] == evaluate_by_hand(trainer.model, VAL)[1]  # type: ignore[arg-type]
+    rows = len(sink.rows)
+    trainer.predict(unlabelled)
+    assert len(sink.rows) == rows
+    assert sink.rows[-1].step == 6
+
+
+def test_a_metric_that_looks_like_a_speed_is_still_the_user_s(tmp_path: Path) -> None:
+    """`compute_metrics` may time something of its own, and a training log may hold a name ending in `_runtime`."""
+
+    def timed(prediction: Any) -> dict[str, float]:
+        return {"generation_runtime": 2.5, **mean_accuracy(prediction)}
+
+    sink = MemorySink()
+    trainer = make_trainer(tmp_path, [TrackKit(sinks=[sink])], val=VAL, metrics=timed, eval_strategy="epoch")
+    trainer.train()
+    trainer.log({"rollout_runtime": 1.5})
+    assert sink.history("epoch/val/generation_runtime") == [(6, 2.5)]
+    assert sink.history("epoch/val/acc") == logged(trainer, "eval_acc")
+    # It waits for what else may come for its step: an evaluation seals its row.
+    trainer.evaluate()
+    assert sink.history("batch/rollout_runtime") == [(6, 1.5)]
