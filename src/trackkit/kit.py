@@ -75,10 +75,11 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         identity.check_template(self.config.name)
         self._sinks = list(sinks) if sinks is not None else None
         # Minted here, so that a fit and a test in spawned processes find the same run.
-        self._run_id = identity.new_run_id()
+        self._run_id = identity.given_run_id() or identity.new_run_id()
         self._fits = 0
         self._session: Session | None = None
         self._told: set[str] = set()
+        self._early_errors = 0
         super().__init__()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
@@ -97,7 +98,7 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
 
     def begin(self, start: Start) -> Session:
         """Opens the run of a fit or an evaluation, or goes on in the one that is open."""
-        from trackkit.identity import new_run_id
+        from trackkit.identity import given_run_id, new_run_id
         from trackkit.session import open_session, open_sessions
 
         session = self._session
@@ -112,14 +113,19 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         if fit and self._fits:
             self._run_id = new_run_id()
         self._fits += fit
-        self._session = open_session(self.config, start, self._run_id, self._sinks, resumed=not fit)
+        resumed = not fit or self._run_id == given_run_id()
+        self._session = open_session(self.config, start, self._run_id, self._sinks, resumed)
         self._run_id = self._session.info.run_id
+        self._session.tracker.errors += self._early_errors
+        self._early_errors = 0
         return self._session
 
     def hook_failed(self, hook: str, error: BaseException) -> None:
         """A hook of TrackKit's failed: counted, and its traceback logged the first time."""
         if self._session is not None:
             self._session.tracker.errors += 1
+        else:
+            self._early_errors += 1
         if hook not in self._told:
             self._told.add(hook)
             ensure_heard()

@@ -113,11 +113,14 @@ class Session:
             return
         _open_sessions.remove(self)
         atexit.unregister(self.close)
-        if self.phase == "fitting":
-            interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
-            self.end("stopped" if interrupted else "failed", CTRL_C if interrupted else 1)
-        elif self.phase == "evaluating":
-            self.end("finished")
+        try:
+            if self.phase == "fitting":
+                interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+                self.end("stopped" if interrupted else "failed", CTRL_C if interrupted else 1)
+            elif self.phase == "evaluating":
+                self.end("finished")
+        except Exception as error:
+            self.tracker.fault("the end of the run", error)
         self.tracker.close(self.exit_code)
 
 
@@ -153,8 +156,11 @@ def open_session(
     git = None
     if rank.writes:
         git = read_git(Path.cwd())
-        config.project = config.project or identity.default_project(git)
-        config.tags = identity.default_tags(config.tags)
+        config = replace(
+            config,
+            project=config.project or identity.default_project(git),
+            tags=identity.default_tags(config.tags),
+        )
         if backends is None:
             backends = [wandb_sink := WandbSink(config, nested=bool(_open_sessions))]
         sinks = [LocalSink(), *backends]

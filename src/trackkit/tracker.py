@@ -201,13 +201,18 @@ class Tracker:
         values.update(self._more)
         finite = {key: value for key, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
         finite["final/status"] = self.status
-        finite["final/tracker_errors"] = self.errors
+        finite["final/tracker_errors"] = errors = self.errors
         self._each_sink("summary", lambda sink: sink.summary(finite))
+        if self.errors != errors:
+            self._each_sink("summary", lambda sink: sink.summary({"final/tracker_errors": self.errors}))
 
     def close(self, exit_code: int = 0) -> None:
         """No more reports: finishes the run in every sink."""
-        self.seal()
-        self._drain(END_WAIT_S)
+        try:
+            self.seal()
+            self._drain(END_WAIT_S)
+        except Exception as error:
+            self.fault("the last rows", error)
         self._exchange.close()
         self._each_sink("close", lambda sink: sink.close(exit_code))
         self._sinks = []

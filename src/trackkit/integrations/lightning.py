@@ -208,7 +208,7 @@ class LightningAdapter:
 
     def _wrap_before_fetch(self, original: Any) -> Any:
         def before_fetch() -> None:
-            self._resume()
+            self._guard(self._resume)
             self._fetch_began = time.perf_counter()
             original()
 

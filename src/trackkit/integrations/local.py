@@ -84,7 +84,7 @@ class LocalSink(Sink):
     def summary(self, values: Mapping[str, Any]) -> None:
         self._summary.update(values)
         self._write_json("summary.json", self._summary)
-        self._run["status"] = values.get("final/status", "running")
+        self._run["status"] = self._summary.get("final/status", "running")
         self._write_json("run.json", self._run)
 
     def close(self, exit_code: int) -> None:
