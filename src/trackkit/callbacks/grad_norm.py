@@ -42,16 +42,12 @@ class GradNorm(Callback):
             return
         import torch
 
-        grads = [
-            parameter.grad
-            for group in gradients.optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
+        parameters = [parameter for group in gradients.optimizer.param_groups for parameter in group["params"]]
+        grads = {index: parameter.grad for index, parameter in enumerate(parameters) if parameter.grad is not None}
         if not grads:
             return
         with torch.no_grad():
-            norms = _norms(grads)
+            norms = _norms(list(grads.values()))
             total = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
             if gradients.scale is not None:
                 total = total / gradients.scale.to(total.device)
@@ -59,7 +55,7 @@ class GradNorm(Callback):
         if gradients.name:
             self._norms[f"batch/grad_norm/{gradients.name}"] = total
         if self.per_layer:
-            for index, norm in enumerate(norms):
+            for index, norm in zip(grads, norms, strict=True):
                 scaled = norm if gradients.scale is None else norm / gradients.scale
                 self._norms[f"batch/grad_norm/layer/{gradients.name or 'parameter'}_{index}"] = scaled
 

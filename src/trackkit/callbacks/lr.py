@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trackkit.callbacks.base import Callback, Values
+from trackkit.schema import sanitize
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,9 @@ class LearningRate(Callback):
         named = any("name" in group for group in groups)
         if named or base in self._differ or _differ(rates):
             self._differ.add(base)
-            for index, (group, rate) in enumerate(zip(groups, rates, strict=True)):
-                self._taken[f"{base}/{group.get('name', f'group_{index}')}"] = rate
+            names = [sanitize(str(group.get("name", f"group_{index}"))) for index, group in enumerate(groups)]
+            for index, (name, rate) in enumerate(zip(names, rates, strict=True)):
+                self._taken[f"{base}/{name if names.count(name) == 1 else f'{name}_{index}'}"] = rate
 
     def forget(self) -> None:
         self._taken = {}
