@@ -8,7 +8,8 @@ from typing import Any
 MASK = "***"
 
 _NAMES = re.compile(
-    r"^tokens?$|(?:^|[_\-./ ])(?:api[_-]?key|access[_-]?key|secret|secret[_-]?key|passw(?:or)?d|passwd|credentials?|"
+    r"^tokens?$|(?:^|[_\-./ ])(?:api[_-]?key|access[_-]?key|secret|secret[_-]?key|passw(?:or)?d|passwd|passphrase|"
+    r"credentials?|authorization|"
     r"private[_-]?key|(?:auth|hub|hf|access|api|bearer|refresh|session|github|wandb)[_-]?token)s?$",
     re.IGNORECASE,
 )
@@ -17,7 +18,10 @@ _VALUES = re.compile(
     r"xox[abpr]-[A-Za-z0-9\-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bwandb_v1_\w{20,}"
 )
 _URL_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^/\s@]+@", re.IGNORECASE)
-_ARGUMENT = re.compile(r"^--?(?P<name>[\w\-.]+)(?:=(?P<value>.*))?$", re.DOTALL)
+# `--token=x`, `--token`, and Hydra's `token=x`, `+trainer.token=x`.
+_ARGUMENT = re.compile(
+    r"^(?:--?(?=[\w\-.]+$)|-{0,2}\+{0,2}(?=[^=]+=))(?P<name>[\w\-.]+)(?:=(?P<value>.*))?$", re.DOTALL
+)
 
 
 def is_secret(name: str, value: Any) -> bool:

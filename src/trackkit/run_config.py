@@ -97,7 +97,7 @@ def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) 
 def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_size: int) -> dict[str, Any]:
     """`data/*`: sizes, accumulation and fingerprint; what is unknown is left out."""
     flat: dict[str, Any] = {
-        "data/train_samples": len(dataset) if hasattr(dataset, "__len__") else None,
+        "data/train_samples": _length(dataset),
         "data/batch_size_per_device": batch_size,
         "data/accumulation": accumulation,
         "data/batch_size_global": None if batch_size is None else batch_size * accumulation * world_size,
@@ -136,6 +136,14 @@ def runtime_config(framework: str, package: str, world_size: int, device: str, o
         if value := os.environ.get(variable):
             flat[f"seed/{variable.lower()}"] = value
     return flat
+
+
+def _length(dataset: Any) -> int | None:
+    """Samples, where the data set has a length: some have `__len__` only to raise."""
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def _size(parameter: Any) -> int:

@@ -73,7 +73,7 @@ class LocalSink(Sink):
         try:
             text = _encode(line)
         except ValueError:
-            text = _encode({key: _strict(value) for key, value in line.items()})
+            text = _encode(_strict(line))
         self._rows.write(text + "\n")
         self._rows.flush()
 
@@ -106,7 +106,7 @@ class LocalSink(Sink):
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Atomic: a reader, or a crash, sees the old file or the new one."""
         assert self.folder is not None
-        text = json.dumps({key: _strict(value) for key, value in values.items()}, indent=1, default=str)
+        text = json.dumps(_strict(values), indent=1, default=str, allow_nan=False)
         spare = self.folder / f".{name}.{os.getpid()}"
         spare.write_text(text + "\n", encoding="utf-8")
         os.replace(spare, self.folder / name)
@@ -115,7 +115,9 @@ class LocalSink(Sink):
 def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    return [_strict(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _ends_with_newline(path: Path) -> bool:
