@@ -8,7 +8,7 @@ from typing import Any
 MASK = "***"
 
 _NAMES = re.compile(
-    r"^tokens?$|(?:^|[_\-./ ])(?:api[_-]?key|access[_-]?key|secret|secret[_-]?key|passw(?:or)?d|passwd|passphrase|"
+    r"(?:^|[./])tokens?$|(?:^|[_\-./ ])(?:api[_-]?key|access[_-]?key|secret|secret[_-]?key|passw(?:or)?d|passwd|passphrase|"
     r"credentials?|authorization|"
     r"private[_-]?key|(?:auth|hub|hf|access|api|bearer|refresh|session|github|wandb)[_-]?token)s?$",
     re.IGNORECASE,
