@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,8 +44,19 @@ def find_runs(folder: Path) -> list[Path]:
     return sorted(folder.glob("**/wandb/offline-run-*/run-*.wandb"), key=lambda path: path.parent.name)
 
 
-def read_offline(path: Path) -> OfflineRun:
-    """The run in a `.wandb` file, or the only run below a folder."""
+def read_offline(path: Path, wait_s: float = 3.0) -> OfflineRun:
+    """The run in a `.wandb` file, or the only run below a folder.
+
+    W&B's own process writes the file's end shortly after `finish` has returned: a run without its exit code is read
+    again, for at most `wait_s` seconds.
+    """
+    deadline = time.monotonic() + wait_s
+    while (run := _read(path)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return run
+
+
+def _read(path: Path) -> OfflineRun:
     if path.is_dir():
         found = find_runs(path)
         assert len(found) == 1, f"expected one offline run below {path}, found {found}"
@@ -71,6 +83,14 @@ def read_offline(path: Path) -> OfflineRun:
             run.axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
+    return run
+
+
+def read_finished(path: Path, timeout_s: float = 10.0) -> OfflineRun:
+    """The same, once its end is on disk: within a process, `finish` may return a moment before that."""
+    deadline = time.monotonic() + timeout_s
+    while (run := read_offline(path)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.05)
     return run
 
 
