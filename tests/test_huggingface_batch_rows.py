@@ -73,7 +73,7 @@ def test_rows_of_an_epoch_s_end_are_whole(tmp_path: Path) -> None:
     assert sink.history("batch/samples") == [(1, 4), (6, 24), (12, 48), (18, 72)]
     assert sink.history("batch/loss") == logged(trainer, "loss")
     assert [step for step, _ in sink.history("batch/step_time_s")] == [1, 6, 12, 18]
-    assert {step: value for step, value in sink.history("batch/iter_num")} == dict.fromkeys([1, 6, 12, 18], 18)
+    assert dict(sink.history("batch/iter_num")) == dict.fromkeys([1, 6, 12, 18], 18)
 
 
 def test_tokens_are_those_that_the_trainer_counts(tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ class FinalSummary(Callback):
     def _follows(self, key: str, logged: str) -> bool:
         if self._monitor is None:
             return key.startswith("epoch/val/") and key.rsplit("/", 1)[-1] == "loss"
-        return self._monitor in (key, logged)
+        # `eval_<set>_<name>`: how Hugging Face calls the metric of one of several evaluation sets.
+        of_set = "eval_" + key.removeprefix("epoch/val/").replace("/", "_")
+        return self._monitor in (key, logged, of_set)
 
     def _better(self, key: str, value: float, than: float) -> bool:
         goal = self._goal

@@ -1,0 +1,81 @@
+"""Hugging Face: the training is the same with and without TrackKit."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import Trainer, set_seed
+
+from tests.support.huggingface_toys import make_trainer, mean_accuracy
+from tests.support.local_log import local_run
+from tests.support.toy import Net, Points
+from trackkit import TrackKit
+
+
+class Noisy(Net):
+    """Depends on torch's, numpy's and Python's random states at every step."""
+
+    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.training:
+            features = torch.nn.functional.dropout(features, 0.2) * (
+                1 + 0.01 * random.random() + np.random.rand() / 100
+            )
+        return super().forward(features, labels)
+
+
+def _train(out: Path, callbacks: list[Any], **given: Any) -> tuple[dict[str, torch.Tensor], tuple[Any, ...]]:
+    set_seed(7)
+    trainer = make_trainer(
+        out, callbacks, kind=Trainer, model=Noisy(), samples=30, val=Points(5, 12), metrics=mean_accuracy,
+        num_train_epochs=2, eval_strategy="epoch", optim="adamw_torch", learning_rate=0.01,
+        lr_scheduler_type="cosine", warmup_steps=2, **given,
+    )  # fmt: skip
+    trainer.train()
+    states = (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state(legacy=False)))
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}, states  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+@pytest.mark.parametrize("given", [{}, {"gradient_accumulation_steps": 4, "max_grad_norm": 0.05}])
+def test_weights_and_random_states_are_bit_identical(tmp_path: Path, given: dict[str, Any], mode: str) -> None:
+    """With clipping, accumulation, a scheduler, a shuffled data set and a model that draws random numbers."""
+    bare, bare_states = _train(tmp_path / "bare", [], **given)
+    tracked, states = _train(tmp_path / "tracked", [TrackKit(mode=mode)], **given)
+    assert all(torch.equal(bare[name], tracked[name]) for name in bare)
+    assert not torch.equal(bare["layers.0.weight"], Net().layers[0].weight), "it must have learnt"
+    assert states == bare_states
+
+
+def test_disabled_records_nothing_and_writes_no_file(tmp_path: Path) -> None:
+    """No run, no folder, no thread's work: `mode: disabled`."""
+    import trackkit
+
+    _train(tmp_path / "out", [TrackKit(mode="disabled")])
+    assert trackkit.run is None
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_failing_hook_is_logged_once_and_the_training_ends_with_its_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of the 16 steps fails within TrackKit: one traceback, all counted, the training none the wiser."""
+
+    class Odd(TrackKit):
+        def begin(self, start: Any) -> Any:
+            session = super().begin(start)
+            session.tracker.step = None  # type: ignore[assignment]
+            return session
+
+    bare, states = _train(tmp_path / "bare", [])
+    tracked, tracked_states = _train(tmp_path / "tracked", [Odd()])
+    assert all(torch.equal(bare[name], tracked[name]) for name in bare)
+    assert states == tracked_states
+    told = [record for record in caplog.records if record.name == "trackkit" and record.levelname == "ERROR"]
+    assert [record.getMessage().split()[0] for record in told] == ["_huggingface_step"]
+    assert told[0].exc_info is not None
+    assert local_run(tmp_path / "tracked").summary["final/tracker_errors"] == 16
