@@ -27,7 +27,7 @@ os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true", TOKENIZERS_PARALLEL
 for variable in ("WANDB_RUN_ID", "WANDB_PROJECT"):
     os.environ.pop(variable, None)
 
-import torch
+import torch  # noqa: E402
 
 WARM = 20
 WIDTH = 64
@@ -82,9 +82,8 @@ class Clock:
 
 
 def network() -> torch.nn.Module:
-    return torch.nn.Sequential(
-        torch.nn.Linear(WIDTH, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 1)
-    )
+    nn = torch.nn
+    return nn.Sequential(nn.Linear(WIDTH, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1))
 
 
 def batches(steps: int) -> torch.utils.data.TensorDataset:
@@ -287,7 +286,8 @@ def report(framework: str, rounds: int, steps: int, every: int, folder: str) -> 
     medians = {variant: statistics.median(values) for variant, values in wall.items()}
     for variant, values in wall.items():
         listed = " ".join(f"{value:7.1f}" for value in values)
-        print(f"  wall   {variant:9} {listed}   median {medians[variant]:7.1f}  {medians[variant] / medians['bare']:.3f} of bare")
+        ratio = medians[variant] / medians["bare"]
+        print(f"  wall   {variant:9} {listed}   median {medians[variant]:7.1f}  {ratio:.3f} of bare")
     cost = {
         variant: statistics.median(value - bare for value, bare in zip(wall[variant], wall["bare"], strict=True))
         for variant in ("empty", "TrackKit", "peers")
@@ -314,7 +314,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"torch {torch.__version__}, {machine}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
         for framework in arguments.framework:
             report(framework, arguments.rounds, arguments.steps, arguments.every, folder)

@@ -26,6 +26,11 @@ def new_run_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(8))
 
 
+def given_run_id() -> str | None:
+    """The id that a launcher asks for, such as a sweep's agent: WANDB_RUN_ID."""
+    return os.environ.get("WANDB_RUN_ID") or None
+
+
 def default_project(git: GitState | None) -> str:
     """The name of the git repository, else of the working directory, with what W&B refuses replaced by `-`."""
     folder = git.root.name if git is not None else Path.cwd().name

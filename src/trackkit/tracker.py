@@ -44,10 +44,15 @@ class _SealedRow:
         self.step = open_row.step
         self.time = open_row.time
         self.origins = origins
-        tensors = {key: value for key, value in values.items() if not isinstance(value, (int, float))}
-        self.values: dict[str, float | int] = {key: value for key, value in values.items() if key not in tensors}
+        tensors: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
+        for key, value in values.items():
+            if isinstance(value, (int, float)):
+                self.values[key] = value
+            elif not isinstance(value, list) or value:
+                tensors[key] = value
         self.transfer: Transfer | None = Transfer(tensors) if tensors else None
-        self.order = list(values)
+        self.order = [key for key in values if key in self.values or key in tensors]
         self.measured = open_row.by_step
         self.posted = False
 
@@ -70,6 +75,7 @@ class Tracker:
         self, callbacks: Sequence[Callback], sinks: Sequence[Sink], exchange: Exchange, names: Names | None = None
     ) -> None:
         self._callbacks = list(callbacks)
+        self._listening: dict[str, list[Callback]] = {}
         self._sinks = list(sinks)
         self._exchange = exchange
         self._names = names or Names()
@@ -288,14 +294,16 @@ class Tracker:
         """The row's values have reached the host: they are this rank's record."""
         row.posted = True
         if row.transfer is not None:
-            row.values.update(row.transfer.values())
-            row.values = {key: row.values[key] for key in row.order}
+            arrived = dict(row.transfer.values())
+            row.values = {
+                key: row.values[key] if key in row.values else _settled(key, arrived[key]) for key in row.order
+            }
             row.transfer = None
         if not row.measured:
             return
         self._each("finish", lambda callback: callback.finish(row.values))
-        for key in [key for key in row.values if key.startswith("_")]:
-            del row.values[key]
+        if any(key[0] == "_" for key in row.values):
+            row.values = {key: value for key, value in row.values.items() if key[0] != "_"}
         try:
             self._exchange.post(row.number, row.step, row.values)
         except Exception as error:
@@ -327,11 +335,16 @@ class Tracker:
     # -- isolation -----------------------------------------------------------------------------------------------
 
     def _each(self, what: str, call: Callable[[Callback], object]) -> None:
-        for callback in tuple(self._callbacks):
+        listening = self._listening.get(what)
+        if listening is None:
+            listening = [each for each in self._callbacks if getattr(type(each), what) is not getattr(Callback, what)]
+            self._listening[what] = listening
+        for callback in listening:
             try:
                 call(callback)
             except Exception as error:
                 self._callbacks.remove(callback)
+                self._listening = {}
                 self.fault(f"callback '{type(callback).__name__}' ({what})", error)
 
     def _each_sink(self, what: str, call: Callable[[Sink], object]) -> None:
@@ -365,6 +378,11 @@ def _axes(where: Where, step: int, epoch: float | None) -> dict[str, float | int
     if epoch is not None:
         axes[f"{where.tier}/epoch"] = epoch
     return axes
+
+
+def _settled(key: str, value: Any) -> Any:
+    """A list of values stands for its mean, but for those that only `finish` sees."""
+    return sum(value) / len(value) if isinstance(value, list) and key[0] != "_" else value
 
 
 def _reduce(how: str, values: list[float]) -> float:

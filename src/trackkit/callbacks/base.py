@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from trackkit.records import Gradients, Moment, Row, RunInfo
     from trackkit.window import Window
 
-Values = Mapping[str, "float | int | torch.Tensor"]
+Values = Mapping[str, "float | int | torch.Tensor | Sequence[torch.Tensor]"]
 
 
 class Callback:
@@ -38,10 +38,15 @@ class Callback:
         """What `gradients` captured belongs to a step that made no row: drop it."""
 
     def row(self, moment: Moment, window: Window) -> Values:
-        """A batch row opens: what this callback gives to it. Tensors are device scalars, and must not be read here."""
+        """A batch row opens: what this callback gives to it.
+
+        Returns:
+            Key to a number, to a device scalar (which must not be read here), or to a list of them, which stands for
+            its mean. What begins with `_` is for `finish` only, and stays a list there.
+        """
         return {}
 
-    def finish(self, values: MutableMapping[str, float | int]) -> None:
+    def finish(self, values: MutableMapping[str, Any]) -> None:
         """The row's values have reached the host: a last chance to derive one from others."""
 
     def emitted(self, row: Row) -> None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.callbacks.base import Callback, Values
+from trackkit.notices import logger
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,7 @@ class GradNorm(Callback):
         if not isinstance(per_layer, bool):
             raise TypeError(f"'per_layer' must be true or false; got {per_layer!r}")
         self.per_layer = per_layer
+        self._told = False
         self._norms: dict[str, torch.Tensor] = {}
 
     def gradients(self, gradients: Gradients) -> None:
@@ -46,9 +48,18 @@ class GradNorm(Callback):
         grads = {index: parameter.grad for index, parameter in enumerate(parameters) if parameter.grad is not None}
         if not grads:
             return
+        if any(hasattr(grad, "full_tensor") for grad in grads.values()):
+            # Putting shards together would take a collective, which TrackKit never issues.
+            if not self._told:
+                self._told = True
+                logger.warning("gradients are sharded: their norm is not recorded")
+            return
         with torch.no_grad():
             norms = _norms(list(grads.values()))
-            total = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+            home = norms[0].device
+            if any(norm.device != home for norm in norms):
+                norms = [norm.to(home) for norm in norms]
+            total = torch.linalg.vector_norm(torch.stack(norms))
             if gradients.scale is not None:
                 total = total / gradients.scale.to(total.device)
         self._norms["batch/grad_norm"] = total
@@ -71,6 +82,11 @@ def _norms(grads: list[Any]) -> list[Any]:
     """The L2 norm of each gradient, in order, as float32 or wider scalars."""
     import torch
 
+    first = grads[0]
+    if all(
+        grad.dtype is first.dtype and grad.device == first.device and grad.layout is torch.strided for grad in grads
+    ):
+        return _alike(grads)
     out: list[Any] = [None] * len(grads)
     alike: dict[tuple[Any, Any], list[int]] = defaultdict(list)
     for index, grad in enumerate(grads):
@@ -78,9 +94,17 @@ def _norms(grads: list[Any]) -> list[Any]:
             grad = grad.coalesce().values()
             grads[index] = grad
         alike[grad.device, grad.dtype].append(index)
-    for (_, dtype), indices in alike.items():
-        wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
-        found = torch._foreach_norm([grads[index] for index in indices], 2.0, dtype=wide)
-        for index, norm in zip(indices, found, strict=True):
-            out[index] = norm.float() if norm.is_complex() else norm
+    for indices in alike.values():
+        for index, norm in zip(indices, _alike([grads[index] for index in indices]), strict=True):
+            out[index] = norm
     return out
+
+
+def _alike(grads: list[Any]) -> list[Any]:
+    """The norms of gradients of one device and type, by one fused kernel."""
+    import torch
+
+    dtype = grads[0].dtype
+    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
+    norms = torch._foreach_norm(grads, 2.0, dtype=wide)
+    return [norm.float() for norm in norms] if dtype.is_complex else list(norms)

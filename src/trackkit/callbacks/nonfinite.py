@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trackkit.callbacks.base import Callback, Values
 
 if TYPE_CHECKING:
-    import torch
-
     from trackkit.records import Moment, Row
     from trackkit.window import Window
 
-_LAST_BAD = "_last_loss_nonfinite"
+_LOSSES = "_losses"
+_FLAGS = "_skipped"
 
 
 class NonFinite(Callback):
@@ -32,34 +31,25 @@ class NonFinite(Callback):
         self._total = self._skipped = 0
 
     def row(self, moment: Moment, window: Window) -> Values:
-        values: dict[str, int | torch.Tensor] = {"batch/nonfinite": 0, "batch/skipped_steps": 0}
+        values: dict[str, Any] = {"batch/nonfinite": 0, "batch/skipped_steps": 0}
         if window.losses:
-            import torch
-
-            bad = torch.stack(window.losses).isfinite().logical_not()
-            values["batch/nonfinite"] = bad.sum()
-            values[_LAST_BAD] = bad[-1]
-        if window.skipped:
-            flags = window.skipped
-            if all(isinstance(flag, bool) for flag in flags):
-                values["batch/skipped_steps"] = sum(bool(flag) for flag in flags)
-            else:
-                import torch
-
-                values["batch/skipped_steps"] = torch.stack([torch.as_tensor(flag).float() for flag in flags]).sum()
+            values[_LOSSES] = window.losses
+        flags = window.skipped
+        if flags:
+            values["batch/skipped_steps"] = sum(flag for flag in flags if isinstance(flag, bool))
+            values[_FLAGS] = [flag for flag in flags if not isinstance(flag, bool)]
         return values
 
-    def finish(self, values: MutableMapping[str, float | int]) -> None:
-        watched = _LAST_BAD in values
-        last_bad = bool(values.pop(_LAST_BAD, False))
+    def finish(self, values: MutableMapping[str, Any]) -> None:
         norm_bad = not math.isfinite(values.get("batch/grad_norm", 0.0))
-        count = int(values["batch/nonfinite"])
-        if watched:
-            count += norm_bad and not last_bad
-        else:
+        losses: list[float] | None = values.pop(_LOSSES, None)
+        if losses is None:
             count = int(norm_bad or not math.isfinite(values.get("batch/loss", 0.0)))
+        else:
+            count = sum(not math.isfinite(loss) for loss in losses)
+            count += norm_bad and math.isfinite(losses[-1])
         values["batch/nonfinite"] = count
-        values["batch/skipped_steps"] = int(values["batch/skipped_steps"])
+        values["batch/skipped_steps"] += sum(flag > 0 for flag in values.pop(_FLAGS, ()))
 
     def emitted(self, row: Row) -> None:
         self._total += int(row.values.get("batch/nonfinite", 0))

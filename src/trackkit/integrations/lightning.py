@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SET = re.compile(r"^(?P<name>.*)/dataloader_idx_(?P<index>\d+)$")
 
+_INF = float("inf")
+
 # Trainer attributes that are arguments of its constructor and plain values.
 _ARGUMENTS = (
     "max_epochs",
@@ -147,6 +149,8 @@ class LightningAdapter:
         self._row_missing = self._owed = False
         self._raw = self._stepped = self._announced = False
         self._handles: list[Any] = []
+        self._automatic = True
+        self._loop = trainer.fit_loop.epoch_loop
         self._eval_batch: dict[str, Any] = {}
         self._data_s = 0.0
         self._fetch_began = 0.0
@@ -234,12 +238,13 @@ class LightningAdapter:
     def fit_begins(self, module: Any) -> None:
         """`on_train_start`: after everything is restored, loaders and optimizers are there."""
         trainer = self.trainer
-        total = trainer.max_steps if not module.automatic_optimization else trainer.estimated_stepping_batches
+        self._automatic = bool(module.automatic_optimization)
+        total = trainer.estimated_stepping_batches if self._automatic else trainer.max_steps
         self._total_steps = int(total) if 0 <= total < float("inf") else None
         self._seen_step = trainer.global_step
         self.loaded_step = self.kit._lightning_position = None
         self.session = self.kit.begin(describe(trainer, module, "fit"))
-        if not module.automatic_optimization:
+        if not self._automatic:
             for optimizer in trainer.optimizers:
                 self._handles.append(optimizer.register_step_post_hook(self._has_stepped))
 
@@ -262,44 +267,43 @@ class LightningAdapter:
         """`on_train_batch_end`."""
         if self.session is None:
             return
-        self._resume()
+        if self._pause is not None:
+            self._resume()
         trainer = self.trainer
-        automatic = trainer.lightning_module.automatic_optimization
-        step, batches = trainer.global_step, trainer.fit_loop.epoch_loop._batches_that_stepped + 1
+        step = trainer.global_step
         taken = step - self._seen_step
-        if automatic:
-            stepped = not trainer.fit_loop._should_accumulate()
-        else:
+        stepped = taken > 0
+        if not self._automatic:
             # Raw optimizers bypass Lightning's counter of steps; its count of batches is the next best. A step that
             # the gradient scaler skipped is counted, and never reached the optimizer.
             self._raw = self._raw or (self._stepped and taken == 0)
             stepped = self._stepped or taken > 0
             self._stepped = self._announced = False
-            step = batches if self._raw else step
+            step = self._loop._batches_that_stepped + 1 if self._raw else step
         epoch = self._epoch(batch_idx)
         self.kit._lightning_position = (step, epoch)
         # A row that falls due on a batch without a step (manual optimization) is made by the next step.
         due = self._owed or self._due_now(step)
-        self._owed = due and not stepped and not automatic
-        ranks = trainer.world_size
+        self._owed = due and not stepped and not self._automatic
+        ranks = self.session.info.world_size
         moment = Moment(
             step=step,
             epoch=epoch,
             total_steps=self._total_steps,
             opens_row=stepped and due,
-            loss=self._loss_of(outputs, automatic),
-            loss_scale=float(trainer.accumulate_grad_batches) if automatic else 1.0,
+            loss=self._loss_of(outputs),
+            loss_scale=float(trainer.accumulate_grad_batches) if self._automatic else 1.0,
             samples=batch_size(batch) * ranks,
             tokens=batch_tokens(batch) * ranks,
             data_s=self._data_s,
-            skipped=self._skipped(),
+            skipped=self._skipped() if self._flags else None,
         )
         self._data_s = 0.0
         tracker = self.session.tracker
         if not stepped:
             tracker.micro(moment)
             return
-        self._seen_step = trainer.global_step
+        self._seen_step += taken
         tracker.step(moment, max(1, taken))
         self._row_missing = not moment.opens_row
         if moment.opens_row:
@@ -332,40 +336,48 @@ class LightningAdapter:
     def _due(self) -> bool:
         """Whether this batch may turn out to make a row: it may be the last before an epoch's end or a validation,
         either of which may end the training."""
-        trainer = self.trainer
-        loop = trainer.fit_loop.epoch_loop
-        ahead = 1 if trainer.lightning_module.automatic_optimization else len(trainer.optimizers)
-        return bool(
-            not self._rowed
-            or self._owed
-            or trainer._logger_connector.should_update_logs
-            or loop.batch_progress.is_last_batch
-            or 0 <= trainer.max_steps <= trainer.global_step + ahead
-            or loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
-        )
+        if self._owed or self._should_log() or self._loop.batch_progress.is_last_batch:
+            return True
+        trainer, limit = self.trainer, self._loop.max_steps
+        if limit >= 0:
+            ahead = 1 if self._automatic else len(trainer.optimizers)
+            if limit <= trainer.global_step + ahead:
+                return True
+        return trainer.enable_validation and bool(self._loop._should_check_val_fx(trainer.fit_loop._data_fetcher))
 
     def _due_now(self, step: int) -> bool:
-        trainer = self.trainer
-        if not self._rowed or trainer._logger_connector.should_update_logs:
+        limit = self._loop.max_steps
+        if self._should_log() or (limit >= 0 and limit <= step):
             return True
-        if 0 <= trainer.max_steps <= step:
-            return True
-        last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
-        return bool(last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+        if not self._loop.batch_progress.is_last_batch:
+            return False
+        epochs = self.trainer.max_epochs
+        return epochs is not None and 0 <= epochs <= self.trainer.current_epoch + 1
 
-    def _loss_of(self, outputs: Any, automatic: bool) -> Any:
+    def _should_log(self) -> bool:
+        """The first step, and where Lightning logs: its `should_update_logs`, whose property costs ten times this."""
+        trainer = self.trainer
+        every = trainer.log_every_n_steps
+        due = every > 0 and ((self._loop._batches_that_stepped + 1) % every == 0 or trainer.should_stop)
+        return due or not self._rowed
+
+    def _loss_of(self, outputs: Any) -> Any:
         loss = outputs.get("loss") if isinstance(outputs, dict) else None
-        if loss is None or not hasattr(loss, "detach") or loss.numel() != 1:
+        if loss is None or not hasattr(loss, "detach"):
             return None
         # Lightning clones the loss of automatic optimization; a manual one may be a buffer that is used again.
-        return loss.detach().reshape(()) if automatic else loss.detach().clone().reshape(())
+        if not self._automatic:
+            loss = loss.detach().clone()
+        if loss.ndim:
+            return loss.detach().reshape(()) if loss.numel() == 1 else None
+        return loss
 
     def _epoch(self, batch_idx: int) -> float:
-        trainer = self.trainer
-        batches = trainer.num_training_batches
-        if 0 < batches < float("inf"):
-            return float(trainer.current_epoch + (batch_idx + 1) / batches)
-        return float(trainer.current_epoch + bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch))
+        fit_loop = self.trainer.fit_loop
+        done, batches = fit_loop.epoch_progress.current.completed, fit_loop.max_batches
+        if 0 < batches < _INF:
+            return float(done + (batch_idx + 1) / batches)
+        return float(done + bool(self._loop.batch_progress.is_last_batch))
 
     def _name_of(self, optimizer: Any) -> str:
         optimizers = self.trainer.optimizers

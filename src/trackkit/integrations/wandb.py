@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import queue
 import sys
 import threading
@@ -121,7 +122,7 @@ class WandbSink(Sink):
             notes=config.notes,
             dir=str(info.root),
             mode=mode,  # type: ignore[arg-type]
-            resume="allow",
+            resume=os.environ.get("WANDB_RESUME", "allow"),  # type: ignore[arg-type]
             reinit="create_new" if self._nested else "default",
             settings=wandb.Settings(**{name: value for name, value in settings.items() if name in known}),
         )
