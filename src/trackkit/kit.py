@@ -132,7 +132,9 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
             logger.error("%s failed; training goes on, without what it would have recorded", hook, exc_info=error)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_session": None, "_lightning": None, "_huggingface": None}
+        # `log` and `log_dict` are the module's own, which Lightning's Trainer hangs on every callback.
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("log", "log_dict")}
+        return {**kept, "_session": None, "_lightning": None, "_huggingface": None}
 
     def __repr__(self) -> str:
         return f"TrackKit(project={self.config.project!r}, mode={self.config.mode!r})"

@@ -56,6 +56,7 @@ class FinalSummary(Callback):
         self._last: dict[str, float | int] = {}
         self._best: dict[str, tuple[float | int, int]] = {}
         self._step = 0
+        self._trained = False
         self._epoch: float | None = None
         self._started = time.perf_counter()
         self._hours = 0.0
@@ -71,7 +72,7 @@ class FinalSummary(Callback):
         self._energy = energy_counter(info.device) if info.has_cuda and info.world_size == 1 else None
 
     def row(self, moment: Moment, window: Window) -> Values:
-        self._step, self._epoch = moment.step, moment.epoch
+        self._step, self._epoch, self._trained = moment.step, moment.epoch, True
         return {}
 
     def emitted(self, row: Row) -> None:
@@ -97,6 +98,9 @@ class FinalSummary(Callback):
         for column, (value, step) in self._best.items():
             values[f"final/best/{column}"] = value
             values[f"final/best/{column}_step"] = step
+        if not self._trained:
+            # An evaluation, perhaps of what another process has trained in the same run: the bill is not ours.
+            return values
         values["final/steps"] = self._step
         if self._epoch is not None:
             values["final/epochs"] = self._epoch

@@ -99,6 +99,8 @@ class LocalSink(Sink):
         # A line that a crash cut short must not swallow the first row of the next process.
         cut = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
         self._rows = path.open("a", encoding="utf-8")
+        # A run that another process goes on with keeps its columns.
+        self._summary = _read_json(folder / "summary.json")
         if cut:
             self._rows.write("\n")
         self.folder = folder
@@ -110,6 +112,14 @@ class LocalSink(Sink):
         spare = self.folder / f".{name}.{os.getpid()}"
         spare.write_text(text + "\n", encoding="utf-8")
         os.replace(spare, self.folder / name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _strict(value: Any) -> Any:
