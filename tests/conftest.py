@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.wandb_server.fixture import wandb_server
+
+__all__ = ["isolated", "wandb_server"]
+
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

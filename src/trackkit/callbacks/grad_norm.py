@@ -82,10 +82,8 @@ def _norms(grads: list[Any]) -> list[Any]:
     """The L2 norm of each gradient, in order, as float32 or wider scalars."""
     import torch
 
-    first = grads[0]
-    if all(
-        grad.dtype is first.dtype and grad.device == first.device and grad.layout is torch.strided for grad in grads
-    ):
+    kinds = {(grad.device, grad.dtype, grad.layout) for grad in grads}
+    if len(kinds) == 1 and grads[0].layout is torch.strided:
         return _alike(grads)
     out: list[Any] = [None] * len(grads)
     alike: dict[tuple[Any, Any], list[int]] = defaultdict(list)

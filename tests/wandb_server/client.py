@@ -1,0 +1,76 @@
+"""Run a real client in a process of its own, so that neither its environment nor wandb-core outlives a test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .server import WandbServer
+
+
+def environment(server: WandbServer, home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of this process without its W&B settings and proxies, and with those of the server."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("WANDB_") and not key.lower().endswith("_proxy")
+    }
+    return {**kept, "HOME": str(home), **server.env(home), **(extra or {})}
+
+
+def start(
+    server: WandbServer,
+    home: Path,
+    command: str | Sequence[str],
+    env: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Start Python code (a string) or a command (a list) in `home`, in a process group of its own."""
+    arguments = [sys.executable, "-c", command] if isinstance(command, str) else list(command)
+    return subprocess.Popen(
+        arguments,
+        cwd=home,
+        env=environment(server, home, env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a client; its wandb-core notices within two seconds and ends too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 60.0, code: int | None = 0) -> str:
+    """Wait for a client, check its exit code (None: any), and return what it printed on stdout."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        raise AssertionError(f"the client did not end in {timeout} s\n{out}\n{err}") from None
+    if code is not None and process.returncode != code:
+        raise AssertionError(f"the client ended with {process.returncode}, not {code}\n{out}\n{err}")
+    return out
+
+
+def run(
+    server: WandbServer,
+    home: Path,
+    command: str | Sequence[str],
+    timeout: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    code: int | None = 0,
+) -> str:
+    """Start a client and wait for it."""
+    return finish(start(server, home, command, env), timeout, code)

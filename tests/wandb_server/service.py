@@ -1,0 +1,83 @@
+"""What the answering code shares: the state, the server's own address, and the features it says it has."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from .artifacts import Collection, Version
+from .state import State
+
+FEATURES = (
+    "ARTIFACT_TAGS",
+    "CLIENT_IDS",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILE_DOWNLOAD_HANDLER",
+    "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
+    "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
+    "TOTAL_COUNT_IN_FILE_CONNECTION",
+    "ARTIFACT_COLLECTIONS_FILTERING_SORTING",
+    "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
+    "MARK_RUN_FILES_UPLOADED",
+    "FILESTREAM_GZIP",
+    "ARTIFACT_DIGEST_ALGORITHM",
+)
+
+
+@dataclass
+class Service:
+    """The state and what is needed to answer about it."""
+
+    state: State
+    url: str = ""
+    features: tuple[str, ...] = field(default=FEATURES)
+
+    def blob_url(self, key: str) -> str:
+        return f"{self.url}/storage/blob/{key}"
+
+    def manifest_url(self, manifest_id: str) -> str:
+        return f"{self.url}/storage/manifest/{manifest_id}"
+
+    def run_file_url(self, path: str, name: str) -> str:
+        return f"{self.url}/storage/run/{path}/{name}"
+
+    def version_of(self, artifact_id: str) -> tuple[Collection, Version]:
+        found = self.state.version(artifact_id)
+        if found is None:
+            raise KeyError(f"artifact {artifact_id} not found")
+        return found
+
+
+def timestamp(seconds: float) -> str:
+    """A time as the service writes it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def opaque(text: str) -> str:
+    """An id in the form that the service gives them."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def md5(data: bytes) -> str:
+    """The base64 MD5 under which files are known."""
+    return base64.b64encode(hashlib.md5(data).digest()).decode()
+
+
+def dumps(value: Any) -> str:
+    """JSON with NaN and infinities as strings: clients written in Go refuse the bare words."""
+    return json.dumps(finite(value))
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return value
