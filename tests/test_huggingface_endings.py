@@ -2,50 +2,81 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.local_log import local_run
-from tests.support.processes import clean_env, run_python
-from tests.support.wandb_offline import read_offline
+from tests.support.processes import run_python
+from tests.support.wandb_offline import read_finished
 
+# One program per ending. They are forked once the imports are done, which are most of what they would cost.
 PROGRAM = """
-import sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 import trackkit
-from transformers import Trainer
-from tests.support.huggingface_toys import make_trainer
+from tests.support.huggingface_toys import Trainer, make_trainer
 
 class Ending(Trainer):
     def training_step(self, *args, **kwargs):
         if self.state.global_step == 3:
-            {ending}
+            exec(ending)
         return super().training_step(*args, **kwargs)
 
+codes = {}
+for name, ending in json.loads(sys.argv[1]).items():
+    os.mkdir(name)
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(name)
+        os.dup2(os.open("stderr", os.O_CREAT | os.O_WRONLY), 2)
+        break
+    codes[name] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+else:
+    Path("codes.json").write_text(json.dumps(codes))
+    os._exit(0)
 make_trainer("out", [], kind=Ending, report_to="trackkit", logging_steps=2).train()
 """
 
+ENDINGS = {
+    "finished": "pass",
+    "raised": "raise ValueError('broken data')",
+    "exited": "sys.exit(3)",
+    "interrupted": "os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one folder per ending, and `codes.json`: their exit codes."""
+    folder = tmp_path_factory.mktemp("programs")
+    done = run_python(PROGRAM, json.dumps(ENDINGS), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
 
 @pytest.mark.parametrize(
-    ("ending", "code", "status", "exit_code"),
+    ("ending", "code", "says", "status", "exit_code"),
     [
-        ("raise ValueError('broken data')", 1, "failed", 1),
-        ("sys.exit(3)", 3, "failed", 1),
-        ("pass", 0, "finished", 0),
+        ("finished", 0, "", "finished", 0),
+        ("raised", 1, "ValueError: broken data", "failed", 1),
+        ("exited", 3, "", "failed", 1),
+        ("interrupted", -signal.SIGINT, "KeyboardInterrupt", "stopped", 255),
     ],
 )
-def test_status_and_exit_code_of_a_program(tmp_path: Path, ending: str, code: int, status: str, exit_code: int) -> None:
+def test_status_and_exit_code_of_a_program(
+    programs: Path, ending: str, code: int, says: str, status: str, exit_code: int
+) -> None:
     """In the local log and in W&B's run; the program's own exit code and traceback are untouched."""
-    done = run_python(PROGRAM.format(ending=ending), cwd=tmp_path)
-    assert done.returncode == code, done.stderr
-    assert ("ValueError: broken data" in done.stderr) == (code == 1)
-    local, online = local_run(tmp_path), read_offline(tmp_path)
+    folder = programs / ending
+    errors = (folder / "stderr").read_text()
+    assert json.loads((programs / "codes.json").read_text())[ending] == code, errors
+    assert says in errors
+    assert ("Traceback" in errors) == bool(says), errors
+    local, online = local_run(folder), read_finished(folder)
     assert (local.run["status"], local.run["exit_code"]) == (status, exit_code)
     assert (online.summary["final/status"], online.exit_code) == (status, exit_code)
     steps = [1, 2, 4, 6] if status == "finished" else [1, 2, 3]
@@ -54,29 +85,9 @@ def test_status_and_exit_code_of_a_program(tmp_path: Path, ending: str, code: in
     assert online.summary["final/steps"] == steps[-1]
 
 
-def test_ctrl_c_is_stopped_by_the_user(tmp_path: Path) -> None:
-    """SIGINT in the middle of a step: everything written, status `stopped`, W&B's own exit code for Ctrl-C."""
-    code = PROGRAM.format(ending="Path('marker').touch(); time.sleep(60)")
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, env=clean_env(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "marker").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert b"KeyboardInterrupt" in errors
-    assert process.returncode != 0
-    local, online = local_run(tmp_path), read_offline(tmp_path)
-    assert (local.run["status"], local.run["exit_code"]) == ("stopped", 255)
-    assert (online.summary["final/status"], online.exit_code) == ("stopped", 255)
-    assert [step for step, _ in online.history("batch/step")] == [1, 2, 3]
-
-
-def test_a_killed_program_leaves_its_rows_in_the_local_log(tmp_path: Path) -> None:
+def test_a_killed_program_leaves_its_rows_in_the_local_log(programs: Path) -> None:
     """SIGKILL: every row so far is on disk, and nothing says that the run had finished."""
-    done = run_python(PROGRAM.format(ending="import os; os.kill(os.getpid(), 9)"), cwd=tmp_path)
-    assert done.returncode == -9
-    run = local_run(tmp_path)
+    assert json.loads((programs / "codes.json").read_text())["killed"] == -signal.SIGKILL
+    run = local_run(programs / "killed")
     assert [step for step, _ in run.history("batch/loss")] == [1, 2]
     assert run.run["status"] == "running"

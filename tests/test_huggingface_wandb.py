@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import WandbCallback, rewrite_logs
 
 import trackkit
-import wandb
 from tests.support.huggingface_toys import Sequential, logged, make_trainer, mean_accuracy
 from tests.support.local_log import LocalRun, local_run
 from tests.support.toy import Points

@@ -95,7 +95,8 @@ class Step:
 
 def by_hand(samples: int = 24, accumulation: int = 1, epochs: int = 1, clip: float = 1.0) -> tuple[list[Step], Net]:
     """The toy training in plain torch: SGD, linear decay, the loss divided by the micro-batches there are."""
-    net, loader, steps = Net(), DataLoader(Points(samples=samples), 4), []
+    net, loader = Net(), DataLoader(Points(samples=samples), 4)
+    steps: list[Step] = []
     optimizer = torch.optim.SGD(net.parameters(), lr=LR)
     total = epochs * -(-len(loader) // accumulation)
     for _ in range(epochs):
