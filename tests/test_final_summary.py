@@ -14,6 +14,7 @@ from trackkit.ranks import Exchange
 from trackkit.records import Moment, RunInfo, Where
 from trackkit.schema import describe
 from trackkit.tracker import Tracker
+from trackkit.window import Window
 
 
 def columns(
@@ -101,6 +102,7 @@ def test_gpu_hours_are_over_all_ranks_and_priced(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("trackkit.callbacks.final_summary.time.perf_counter", lambda: now[0])
     callback = FinalSummary(price_per_gpu_hour=2.5)
     callback.start(RunInfo("run", "run", "none", Path.cwd(), 0.0, world_size=4, has_cuda=True, device="cuda:0"))
+    callback.row(Moment(step=1), Window())
     now[0] += 7200
     callback.ended()
     found = callback.final()

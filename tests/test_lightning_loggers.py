@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 import trackkit
-import wandb
 from tests.support.lightning_toys import Logging, data, mean, trainer
 from tests.support.local_log import local_run
 from tests.support.wandb_offline import find_runs, read_offline
