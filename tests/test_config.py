@@ -183,8 +183,8 @@ def test_making_one_starts_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_run_id_and_resume_of_wandb_are_no_settings_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Today a run has an id of TrackKit's own, whatever these two say; resuming is a later matter."""
+def test_run_id_and_resume_of_wandb_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say which run the next one is, and are asked when it starts."""
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     monkeypatch.setenv("WANDB_RESUME", "must")
     assert load_config() == TrackKitConfig()

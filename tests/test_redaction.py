@@ -73,6 +73,8 @@ def test_what_only_looks_like_one_stays(name: str, value: Any) -> None:
         (f"use {HF} please", f"use {MASK} please"),
         (GITHUB, MASK),
         (OPENAI, MASK),
+        ("-----BEGIN RSA PRIVATE KEY-----abc-----END RSA PRIVATE KEY-----.", f"{MASK}."),
+        ("-----BEGIN PRIVATE KEY-----abc", MASK),
         ("AKIA" + "A1B2" * 4, MASK),
         ("https://me:pw@example.org/x", f"https://{MASK}@example.org/x"),
         (f"https://{GITHUB}@github.com/o/n.git", f"https://{MASK}@github.com/o/n.git"),

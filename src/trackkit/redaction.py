@@ -8,14 +8,15 @@ from typing import Any
 MASK = "***"
 
 _NAMES = re.compile(
-    r"(?:^|[./])tokens?$|(?:^|[_\-./ ])(?:api[_-]?key|access[_-]?key|secret|secret[_-]?key|passw(?:or)?d|passwd|passphrase|"
-    r"credentials?|authorization|"
-    r"private[_-]?key|(?:auth|hub|hf|access|api|bearer|refresh|session|github|wandb)[_-]?token)s?$",
+    r"(?:^|[./])tokens?$|(?:^|[_\-./ ])(?:(?:api|access|secret|private)[_-]?key|secret|passw(?:or)?d|passwd|passphrase|"
+    r"credentials?|authorization|(?:auth|hub|hf|access|api|bearer|refresh|session|github|wandb)[_-]?token)s?$",
     re.IGNORECASE,
 )
 _VALUES = re.compile(
     r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|sk-[A-Za-z0-9_\-]{20,}|AKIA[0-9A-Z]{16}|"
-    r"xox[abpr]-[A-Za-z0-9\-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bwandb_v1_\w{20,}"
+    r"xox[abpr]-[A-Za-z0-9\-]{10,}|\bwandb_v1_\w{20,}|"
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
+    re.DOTALL,
 )
 _URL_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^/\s@]+@", re.IGNORECASE)
 # `--token=x`, `--token`, and Hydra's `token=x`, `+trainer.token=x`.

@@ -17,7 +17,7 @@ from trackkit.config import TrackKitConfig
 from trackkit.errors import TrackKitError
 from trackkit.notices import logger
 from trackkit.records import Row, RunInfo
-from trackkit.redaction import is_secret
+from trackkit.redaction import redact, redact_arguments
 from trackkit.schema import axis_key
 from trackkit.sinks import Sink
 
@@ -106,7 +106,7 @@ class WandbSink(Sink):
         if why:
             logger.info(why)
         settings: dict[str, Any] = {"x_transaction_log_flush_interval": 1.0, "finish_timeout": CLOSE_S}
-        if any(is_secret("", word) for word in sys.argv):
+        if redact_arguments(sys.argv) != sys.argv:
             # W&B stores the program's arguments as they are.
             settings["x_disable_meta"] = True
         known = wandb.Settings.model_fields
@@ -119,7 +119,7 @@ class WandbSink(Sink):
             group=config.group,
             job_type=config.job_type,
             tags=tuple(config.tags),
-            notes=config.notes,
+            notes=redact("notes", config.notes),
             dir=str(info.root),
             mode=mode,  # type: ignore[arg-type]
             resume=os.environ.get("WANDB_RESUME", "allow"),  # type: ignore[arg-type]
