@@ -163,15 +163,15 @@ class Worsening(Logging):
         self.log("val_loss", float(self.global_step))
 
 
-@pytest.mark.parametrize("interval", [1.0, 0.5])
+@pytest.mark.parametrize("interval", [1.0, 0.25])
 @pytest.mark.parametrize("first", [True, False])
 def test_early_stopping_is_stopped_and_its_last_step_has_a_whole_row(interval: float, first: bool) -> None:
     sink, module = MemorySink(), Worsening()
     kit, stopping = TrackKit(sinks=[sink]), EarlyStopping("val_loss", patience=1)
     callbacks = [kit, stopping] if first else [stopping, kit]
     runner = trainer(callbacks, max_epochs=9, val_check_interval=interval, num_sanity_val_steps=0)
-    runner.fit(module, data(6), data(1))
-    last = 12 if interval == 1.0 else 6
+    runner.fit(module, data(8), data(1))
+    last = 16 if interval == 1.0 else 4
     assert runner.global_step == last
     assert sink.columns["final/status"] == "stopped"
     rows = [row for row in batch_rows(sink) if row["batch/step"] == last]
