@@ -133,26 +133,24 @@ def test_a_failing_sink_takes_no_other_with_it(
     assert run.run["status"] == "finished"
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("method", SINK_METHODS)
 def test_the_backends_go_on_without_the_local_log(
-    framework: str, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(LocalSink, method, boom)
     sink = MemorySink()
-    train(framework, TrackKit(sinks=[sink]))
+    train("lightning", TrackKit(sinks=[sink]))
     assert len(errors(caplog)) == 1
     assert "'LocalSink'" in errors(caplog)[0]
     assert (len(sink.rows), sink.columns["final/steps"], sink.exit_code) == (13, 48, 0)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("method", ["_init", "_log", "_update_config", "_define"])
 def test_the_local_log_goes_on_without_wandb(
-    framework: str, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(WandbSink, method, boom)
-    train(framework, TrackKit())
+    train("lightning", TrackKit())
     run = local_run(Path.cwd())
     assert len(errors(caplog)) == 1
     assert "'WandbSink'" in errors(caplog)[0]

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import ROOT, run_python
+from tests.support.toy import TRAININGS, Recipe
+from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
 from trackkit.schema import KEYS, axis_key, describe, markdown
 
 
@@ -23,6 +26,19 @@ def test_every_key_is_described_once_and_whole() -> None:
     assert all(key.written and key.meaning for key in KEYS)
     assert {key.name.split("/")[0] for key in KEYS} == {"batch", "epoch", "device", "final"}
     assert not any("|" in text or "\n" in text for key in KEYS for text in key), "they are cells of a table"
+
+
+@pytest.mark.parametrize("framework", sorted(TRAININGS))
+def test_every_key_of_a_real_run_is_in_the_vocabulary(framework: str) -> None:
+    options = {"grad_norm": {"per_layer": True}, "throughput": {"flops_per_sample": 1.0, "peak_flops": 1.0}}
+    kit = TrackKit(sinks=[sink := MemorySink()], callbacks=options)
+    TRAININGS[framework](Recipe(), Path("out"), [kit])
+    lines = {key: describe(key) for row in sink.rows for key in row.values} | {
+        key: describe(key) for key in sink.columns
+    }
+    assert [key for key, line in lines.items() if line is None] == []
+    catch_all = {key for key, line in lines.items() if line is not None and line.name == "batch/<name>"}
+    assert catch_all == {"batch/acc", "batch/train_loss"}, "what is measured has a line of its own"
 
 
 @pytest.mark.parametrize(

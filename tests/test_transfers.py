@@ -101,7 +101,7 @@ def test_lightning_reads_once_for_a_row_and_never_between_rows(options: dict[str
 
 
 def test_hugging_face_reads_nothing_more_between_rows() -> None:
-    """Hugging Face reads its own numbers where it logs, also at the first and last step; TrackKit takes them as read."""
+    """Hugging Face reads its numbers where it logs, also at the first and last step; TrackKit takes them as read."""
     bare, tracked = reads_of("huggingface"), reads_of("huggingface", TrackKit(sinks=[sink := MemorySink()]))
     extra = {step: tracked.at[step] - bare.at[step] for step in STEPS}
     assert {step for step, count in extra.items() if count} == {1, 48}

@@ -113,6 +113,7 @@ KEYS: tuple[Key, ...] = (
     Key("final/nonfinite", "count", END, "total of `batch/nonfinite`"),
     Key("final/skipped_steps", "count", END, "total of `batch/skipped_steps`"),
     Key("final/peak_gpu_mem_reserved_GB", "1e9 bytes", "at the end on CUDA", "the pool's peak on rank 0"),
+    Key("final/total_flos", "FLOPs", "at the end under Hugging Face", "its own estimate of all that was computed"),
     Key("final/tracker_errors", "count", END, "errors inside TrackKit, each logged and survived"),
     Key("final/status", "word", END, "`finished`, `failed`, `stopped` (by the user or early stopping), `preempted`"),
 )

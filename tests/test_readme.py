@@ -1,0 +1,32 @@
+"""The README keeps its word where a program can tell."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.support.processes import ROOT
+from trackkit import TrackKit
+from trackkit.callbacks import CALLBACKS
+from trackkit.config import TrackKitConfig, load_config
+from trackkit.schema import describe
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_settings_file_is_read_and_has_every_setting_and_callback() -> None:
+    found = re.findall(r"```yaml\n(project:.*?)```", README, re.DOTALL)
+    assert len(found) == 1
+    Path("trackkit.yaml").write_text(found[0], encoding="utf-8")
+    settings = load_config()
+    assert settings.project == "my-project"
+    assert set(settings.callbacks) == set(CALLBACKS)
+    assert set(re.findall(r"^(\w+):", found[0], re.MULTILINE)) == set(TrackKitConfig().to_dict())
+    TrackKit()
+
+
+def test_the_keys_that_it_names_are_in_the_vocabulary() -> None:
+    """Old names of other tools stand in its table too: they begin with other words."""
+    named = set(re.findall(r"`((?:batch|epoch|device|final)/[\w/]+)`", README))
+    assert len(named) > 10
+    assert {key for key in named if describe(key) is None} == set()
