@@ -27,6 +27,8 @@ VALUES: dict[str, tuple[Any, str]] = {
     "names": ("keep", "keep"),
     "synonyms": ({"acc": "accuracy"}, "{acc: accuracy}"),
     "epoch_axis": ("epoch", "epoch"),
+    "resume": ("never", "never"),
+    "finish_timeout": (7.5, "7.5"),
     "callbacks": ({"lr": False, "grad_norm": {"per_layer": True}}, "{lr: false, grad_norm: {per_layer: true}}"),
 }
 WANDB = {

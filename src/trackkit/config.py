@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -56,6 +57,8 @@ class TrackKitConfig:
         names: `canonical`, `keep` or `strict`: how logged names become keys.
         synonyms: canonical name to the name wanted instead.
         epoch_axis: x-axis of `epoch/*`: `step` or `epoch`.
+        resume: `auto` (a checkpoint's run goes on, where it carries one), `never`, or a run id.
+        finish_timeout: seconds that the end of a run may wait for W&B; what is not sent by then is on disk.
         callbacks: callback name to true, false or a mapping of its options.
     """
 
@@ -71,6 +74,8 @@ class TrackKitConfig:
     names: str = "canonical"
     synonyms: dict[str, str] = field(default_factory=dict)
     epoch_axis: str = "step"
+    resume: str = "auto"
+    finish_timeout: float = 30.0
     callbacks: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -240,6 +245,11 @@ def _typed(key: str, value: Any, origin: str) -> Any:
         rule = "a mapping of callbacks to true, false or their options"
         if isinstance(value, Mapping):
             return {str(name): _plain(options, origin) for name, options in value.items()}
+    elif key == "finish_timeout":
+        rule = "a number of seconds, 0 or more"
+        with contextlib.suppress(TypeError, ValueError):
+            if not isinstance(value, bool) and float(value) >= 0:
+                return float(value)
     else:
         rule = "a text"
         if _is_text(value) or (key == "dir" and isinstance(value, os.PathLike)):

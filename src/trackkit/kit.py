@@ -47,6 +47,8 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         names: str | None = None,
         synonyms: dict[str, str] | None = None,
         epoch_axis: str | None = None,
+        resume: str | None = None,
+        finish_timeout: float | None = None,
         callbacks: dict[str, Any] | None = None,
         config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         sinks: Sequence[Sink] | None = None,
@@ -65,6 +67,8 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
             "names": names,
             "synonyms": synonyms,
             "epoch_axis": epoch_axis,
+            "resume": resume,
+            "finish_timeout": finish_timeout,
             "callbacks": callbacks,
         }
         for key in unknown:
@@ -80,6 +84,7 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         self._session: Session | None = None
         self._told: set[str] = set()
         self._early_errors = 0
+        self._checkpoint: dict[str, Any] | None = None
         super().__init__()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
@@ -88,6 +93,14 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
             self._huggingface_train_end(*args, **kwargs)
         else:
             self._lightning_train_end(*args, **kwargs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For Lightning's checkpoints: which run the training belongs to."""
+        return self._session.checkpoint_fields() if self._session is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a Lightning checkpoint that is resumed from."""
+        self._checkpoint = dict(state_dict)
 
     # -- for the adapters ----------------------------------------------------------------------------------------
 

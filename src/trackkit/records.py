@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     import torch
 
+    from trackkit.resume import Earlier
+
 Tier = Literal["batch", "epoch"]
 Split = Literal["train", "val", "test", "predict"]
 Status = Literal["running", "finished", "failed", "stopped", "preempted"]
@@ -124,6 +126,8 @@ class RunInfo:
         goal: `min` or `max`, for `monitor`.
         samples, tokens: seen before this run started (a resumed training), over all ranks.
         foreign_run: the W&B run that another logger of the same training has opened, to be shared.
+        earlier: what the run has recorded already, where this goes on with one.
+        step: optimizer steps taken before this training (a resumed one); None for an evaluation.
     """
 
     run_id: str
@@ -140,6 +144,8 @@ class RunInfo:
     samples: int = 0
     tokens: int = 0
     foreign_run: Any = None
+    earlier: Earlier | None = None
+    step: int | None = None
 
     @property
     def folder(self) -> Path:

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trackkit import identity, ranks
+from trackkit import identity, ranks, resume
 from trackkit.callbacks import build_callbacks
 from trackkit.config import TrackKitConfig
 from trackkit.git import read_git
 from trackkit.integrations.local import LocalSink
 from trackkit.integrations.wandb import WandbSink
 from trackkit.naming import Names
-from trackkit.notices import ensure_heard
+from trackkit.notices import ensure_heard, logger
 from trackkit.records import RunInfo, Status
 from trackkit.run_config import flatten, runtime_config
+from trackkit.signals import Termination
 from trackkit.sinks import Sink
 from trackkit.tracker import Tracker
 
@@ -30,6 +31,8 @@ Phase = Literal["evaluating", "fitting", "fitted"]
 
 # W&B's own exit code for Ctrl-C.
 CTRL_C = 255
+# What a shell reports of a process that SIGTERM ended.
+SIGTERM_CODE = 143
 
 _open_sessions: list[Session] = []
 
@@ -49,6 +52,8 @@ class Start:
         version: the framework's version of this experiment; "" for none.
         device: as torch spells it.
         monitor, goal, samples, tokens, foreign_run: as in `RunInfo`.
+        step: optimizer steps taken so far.
+        checkpoint: what the checkpoint that the training goes on from says of its run; None where it says nothing.
     """
 
     framework: str
@@ -65,6 +70,8 @@ class Start:
     samples: int = 0
     tokens: int = 0
     foreign_run: Any = None
+    step: int = 0
+    checkpoint: Mapping[str, Any] | None = None
 
 
 class Session:
@@ -74,23 +81,36 @@ class Session:
         tracker: the engine.
         phase: `evaluating` before any fit, `fitting`, `fitted`.
         info: what the run is.
+        project: that it belongs to.
     """
 
-    def __init__(self, tracker: Tracker, info: RunInfo, phase: Phase, wandb_sink: WandbSink | None) -> None:
+    def __init__(
+        self, tracker: Tracker, info: RunInfo, phase: Phase, wandb_sink: WandbSink | None, project: str = ""
+    ) -> None:
         self.tracker = tracker
+        self.project = project
         self.info = info
         self.phase: Phase = phase
         self.exit_code = 0
         self._wandb = wandb_sink
+        self._terminated = False
+        self._termination = Termination(self._on_sigterm)
+        if phase == "fitting":
+            self._termination.install()
 
     @property
     def wandb_run(self) -> wandb.Run | None:
         """The W&B run; None on ranks that don't write."""
         return self._wandb.run if self._wandb is not None else None
 
+    def checkpoint_fields(self) -> dict[str, Any]:
+        """What a checkpoint carries, so that a resumed training goes on in this run."""
+        return resume.checkpoint_fields(self.info.run_id, self.info.root, self.project)
+
     def join_fit(self, start: Start) -> None:
         """A fit after an evaluation of its own: the same run."""
         self.phase = "fitting"
+        self._termination.install()
         self.info = replace(
             self.info,
             config={**self.info.config, **start.config, **flatten("hparams", start.hparams)},
@@ -103,9 +123,20 @@ class Session:
 
     def end(self, status: Status, exit_code: int | None = None) -> None:
         """The fit, or the evaluation, is over; the run stays open for evaluations."""
+        if self._terminated and status in ("failed", "stopped"):
+            status, exit_code = "preempted", SIGTERM_CODE
         self.phase = "fitted"
+        self._termination.remove()
         self.exit_code = exit_code if exit_code is not None else int(status in ("failed", "preempted"))
         self.tracker.end(status)
+
+    def _on_sigterm(self, ends: bool) -> None:
+        """The job is about to be taken down: at once, or, where somebody handles the signal, when they say so."""
+        if self.phase == "fitting":
+            self._terminated = True
+            self.tracker.preempting()
+            if ends:
+                self.close()
 
     def close(self) -> None:
         """The run is over. A fit whose end never came has failed, or was stopped by Ctrl-C."""
@@ -145,12 +176,13 @@ def open_session(
         WandbError: `mode: online` can't be met.
     """
     ensure_heard()
-    for earlier in open_sessions():
-        if earlier.phase != "fitting":
-            earlier.close()
+    for each in open_sessions():
+        if each.phase != "fitting":
+            each.close()
     rank = ranks.current()
     root = Path(config.dir) if config.dir else start.output
     root = root.expanduser().absolute()
+    earlier: resume.Earlier | None = None
     sinks: list[Sink] = []
     wandb_sink: WandbSink | None = None
     git = None
@@ -161,6 +193,14 @@ def open_session(
             project=config.project or identity.default_project(git),
             tags=identity.default_tags(config.tags),
         )
+        if start.phase == "fit":
+            known, root, told = resume.find(config.resume, start.checkpoint, root, str(config.project))
+            if told:
+                logger.warning(told)
+            if known is not None:
+                run_id, resumed = known, True
+        if resumed:
+            earlier = resume.read_earlier(root, run_id)
         if backends is None:
             backends = [wandb_sink := WandbSink(config, nested=bool(_open_sessions))]
         sinks = [LocalSink(), *backends]
@@ -180,12 +220,16 @@ def open_session(
         samples=start.samples,
         tokens=start.tokens,
         foreign_run=start.foreign_run,
+        earlier=earlier,
+        step=start.step if start.phase == "fit" else None,
     )
     callbacks = build_callbacks(config.callbacks)
     shared = sorted({key for callback in callbacks for key in callback.REDUCE})
     exchange = ranks.open_exchange(rank, shared)
     tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
-    session = Session(tracker, info, "fitting" if start.phase == "fit" else "evaluating", wandb_sink)
+    session = Session(
+        tracker, info, "fitting" if start.phase == "fit" else "evaluating", wandb_sink, str(config.project)
+    )
     tracker.start(info)
     _open_sessions.append(session)
     # After wandb.init, so that this runs before W&B's own exit handler.

@@ -29,5 +29,8 @@ class Sink:
     def summary(self, values: Mapping[str, Any]) -> None:
         """The summary columns; may come again, later values replacing earlier ones."""
 
+    def preempting(self) -> None:
+        """The machine is being taken away; the run may be requeued."""
+
     def close(self, exit_code: int) -> None:
         """The run is over."""

@@ -100,6 +100,9 @@ class Tracker:
         """Opens the sinks: local first."""
         self._each_sink("open", lambda sink: sink.open(info))
         self._each("start", lambda callback: callback.start(info))
+        if info.earlier is not None:
+            for row in info.earlier.rows if info.step is None else info.earlier.up_to(info.step):
+                self._each("emitted", lambda callback, row=row: callback.emitted(row))  # type: ignore[misc]
         self._window = Window()
 
     def restart(self, info: RunInfo) -> None:
@@ -211,6 +214,10 @@ class Tracker:
         self._each_sink("summary", lambda sink: sink.summary(finite))
         if self.errors != errors:
             self._each_sink("summary", lambda sink: sink.summary({"final/tracker_errors": self.errors}))
+
+    def preempting(self) -> None:
+        """The machine is being taken away; the run may be requeued."""
+        self._each_sink("preempting", lambda sink: sink.preempting())
 
     def close(self, exit_code: int = 0) -> None:
         """No more reports: finishes the run in every sink."""

@@ -59,7 +59,7 @@ class FinalSummary(Callback):
         self._trained = False
         self._epoch: float | None = None
         self._started = time.perf_counter()
-        self._hours = 0.0
+        self._hours = self._earlier_h = 0.0
         self._gpus = 0
         self._energy: Callable[[], float] | None = None
         self._kwh: float | None = None
@@ -68,6 +68,7 @@ class FinalSummary(Callback):
         self._monitor = self.monitor or info.monitor
         self._goal = self.goal or (info.goal if self.monitor is None else None)
         self._started = time.perf_counter()
+        self._earlier_h = info.earlier.elapsed_h if info.earlier is not None and info.step is not None else 0.0
         self._gpus = info.world_size if info.has_cuda else 0
         self._energy = energy_counter(info.device) if info.has_cuda and info.world_size == 1 else None
 
@@ -89,7 +90,7 @@ class FinalSummary(Callback):
                     self._best[column] = (value, row.step)
 
     def ended(self) -> None:
-        self._hours = (time.perf_counter() - self._started) / 3600
+        self._hours = self._earlier_h + (time.perf_counter() - self._started) / 3600
         if self._energy is not None:
             self._kwh = self._energy()
 

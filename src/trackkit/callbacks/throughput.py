@@ -43,6 +43,10 @@ class Throughput(Callback):
 
     def start(self, info: RunInfo) -> None:
         self._samples, self._tokens, self._ranks = info.samples, info.tokens, info.world_size
+        if info.earlier is not None and info.step is not None and not info.samples:
+            for row in info.earlier.up_to(info.step):
+                self._samples = int(row.values.get("batch/samples", self._samples))
+                self._tokens = int(row.values.get("batch/tokens", self._tokens))
 
     def row(self, moment: Moment, window: Window) -> Values:
         elapsed = window.elapsed_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,11 @@ class HuggingFaceAdapter:
         if retried and self.session is not None:
             self.session.join_fit(start)
         else:
+            carried = state.stateful_callbacks.get("trackkit") if state.global_step else None
+            start = replace(start, step=state.global_step, checkpoint=carried["attributes"] if carried else None)
             self.session = self.kit.begin(start)
+        # Plain data under a callback's name is saved with every checkpoint, and is there again on resume.
+        state.stateful_callbacks["trackkit"] = {"args": {}, "attributes": self.session.checkpoint_fields()}
         self._mark = time.perf_counter()
 
     def step_begins(self) -> None:

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from trackkit.notices import logger
 from trackkit.records import Row, RunInfo
+from trackkit.resume import process_fields
 from trackkit.sinks import Sink
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -42,6 +43,8 @@ class LocalSink(Sink):
         self._run: dict[str, Any] = {}
         self._config: dict[str, Any] = {}
         self._summary: dict[str, Any] = {}
+        self._pass: dict[str, int] = {}
+        self._offset = 0
 
     def open(self, info: RunInfo) -> None:
         try:
@@ -63,13 +66,18 @@ class LocalSink(Sink):
             "world_size": info.world_size,
             "started": info.started,
             "status": "running",
+            **process_fields(),
         }
+        if info.earlier is not None and info.earlier.passes:
+            self._run["passes"] = number = info.earlier.passes + 1
+            self._pass = {"_pass": number}
+            self._offset = len(info.earlier.rows)
         self._write_json("run.json", self._run)
         self.config(info.config)
 
     def write(self, row: Row) -> None:
         assert self._rows is not None
-        line = {"_row": row.number, "_time": round(row.time, 6), **row.values}
+        line = {"_row": self._offset + row.number, "_time": round(row.time, 6), **self._pass, **row.values}
         try:
             text = _encode(line)
         except ValueError:

@@ -24,8 +24,10 @@ from trackkit.sinks import Sink
 if TYPE_CHECKING:
     import wandb
 
+    from trackkit.resume import Earlier
+
 PROBE_S = 4.0
-CLOSE_S = 30.0
+_AXES = {"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"}
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
 
 
@@ -51,10 +53,10 @@ class WandbSink(Sink):
         self._thread: threading.Thread | None = None
         self._failed: BaseException | None = None
         self._defined: set[str] = set()
-        self._last_step = -1
-        self._at_last_step: dict[str, float | int] = {}
+        self._place = _Place()
         self._lock = threading.RLock()
         self._ours = self._counter_known = False
+        self._written: dict[str, int] = {}
 
     def open(self, info: RunInfo) -> None:
         import wandb
@@ -66,6 +68,10 @@ class WandbSink(Sink):
         self._guard_order(self.run)
         self._thread = threading.Thread(target=self._work, name="trackkit-wandb", daemon=True)
         self._thread.start()
+        if info.earlier is not None and self._owner:
+            for row in self._lacking(info.earlier, info):
+                self.write(row)
+            self._submit(lambda: self._written.update(info.earlier.latest() if info.earlier else {}))
         where = f"{self.run.url}" if self.run.url else f"offline; to upload it: wandb sync {Path(self.run.dir).parent}"
         logger.info("run '%s' (%s)", self.run.name or info.name, where)
 
@@ -80,12 +86,18 @@ class WandbSink(Sink):
         kept = dict(values)
         self._submit(lambda: self._of_run().summary.update(kept))
 
+    def preempting(self) -> None:
+        run = self._of_run()
+        if self._owner and not run.offline:
+            self._submit(run.mark_preempting)
+
     def close(self, exit_code: int) -> None:
         self._tasks.put(None)
         if self._thread is not None:
-            self._thread.join(CLOSE_S)
+            bound = self._config.finish_timeout
+            self._thread.join(bound)
             if self._thread.is_alive():
-                logger.warning("W&B has not taken all rows within %.0f s; the local log has them", CLOSE_S)
+                logger.warning("W&B has not taken all rows within %.0f s; the local log has them", bound)
         if self._owner and self.run is not None:
             self.run.finish(exit_code=exit_code)
         self._raise_failed()
@@ -105,7 +117,10 @@ class WandbSink(Sink):
         mode, why = self._choose_mode()
         if why:
             logger.info(why)
-        settings: dict[str, Any] = {"x_transaction_log_flush_interval": 1.0, "finish_timeout": CLOSE_S}
+        settings: dict[str, Any] = {
+            "x_transaction_log_flush_interval": 1.0,
+            "finish_timeout": self._config.finish_timeout,
+        }
         if redact_arguments(sys.argv) != sys.argv:
             # W&B stores the program's arguments as they are.
             settings["x_disable_meta"] = True
@@ -191,22 +206,51 @@ class WandbSink(Sink):
         for key in row.values:
             if key not in self._defined:
                 self._define(key)
-        values = dict(row.values)
+        values = self._new(row)
+        if not values:
+            return
         with self._lock:
             # Asking costs more than logging: only after somebody else has logged.
-            step = max(row.step, self._last_step if self._counter_known else run.step)
-            if step == self._last_step and any(
-                key in self._at_last_step and not _same(self._at_last_step[key], value) for key, value in values.items()
-            ):
-                step += 1
-            if step != self._last_step:
-                self._last_step, self._at_last_step = step, {}
-            self._at_last_step.update(values)
+            self._place.take(row.step, values, -1 if self._counter_known else run.step)
+            step = self._place.step
             self._ours = True
             try:
                 run.log(values, step=step)
             finally:
                 self._ours = False
+
+    def _new(self, row: Row) -> dict[str, float | int]:
+        """What W&B has not had: of steps that a resumed training takes again it keeps the first pass."""
+        values = dict(row.values)
+        if self._written:
+            values = {key: value for key, value in values.items() if row.step > self._written.get(key, -1)}
+            if values.keys() <= _AXES:
+                return {}
+            values.update({key: row.values[key] for key in _AXES if key in row.values})
+        return values
+
+    def _lacking(self, earlier: Earlier, info: RunInfo) -> list[Row]:
+        """Rows of the local log that W&B lacks: those beyond the last step that it has."""
+        run = self._of_run()
+        has = run.starting_step - 1 if not run.offline else self._offline_step(info)
+        place, lacking = _Place(), []
+        for row in earlier.rows:
+            if any(row.step > self._written.get(key, -1) for key in row.values):
+                place.take(row.step, row.values, -1)
+                if place.step > has:
+                    lacking.append(row)
+                self._written.update(dict.fromkeys(row.values, row.step))
+        self._written = {}
+        return lacking
+
+    def _offline_step(self, info: RunInfo) -> int:
+        """The last step in this run's earlier offline files; everything, where they are gone: they were uploaded."""
+        from trackkit.integrations.wandb_file import read_history
+
+        files = sorted(info.root.glob(f"wandb/offline-run-*-{info.run_id}/run-{info.run_id}.wandb"))
+        mine = Path(self._of_run().dir).parent
+        steps = [row["_step"] for path in files if path.parent != mine for row in read_history(path)]
+        return max(steps, default=1 << 62 if len(files) < 2 else -1)
 
     def _update_config(self, values: Mapping[str, Any]) -> None:
         self._of_run().config.update(dict(values), allow_val_change=True)  # type: ignore[no-untyped-call]
@@ -219,6 +263,35 @@ class WandbSink(Sink):
             step_metric=None if key == axis else axis,
             summary="none" if key.startswith(_NO_SUMMARY) else None,
         )
+
+
+class _Place:
+    """Finds the W&B step of one row after the other: never backwards, and nothing is written over.
+
+    Attributes:
+        step: of the row taken last.
+    """
+
+    def __init__(self) -> None:
+        self.step = -1
+        self._values: dict[str, float | int] = {}
+
+    def take(self, step: int, values: Mapping[str, float | int], counter: int) -> None:
+        """Gives a row its step.
+
+        Args:
+            step: the row's own.
+            values: the row's.
+            counter: W&B's, where somebody else may have pushed it on; -1 where nobody has.
+        """
+        step = max(step, self.step, counter)
+        if step == self.step and any(
+            key in self._values and not _same(self._values[key], value) for key, value in values.items()
+        ):
+            step += 1
+        if step != self.step:
+            self.step, self._values = step, {}
+        self._values.update(values)
 
 
 def probe(url: str, key: str, deadline_s: float) -> str | None:

@@ -1,0 +1,167 @@
+"""Going on in a run: which one, and what it has already."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trackkit.errors import ConfigError
+from trackkit.records import Row, Tier
+
+RUNS = "trackkit-runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a run has recorded before this process goes on with it.
+
+    Attributes:
+        root: the folder that its run folder lies in.
+        rows: all rows of the local log, in order, every pass.
+        passes: how many processes have written to it.
+        summary: its columns so far.
+        elapsed_h: hours of training in earlier passes.
+    """
+
+    root: Path
+    rows: Sequence[Row] = ()
+    passes: int = 0
+    summary: Mapping[str, Any] | None = None
+    elapsed_h: float = 0.0
+
+    def latest(self) -> dict[str, int]:
+        """Key to the highest step it has been recorded at: W&B can't replace history, so nothing below goes there."""
+        steps: dict[str, int] = {}
+        for row in self.rows:
+            for key in row.values:
+                steps[key] = max(row.step, steps.get(key, -1))
+        return steps
+
+    def up_to(self, step: int) -> list[Row]:
+        """The rows that the training goes on from: those of later steps are about to be made again."""
+        return [row for row in self.rows if row.step <= step]
+
+
+def run_folder(root: Path, run_id: str) -> Path:
+    """Where a run's local log lies."""
+    return root / RUNS / run_id
+
+
+def process_fields() -> dict[str, Any]:
+    """What tells later whether the process that writes a run still lives."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": _boot_id()}
+
+
+def is_alive(run: Mapping[str, Any]) -> bool:
+    """Whether the process that `run.json` names still runs; unknown, and so no, on another host."""
+    if run.get("status") != "running" or run.get("host") != socket.gethostname() or run.get("boot_id") != _boot_id():
+        return False
+    try:
+        os.kill(int(run["pid"]), 0)
+    except (ProcessLookupError, KeyError):
+        return False
+    except PermissionError:
+        return True
+    return int(run["pid"]) != os.getpid()
+
+
+def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str) -> tuple[str | None, Path, str]:
+    """The run that a training goes on in.
+
+    Args:
+        setting: `auto`, `never` or a run id.
+        checkpoint: what the checkpoint says of its run; None where there is none, or it says nothing.
+        root: folder that run folders are made in.
+        project: of this training.
+
+    Returns:
+        The run's id (None: a new run), the folder that holds its run folder, and the line to tell, "" for none.
+
+    Raises:
+        ConfigError: `setting` names a run that is not there.
+    """
+    if setting == "never":
+        return None, root, ""
+    if setting != "auto":
+        known = checkpoint is not None and checkpoint.get("run_id") == setting
+        home = next((each for each in _homes(root, checkpoint) if run_folder(each, setting).is_dir()), None)
+        if home is None and not known:
+            raise ConfigError(
+                f"'resume' must name a run that is there; '{setting}' has no folder in '{root / RUNS}'; "
+                "give the id of one that has, 'auto' or 'never', or set 'dir' to where it is"
+            )
+        return setting, home or root, ""
+    if checkpoint is None:
+        return None, root, ""
+    run_id = str(checkpoint["run_id"])
+    if checkpoint.get("project") not in (None, project):
+        return None, root, f"the checkpoint's run {run_id} is of project '{checkpoint['project']}': this is a new run"
+    home = next((each for each in _homes(root, checkpoint) if run_folder(each, run_id).is_dir()), root)
+    if is_alive(_json(run_folder(home, run_id) / "run.json")):
+        return None, root, f"the checkpoint's run {run_id} is still being written by another process: this is a new run"
+    return run_id, home, ""
+
+
+def read_earlier(root: Path, run_id: str) -> Earlier:
+    """What a run's local log holds; nothing where there is none."""
+    folder = run_folder(root, run_id)
+    rows: list[Row] = []
+    try:
+        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return Earlier(root)
+    origins = _origins(_json(folder / "config.json").get("trackkit/renames", {}))
+    for line in lines:
+        try:
+            rows.append(_row(len(rows), json.loads(line), origins))
+        except (ValueError, KeyError, StopIteration):
+            continue
+    run, summary = _json(folder / "run.json"), _json(folder / "summary.json")
+    elapsed = summary.get("final/duration_h")
+    if elapsed is None and rows:
+        elapsed = max(0.0, rows[-1].time - float(run.get("started", rows[0].time))) / 3600
+    return Earlier(root, rows, int(run.get("passes", 1)), summary, float(elapsed or 0.0))
+
+
+def checkpoint_fields(run_id: str, root: Path, project: str) -> dict[str, Any]:
+    """What a checkpoint carries of its run: plain types, since checkpoints are loaded with `weights_only=True`."""
+    return {"run_id": run_id, "root": str(root), "project": project, "saved": time.time()}
+
+
+def _homes(root: Path, checkpoint: Mapping[str, Any] | None) -> list[Path]:
+    return [root, *([Path(str(checkpoint["root"]))] if checkpoint is not None and "root" in checkpoint else [])]
+
+
+def _origins(renames: Mapping[str, Any]) -> dict[str, str]:
+    """Key to the name it was logged under."""
+    pairs = ((keys if isinstance(keys, list) else [keys], name) for name, keys in renames.items())
+    return {str(key): name for keys, name in pairs for key in keys}
+
+
+def _row(number: int, line: dict[str, Any], origins: Mapping[str, str]) -> Row:
+    when = float(line.pop("_time", 0.0))
+    values = {key: float(value) if isinstance(value, str) else value for key, value in line.items() if key[0] != "_"}
+    tier: Tier = "epoch" if "epoch/step" in values else "batch"
+    step = int(values[f"{tier}/step"])
+    return Row(number, tier, step, when, values, {key: origins[key] for key in values if key in origins})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
