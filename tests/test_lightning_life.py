@@ -1,27 +1,18 @@
-"""How runs begin and end: fits, evaluations, stops, failures, and that nothing of TrackKit's stays behind."""
+"""Which fits and evaluations make which runs, at which steps; and that nothing of TrackKit's stays behind."""
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.support.lightning_toys import Logging, batch_rows, data, epoch_rows, mean, record, trainer
+from tests.support.lightning_toys import Logging, data, mean, record, trainer, untouched
 from tests.support.local_log import local_run, local_runs
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
-
-
-def untouched(runner: pl.Trainer) -> bool:
-    """Whether none of the trainer's own objects carries an attribute of TrackKit's."""
-    wrapped = {"log_metrics", "update_train_step_metrics", "_on_before_fetch", "_on_after_fetch", "resume_end"}
-    owners = (runner._logger_connector, runner._checkpoint_connector, runner.fit_loop.epoch_loop)
-    return not any(wrapped & set(vars(owner)) for owner in owners)
 
 
 def test_two_fits_of_one_trackkit_are_two_runs(isolated: Path) -> None:
@@ -154,163 +145,3 @@ def test_fast_dev_run_and_barebones_record_nothing(isolated: Path, off: dict[str
     assert sink.info is None
     assert not list(isolated.glob("**/trackkit-runs"))
     assert untouched(runner)
-
-
-class Worsening(Logging):
-    """Its validation only gets worse."""
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("val_loss", float(self.global_step))
-
-
-@pytest.mark.parametrize("interval", [1.0, 0.25])
-@pytest.mark.parametrize("first", [True, False])
-def test_early_stopping_is_stopped_and_its_last_step_has_a_whole_row(interval: float, first: bool) -> None:
-    sink, module = MemorySink(), Worsening()
-    kit, stopping = TrackKit(sinks=[sink]), EarlyStopping("val_loss", patience=1)
-    callbacks = [kit, stopping] if first else [stopping, kit]
-    runner = trainer(callbacks, max_epochs=9, val_check_interval=interval, num_sanity_val_steps=0)
-    runner.fit(module, data(8), data(1))
-    last = 16 if interval == 1.0 else 4
-    assert runner.global_step == last
-    assert sink.columns["final/status"] == "stopped"
-    rows = [row for row in batch_rows(sink) if row["batch/step"] == last]
-    assert len(rows) == 1
-    assert {"batch/loss", "batch/lr", "batch/grad_norm"} <= set(rows[0])
-    assert rows[0]["batch/twice"] == pytest.approx(module.seen["train"][-1], rel=1e-5)
-
-
-class Stopping(Logging):
-    """Asks the trainer to stop at its third batch, in one of three hooks."""
-
-    def __init__(self, hook: str) -> None:
-        super().__init__()
-        self.hook = hook
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        if self.hook == "training_step" and batch_idx == 2:
-            self.trainer.should_stop = True
-        return super().training_step(batch, batch_idx)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.hook == "on_train_batch_end" and batch_idx == 2:
-            self.trainer.should_stop = True
-
-
-@pytest.mark.parametrize("hook", ["training_step", "on_train_batch_end"])
-def test_should_stop_ends_the_run_as_stopped_with_one_row_for_the_last_step(hook: str) -> None:
-    module = Stopping(hook)
-    sink = record(module, data(9))
-    rows = batch_rows(sink)
-    assert [row["batch/step"] for row in rows] == [1, 3]
-    assert rows[1]["batch/loss"] == pytest.approx(mean(module.losses[1:]), rel=1e-5)
-    assert rows[1]["batch/twice"] == pytest.approx(module.seen["train"][-1], rel=1e-5)
-    assert ("batch/grad_norm" in rows[1]) == (hook == "training_step"), "gradients of the past can't be measured"
-    assert sink.columns["final/status"] == "stopped"
-
-
-class Failing(Logging):
-    """Raises `error` in its fourth training step."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        if batch_idx == 3:
-            raise self.error
-        return super().training_step(batch, batch_idx)
-
-
-@pytest.mark.parametrize(
-    ("error", "seen", "status", "exit_code"),
-    [
-        (RuntimeError("mine"), RuntimeError, "failed", 1),
-        (KeyboardInterrupt(), SystemExit, "stopped", 255),
-    ],
-)
-def test_an_error_in_training_propagates_and_closes_the_run(
-    isolated: Path, error: BaseException, seen: type[BaseException], status: str, exit_code: int
-) -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    sink, module = MemorySink(), Failing(error)
-    runner = trainer(TrackKit(sinks=[sink]))
-    with pytest.raises(seen) as caught:
-        runner.fit(module, data(6))
-    signal.signal(signal.SIGINT, handler)
-    assert caught.value is error or seen is SystemExit
-    assert (sink.columns["final/status"], sink.exit_code) == (status, exit_code)
-    assert sink.columns["final/steps"] == 3
-    assert sink.history("batch/loss")[-1] == (3, pytest.approx(mean(module.losses[1:]), rel=1e-5))
-    run = local_run(isolated)
-    assert (run.run["status"], run.run["exit_code"]) == (status, exit_code)
-    assert untouched(runner)
-
-
-def test_an_error_in_an_evaluation_alone_fails_its_run() -> None:
-    class Broken(Logging):
-        def validation_step(self, batch: Any, batch_idx: int) -> None:
-            raise ValueError("mine")
-
-    sink = MemorySink()
-    runner = trainer(TrackKit(sinks=[sink]))
-    with pytest.raises(ValueError, match="mine"):
-        runner.validate(Broken(), data(2))
-    assert (sink.columns["final/status"], sink.exit_code) == ("failed", 1)
-    assert untouched(runner)
-
-
-def test_a_test_that_fails_after_a_fit_can_be_tried_again_in_the_same_run(isolated: Path) -> None:
-    class Flaky(Logging):
-        healthy = False
-
-        def test_step(self, batch: Any, batch_idx: int) -> None:
-            if not self.healthy:
-                raise ValueError("mine")
-            super().test_step(batch, batch_idx)
-
-    module, sink = Flaky(), MemorySink()
-    runner = trainer(TrackKit(sinks=[sink]))
-    runner.fit(module, data(3))
-    with pytest.raises(ValueError, match="mine"):
-        runner.test(module, data(2))
-    module.healthy = True
-    runner.test(module, data(2), verbose=False)
-    assert sink.history("epoch/test/loss") == [(3, pytest.approx(mean(module.seen["test"]), rel=1e-5))]
-    assert len(local_runs(isolated)) == 1
-
-
-def test_sigterm_is_preemption() -> None:
-    class Terminated(Logging):
-        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-            if batch_idx == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    sink = MemorySink()
-    runner = trainer(TrackKit(sinks=[sink]))
-    with pytest.raises(SystemExit):
-        runner.fit(Terminated(), data(6))
-    assert (sink.columns["final/status"], sink.exit_code) == ("preempted", 1)
-    assert untouched(runner)
-
-
-def test_an_error_inside_trackkit_is_counted_and_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    class Unwritable(MemorySink):
-        def write(self, row: Any) -> None:
-            raise OSError("no space")
-
-    sink, spare = Unwritable(), MemorySink()
-    module = Logging()
-    trainer(TrackKit(sinks=[sink, spare])).fit(module, data(3))
-    assert len(module.losses) == 3
-    assert spare.history("batch/loss")
-    assert spare.columns["final/tracker_errors"] == 1
-    assert [r for r in caplog.records if "no space" in str(r.exc_info)]
-
-
-def test_epoch_rows_of_a_cut_epoch_stand_at_its_fraction() -> None:
-    sink = record(Logging(), data(4), data(1, seed=5), max_steps=6, max_epochs=-1, val_check_interval=2)
-    assert [(row["epoch/step"], row["epoch/epoch"]) for row in epoch_rows(sink) if "epoch/train/twice" in row] == [
-        (4, 1.0),
-        (6, 1.5),
-    ]

@@ -159,3 +159,10 @@ def mean(values: Any) -> float:
     """The arithmetic mean."""
     values = list(values)
     return float(sum(values) / len(values))
+
+
+def untouched(runner: pl.Trainer) -> bool:
+    """Whether none of the trainer's own objects carries an attribute of TrackKit's."""
+    wrapped = {"log_metrics", "update_train_step_metrics", "_on_before_fetch", "_on_after_fetch", "resume_end"}
+    owners = (runner._logger_connector, runner._checkpoint_connector, runner.fit_loop.epoch_loop)
+    return not any(wrapped & set(vars(owner)) for owner in owners)

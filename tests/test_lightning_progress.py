@@ -1,0 +1,155 @@
+"""Progress, time, throughput and parameter groups of a module that logs nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from tests.support.lightning_toys import (
+    BATCH_SIZE,
+    FEATURES,
+    Silent,
+    batch_rows,
+    data,
+    layer,
+    mean,
+    record,
+)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_progress_counts_steps_epochs_and_samples(accumulate: int) -> None:
+    sink = record(Silent(), data(8), log_every_n_steps=1, accumulate_grad_batches=accumulate, max_epochs=2)
+    steps = 16 // accumulate
+    for row in batch_rows(sink):
+        batches = row["batch/step"] * accumulate
+        assert row["batch/iter_num"] == steps
+        assert row["batch/epoch"] == pytest.approx(batches / 8)
+        assert row["batch/samples"] == batches * BATCH_SIZE
+    assert sink.columns["final/steps"] == steps
+    assert sink.columns["final/epochs"] == pytest.approx(2.0)
+    assert sink.columns["final/samples"] == 16 * BATCH_SIZE
+
+
+class Slow(Dataset[tuple[Tensor, Tensor]]):
+    """Sleeps 5 ms for each of its items."""
+
+    def __len__(self) -> int:
+        return 6 * BATCH_SIZE
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        time.sleep(0.005)
+        return torch.ones(FEATURES), torch.ones(1)
+
+
+def test_data_time_is_what_the_data_set_sleeps_and_throughput_follows() -> None:
+    sink = record(Silent(), DataLoader(Slow(), batch_size=BATCH_SIZE), log_every_n_steps=2)
+    for row in batch_rows(sink)[1:]:
+        assert 0.9 * 0.005 * BATCH_SIZE <= row["batch/data_time_s"] < 0.06
+        assert row["batch/data_time_s"] < row["batch/step_time_s"]
+        assert row["batch/samples_per_s"] == pytest.approx(BATCH_SIZE / row["batch/step_time_s"], rel=1e-6)
+
+
+class SlowValidation(Silent):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        time.sleep(0.1)
+
+
+def test_evaluation_is_left_out_of_the_step_time() -> None:
+    sink = record(SlowValidation(), data(6), data(2), val_check_interval=2, log_every_n_steps=2, num_sanity_val_steps=0)
+    assert [step for step, _ in sink.history("batch/step_time_s")] == [1, 2, 4, 6]
+    for _, seconds in sink.history("batch/step_time_s"):
+        assert seconds < 0.08
+
+
+class SlowToSave(Silent):
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        time.sleep(0.3)
+
+
+def test_checkpointing_is_left_out_of_the_step_time() -> None:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    checkpoint = ModelCheckpoint(every_n_train_steps=2, save_top_k=-1)
+    sink = record(SlowToSave(), data(6), log_every_n_steps=2, enable_checkpointing=True, callbacks=[checkpoint])
+    assert [step for step, _ in sink.history("batch/step_time_s")] == [1, 2, 4, 6]
+    for _, seconds in sink.history("batch/step_time_s"):
+        assert seconds < 0.12
+
+
+class Tokens(Silent):
+    def loss(self, batch: Any) -> Tensor:
+        return self.layer(batch["input_ids"].float()).pow(2).mean() / 1000
+
+
+def test_tokens_are_counted_in_batches_of_input_ids() -> None:
+    items = [{"input_ids": torch.arange(FEATURES)} for _ in range(10)]
+    sink = record(Tokens(), DataLoader(items, batch_size=2), log_every_n_steps=1)  # type: ignore[arg-type]
+    assert sink.history("batch/tokens") == [(step, step * 2 * FEATURES) for step in range(1, 6)]
+    assert sink.history("batch/samples") == [(step, step * 2) for step in range(1, 6)]
+    for row in batch_rows(sink):
+        assert row["batch/tokens_per_s"] == pytest.approx(FEATURES * row["batch/samples_per_s"])
+
+
+class Stream(IterableDataset[tuple[Tensor, Tensor]]):
+    """No length."""
+
+    def __iter__(self) -> Any:
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(6 * BATCH_SIZE):
+            yield torch.randn(FEATURES, generator=generator), torch.ones(1)
+
+
+def test_an_iterable_without_length_leaves_iter_num_out_and_ends_with_a_row() -> None:
+    module = Silent()
+    sink = record(module, DataLoader(Stream(), batch_size=BATCH_SIZE), log_every_n_steps=4, max_epochs=2)
+    rows = batch_rows(sink)
+    assert [row["batch/step"] for row in rows] == [1, 4, 8, 12]
+    assert [row["batch/epoch"] for row in rows] == [0.0, 0.0, 1.0, 2.0]
+    assert all("batch/iter_num" not in row for row in rows)
+    assert rows[-1]["batch/loss"] == pytest.approx(mean(module.losses[8:]), rel=1e-5)
+    assert "batch/grad_norm" in rows[-1]
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_max_steps_is_the_plan_and_its_last_step_makes_a_row(endless: bool) -> None:
+    loader = DataLoader(Stream(), batch_size=BATCH_SIZE) if endless else data(6)
+    sink = record(Silent(), loader, log_every_n_steps=50, max_epochs=-1, max_steps=9)
+    rows = batch_rows(sink)
+    assert [(row["batch/step"], row["batch/iter_num"]) for row in rows] == [(1, 9), (9, 9)]
+    assert rows[-1]["batch/epoch"] == (1.0 if endless else pytest.approx(1.5))
+    assert "batch/grad_norm" in rows[-1]
+    assert sink.columns["final/status"] == "finished"
+
+
+class Grouped(Silent):
+    def __init__(self, named: bool) -> None:
+        super().__init__()
+        self.head = layer(2)
+        self.named = named
+
+    def configure_optimizers(self) -> Any:
+        groups: list[dict[str, Any]] = [
+            {"params": self.layer.parameters(), "lr": 0.01, "name": "body"},
+            {"params": self.head.parameters(), "lr": 0.02, "name": "head"},
+        ]
+        if not self.named:
+            for group in groups:
+                del group["name"]
+        return torch.optim.SGD(groups)
+
+    def loss(self, batch: Any) -> Tensor:
+        inputs, targets = batch
+        return nn.functional.mse_loss(self.layer(inputs) + self.head(inputs), targets)
+
+
+@pytest.mark.parametrize(("named", "names"), [(True, ("body", "head")), (False, ("group_0", "group_1"))])
+def test_each_parameter_group_has_its_lr(named: bool, names: tuple[str, str]) -> None:
+    for row in batch_rows(record(Grouped(named), log_every_n_steps=3)):
+        rates = {key: value for key, value in row.items() if key.startswith("batch/lr")}
+        assert rates == {"batch/lr": 0.01, f"batch/lr/{names[0]}": 0.01, f"batch/lr/{names[1]}": 0.02}
