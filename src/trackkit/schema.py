@@ -130,7 +130,7 @@ _SPLIT_WORDS = {
 }
 _TIER_WORDS = {"batch": ("batch",), "epoch": ("epoch",)}
 _FORK_SUFFIX = {"batch": "_step", "epoch": "_epoch"}
-_OWN_WORDS = frozenset({"global_step", "time_step"})
+_OWN_WORDS = frozenset({"global_step", "time_step", "batch_size", "num_epoch", "batch_idx"})
 
 # What stands for a `<word>` of a key: only names and groups may have several segments.
 _WORDS = {"<split>": "(?:train|val|test|predict)", "<set>": r"\w+"}
@@ -163,6 +163,8 @@ def canonical(name: str, where: Where) -> str:
     before, short = "", name
     while short != before:
         before = short
+        if short in _OWN_WORDS:
+            break
         short = re.sub(rf"^(?:{words})[\W_]+(?=\w)", "", short, flags=re.IGNORECASE)
         short = re.sub(rf"(?<=[^\W_])[\W_]+(?:{words})$", "", short, flags=re.IGNORECASE)
         if short not in _OWN_WORDS:

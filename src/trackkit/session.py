@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -201,11 +203,13 @@ def open_session(
                 run_id, resumed = known, True
         if resumed:
             earlier = resume.read_earlier(root, run_id)
+        run_id = run_id if resumed else _free_id(root, run_id)
+        root = _writable(root, run_id)
         if backends is None:
             backends = [wandb_sink := WandbSink(config, nested=bool(_open_sessions))]
         sinks = [LocalSink(), *backends]
     info = RunInfo(
-        run_id=run_id if resumed else _free_id(root, run_id),
+        run_id=run_id,
         name=(start.name if config.name is None and start.name else "")
         or identity.run_name(config.name, run_id, start.phase, git, start.hparams, start.version),
         framework=start.framework,
@@ -249,6 +253,25 @@ def _config(config: TrackKitConfig, start: Start, rank: ranks.Rank, root: Path, 
         "trackkit/version": __version__,
         "trackkit/folder": str(root),
     }
+
+
+def _writable(root: Path, run_id: str) -> Path:
+    """`root`, or, where a run folder can't be made in it, a temporary folder of this user's: told."""
+    folder = resume.run_folder(root, run_id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return root
+    except OSError as error:
+        spare = Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}"
+        logger.warning(
+            "the run's folder must be writable, and '%s' is not (%s): the run is recorded in '%s' instead; "
+            "set 'dir' to a folder that can be written",
+            folder,
+            error.strerror,
+            spare,
+        )
+        return spare
 
 
 def _free_id(root: Path, run_id: str) -> str:

@@ -15,14 +15,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from trackkit.notices import logger
 from trackkit.records import Row, RunInfo
 from trackkit.resume import process_fields
 from trackkit.sinks import Sink
@@ -31,7 +28,7 @@ _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 class LocalSink(Sink):
-    """Writes one run's folder. A folder that can't be written is replaced by one in the temporary folder, and told.
+    """Writes one run's folder.
 
     Attributes:
         folder: where the files are, once open.
@@ -47,18 +44,7 @@ class LocalSink(Sink):
         self._offset = 0
 
     def open(self, info: RunInfo) -> None:
-        try:
-            self._open_in(info.folder)
-        except OSError as error:
-            spare = replace(info, root=Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}").folder
-            logger.warning(
-                "the run's folder must be writable, and '%s' is not (%s): the local log is in '%s' instead; "
-                "set 'dir' to a folder that can be written",
-                info.folder,
-                error.strerror,
-                spare,
-            )
-            self._open_in(spare)
+        self._open_in(info.folder)
         self._run = {
             "run_id": info.run_id,
             "name": info.name,
