@@ -102,6 +102,11 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         """From a Lightning checkpoint that is resumed from."""
         self._checkpoint = dict(state_dict)
 
+    def take_checkpoint(self) -> dict[str, Any] | None:
+        """What the checkpoint said of its run, once."""
+        taken, self._checkpoint = self._checkpoint, None
+        return taken
+
     # -- for the adapters ----------------------------------------------------------------------------------------
 
     @property

@@ -128,9 +128,8 @@ _SPLIT_WORDS = {
     "test": ("test", "testing"),
     "predict": ("predict", "prediction"),
 }
-_TIER_WORDS = {"batch": ("batch",), "epoch": ("epoch",)}
 _FORK_SUFFIX = {"batch": "_step", "epoch": "_epoch"}
-_OWN_WORDS = frozenset({"global_step", "time_step", "batch_size", "num_epoch", "batch_idx"})
+_OWN_WORDS = frozenset({"global_step", "time_step", "num_epoch"})
 
 # What stands for a `<word>` of a key: only names and groups may have several segments.
 _WORDS = {"<split>": "(?:train|val|test|predict)", "<set>": r"\w+"}
@@ -159,16 +158,16 @@ def canonical(name: str, where: Where) -> str:
     Returns:
         The name below `where.prefix`; never empty, segments of `[A-Za-z0-9_]`.
     """
-    words = "|".join((*_SPLIT_WORDS[where.split], *_TIER_WORDS[where.tier]))
+    words = "|".join(_SPLIT_WORDS[where.split])
+    tier = where.tier
     before, short = "", name
     while short != before:
         before = short
-        if short in _OWN_WORDS:
-            break
         short = re.sub(rf"^(?:{words})[\W_]+(?=\w)", "", short, flags=re.IGNORECASE)
         short = re.sub(rf"(?<=[^\W_])[\W_]+(?:{words})$", "", short, flags=re.IGNORECASE)
+        short = short.removeprefix(f"{tier}/") or short
         if short not in _OWN_WORDS:
-            short = short.removesuffix(_FORK_SUFFIX[where.tier]) or short
+            short = short.removesuffix(_FORK_SUFFIX[tier]) or short
     return sanitize(short)
 
 

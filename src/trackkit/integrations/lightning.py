@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,7 +244,9 @@ class LightningAdapter:
         self._total_steps = int(total) if 0 <= total < float("inf") else None
         self._seen_step = trainer.global_step
         self.loaded_step = self.kit._lightning_position = None
-        self.session = self.kit.begin(describe(trainer, module, "fit"))
+        carried = self.kit.take_checkpoint() if trainer.global_step else None
+        start = replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried)
+        self.session = self.kit.begin(start)
         if not self._automatic:
             for optimizer in trainer.optimizers:
                 self._handles.append(optimizer.register_step_post_hook(self._has_stepped))
