@@ -17,9 +17,11 @@ from trackkit.kit import TrackKit
 if TYPE_CHECKING:
     import wandb
 
+    from trackkit.reading import read_run as read_run
+
     run: wandb.Run | None
 
-__all__ = ["ConfigError", "SchemaError", "TrackKit", "TrackKitError", "finish", "run"]
+__all__ = ["ConfigError", "SchemaError", "TrackKit", "TrackKitError", "finish", "read_run", "run"]
 
 __version__ = "0.1.0"
 
@@ -36,6 +38,10 @@ def finish() -> None:
 
 def __getattr__(name: str) -> Any:
     """`trackkit.run`: the W&B run that is being written; None before training, and on ranks that don't write."""
+    if name == "read_run":
+        from trackkit.reading import read_run
+
+        return read_run
     if name != "run":
         raise AttributeError(f"module 'trackkit' has no attribute {name!r}")
     import sys

@@ -39,6 +39,9 @@ _WANDB_VARIABLES = {
     "dir": "WANDB_DIR",
 }
 
+# Variables that are no settings of a run: the settings file, and where the user's list of runs lies.
+_OTHER_VARIABLES = ("TRACKKIT_CONFIG", "TRACKKIT_INDEX")
+
 
 @dataclass
 class TrackKitConfig:
@@ -182,10 +185,10 @@ def _from_variables() -> dict[str, Any]:
     names = {f"TRACKKIT_{item.name.upper()}": item.name for item in fields(TrackKitConfig)}
     found: dict[str, Any] = {}
     for variable, value in os.environ.items():
-        if not variable.startswith("TRACKKIT_") or variable == "TRACKKIT_CONFIG":
+        if not variable.startswith("TRACKKIT_") or variable in _OTHER_VARIABLES:
             continue
         if variable not in names:
-            raise ConfigError(f"unknown variable '{variable}'{did_you_mean(variable, [*names, 'TRACKKIT_CONFIG'])}")
+            raise ConfigError(f"unknown variable '{variable}'{did_you_mean(variable, [*names, *_OTHER_VARIABLES])}")
         if value:
             found[names[variable]] = _parse(variable, names[variable], value)
     return found

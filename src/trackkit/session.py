@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trackkit import identity, ranks, resume
+from trackkit import identity, index, ranks, resume
 from trackkit.callbacks import build_callbacks
 from trackkit.config import TrackKitConfig
 from trackkit.git import read_git
@@ -235,6 +235,8 @@ def open_session(
         tracker, info, "fitting" if start.phase == "fit" else "evaluating", wandb_sink, str(config.project)
     )
     tracker.start(info)
+    if rank.writes:
+        index.remember(info.folder, info.run_id, config.project, config.mode)
     _open_sessions.append(session)
     # After wandb.init, so that this runs before W&B's own exit handler.
     atexit.register(session.close)

@@ -11,11 +11,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def clean_env(**more: str) -> dict[str, str]:
-    """This process's environment without W&B's, TrackKit's and a launcher's variables; W&B offline; two threads."""
+    """This process's environment without W&B's, TrackKit's and a launcher's variables; W&B offline; two threads.
+
+    The index of runs stays the test's own: nothing goes to the home folder.
+    """
     dropped = ("WANDB_", "TRACKKIT_", "SLURM_", "TORCHELASTIC_")
     launcher = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
     env = {key: value for key, value in os.environ.items() if not key.startswith(dropped) and key not in launcher}
     env.update(WANDB_MODE="offline", OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), TOKENIZERS_PARALLELISM="false")
+    env["TRACKKIT_INDEX"] = os.environ.get("TRACKKIT_INDEX", os.devnull)
     env.update(more)
     return env
 

@@ -1,0 +1,196 @@
+"""What a W&B server has of a run, read through W&B's public API."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from trackkit.errors import TrackKitError
+from trackkit.integrations.wandb import probe
+from trackkit.reading import NOT_FINITE, ReadError, RecordedRun
+
+T = TypeVar("T")
+
+PROBE_S = 5.0
+_STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}
+# One at a time: the client's requests to its own service share what is not meant to be shared.
+_asking = threading.Lock()
+
+
+class ServerError(TrackKitError):
+    """The server can't be asked, or refuses."""
+
+
+@dataclass(frozen=True)
+class ServerRun:
+    """A run as a server has it.
+
+    Attributes:
+        path: `entity/project/run_id`.
+        url: its page.
+        state: W&B's word.
+        rows: the whole history, NaN and infinities as floats, with W&B's own `_step` and `_timestamp`.
+        lines: history lines that the server has taken; may be ahead of `rows`.
+        config, summary: without W&B's own keys.
+        console: lines of console output.
+        artifacts: digest to state of each artifact that the run logged.
+        measured: Unix time in seconds of the newest system metrics.
+        fields: name, group, job_type, tags and start.
+    """
+
+    path: str
+    url: str = ""
+    state: str = ""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    lines: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    console: int = 0
+    artifacts: dict[str, str] = field(default_factory=dict)
+    measured: float = 0.0
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def last_step(self) -> int:
+        """The highest `_step`; -1 without history."""
+        return max((row["_step"] for row in self.rows), default=-1)
+
+
+class Server:
+    """The W&B server that this environment is set up for.
+
+    Args:
+        patience: seconds that it may stay without an answer before an error says so.
+
+    Raises:
+        ServerError: there is no key, the server does not answer, or refuses the key.
+    """
+
+    def __init__(self, patience: float = 60.0) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        from trackkit.integrations.wandb import _credentials
+
+        self.key, self.url = _credentials()
+        self.patience = patience
+        if not self.key:
+            raise ServerError(
+                f"W&B needs a key for {self.url}, and there is none in WANDB_API_KEY or ~/.netrc; run 'wandb login'"
+            )
+        if trouble := self.trouble():
+            raise ServerError(trouble)
+        import wandb
+
+        self._api = wandb.Api(overrides={"base_url": self.url}, timeout=30, api_key=self.key)
+        self.entity = self.ask(lambda: str(self._api.default_entity or ""))
+
+    def trouble(self) -> str:
+        """Why the server can't be worked with now; "" where it can."""
+        found = probe(self.url, str(self.key), min(PROBE_S, self.patience))
+        if found is None:
+            return ""
+        if found in ("HTTP 401", "HTTP 403"):
+            return f"{self.url} must know the W&B key, and answers {found}; run 'wandb login --relogin'"
+        return f"the W&B server {self.url} must answer, and does not: {found}; try again later, nothing is lost"
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """Answers a question to the server, within `patience` seconds of its last sign of life.
+
+        Raises:
+            ServerError: it has none.
+        """
+        answers: list[T] = []
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                with _asking:
+                    answers.append(question())
+            except BaseException as error:
+                errors.append(error)
+
+        # The client itself tries for a quarter of an hour and more.
+        thread = threading.Thread(target=work, name="trackkit-ask", daemon=True)
+        thread.start()
+        silent = 0.0
+        while thread.is_alive():
+            thread.join(PROBE_S)
+            if thread.is_alive():
+                trouble = self.trouble()
+                silent = silent + 2 * PROBE_S if trouble else 0.0
+                if silent > self.patience:
+                    raise ServerError(trouble)
+        if errors:
+            raise errors[0]
+        return answers[0]
+
+    def run(self, path: str) -> ServerRun | None:
+        """The run at `entity/project/run_id`; None where there is none."""
+        return self.ask(lambda: self._run(path))
+
+    def _run(self, path: str) -> ServerRun | None:
+        self._api.flush()
+        try:
+            run = self._api.run(path)
+        except Exception as error:
+            if re.search(r"could not find|not found|404", str(error), re.IGNORECASE):
+                return None
+            raise ServerError(f"{self.url} must answer for '{path}', and says: {error}") from error
+        rows = [_row(row) for row in run.scan_history(use_cache=False)]
+        system = run.history(samples=10_000, stream="system", pandas=False)
+        return ServerRun(
+            path=path,
+            url=run.url,
+            state=run.state,
+            rows=rows,
+            lines=int(run.historyLineCount or 0),
+            config={key: value for key, value in run.config.items() if not key.startswith("_")},
+            summary={key: run.summary.get(key) for key in run.summary.keys() if not key.startswith("_")},  # noqa: SIM118
+            console=_console_lines(run),
+            artifacts={artifact.digest: artifact.state for artifact in run.logged_artifacts()},
+            measured=max((float(row.get("_timestamp") or 0.0) for row in system), default=0.0),
+            fields={"name": run.name, "group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
+            | {"started": datetime.fromisoformat(run.created_at.replace("Z", "+00:00")).timestamp()},
+        )
+
+
+def read_server_run(entity: str, project: str, run_id: str) -> RecordedRun:
+    """A run on a server, in the shape of `trackkit.read_run`.
+
+    Raises:
+        ReadError: the server can't be asked, or has no such run.
+    """
+    path = f"{entity}/{project}/{run_id}"
+    try:
+        server = Server()
+        run = server.run(path)
+    except ServerError as error:
+        raise ReadError(f"'{path}' is no folder, and so a run on a W&B server: {error}") from error
+    if run is None:
+        raise ReadError(f"'{path}' must be a folder or a run on {server.url}, and is neither; give another")
+    history = [
+        {"_row": number, "_time": row.get("_timestamp"), "_pass": 1}
+        | {key: value for key, value in row.items() if key[0] != "_"}
+        for number, row in enumerate(run.rows)
+    ]
+    fields = {"run_id": run_id, "status": _STATUS.get(run.state, run.state), "url": run.url, **run.fields}
+    return RecordedRun(history, run.config, run.summary, fields)
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its empty cells."""
+    return {
+        key: NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else value
+        for key, value in row.items()
+        if value is not None
+    }
+
+
+def _console_lines(run: Any) -> int:
+    """How many lines of console output there are: the newest one's number tells, without reading them all."""
+    lines = list(run.console_logs(last=1))
+    return int(lines[-1].number) + 1 if lines else 0
