@@ -93,7 +93,14 @@ def batches(steps: int) -> torch.utils.data.TensorDataset:
 
 
 def hooks_of(callback: Any) -> list[str]:
-    return [name for name in dir(callback) if name.startswith("on_") and callable(getattr(callback, name))]
+    """Those that the callback's own class, or TrackKit, defines: an empty one costs what the empty callback shows."""
+    bases = (
+        "lightning.pytorch.callbacks.callback",
+        "pytorch_lightning.callbacks.callback",
+        "transformers.trainer_callback",
+    )
+    named = (name for name in dir(callback) if name.startswith("on_"))
+    return [name for name in named if getattr(type(callback), name).__module__ not in bases]
 
 
 # -- Lightning ---------------------------------------------------------------------------------------------------

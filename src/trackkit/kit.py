@@ -151,7 +151,11 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
 
     def __getstate__(self) -> dict[str, Any]:
         # `log` and `log_dict` are the module's own, which Lightning's Trainer hangs on every callback.
-        kept = {name: value for name, value in self.__dict__.items() if name not in ("log", "log_dict")}
+        kept = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("log", "log_dict") and not (name.startswith("on_") and value is None)
+        }
         return {**kept, "_session": None, "_lightning": None, "_huggingface": None}
 
     def __repr__(self) -> str:

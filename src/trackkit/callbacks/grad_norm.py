@@ -48,7 +48,7 @@ class GradNorm(Callback):
         grads = {index: parameter.grad for index, parameter in enumerate(parameters) if parameter.grad is not None}
         if not grads:
             return
-        if any(hasattr(grad, "full_tensor") for grad in grads.values()):
+        if any(type(grad) is not torch.Tensor and hasattr(grad, "full_tensor") for grad in grads.values()):
             # Putting shards together would take a collective, which TrackKit never issues.
             if not self._told:
                 self._told = True

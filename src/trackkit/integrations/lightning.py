@@ -21,6 +21,20 @@ _SET = re.compile(r"^(?P<name>.*)/dataloader_idx_(?P<index>\d+)$")
 
 _INF = float("inf")
 
+# Hooks of every batch that TrackKit leaves to others.
+_UNUSED = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_validation_batch_start",
+    "on_validation_batch_end",
+    "on_test_batch_start",
+    "on_test_batch_end",
+    "on_predict_batch_start",
+    "on_predict_batch_end",
+)
+
 # Trainer attributes that are arguments of its constructor and plain values.
 _ARGUMENTS = (
     "max_epochs",
@@ -151,12 +165,16 @@ class LightningAdapter:
         self._raw = self._stepped = self._announced = False
         self._handles: list[Any] = []
         self._automatic = True
+        self._ranks = 1
+        self._scaler: Any = None
+        self._mid_epoch_validation = False
         self._loop = trainer.fit_loop.epoch_loop
         self._eval_batch: dict[str, Any] = {}
         self._data_s = 0.0
         self._fetch_began = 0.0
         self._pause: tuple[str, float] | None = None
         self._flags: list[Any] = []
+        self._last: Moment | None = None
 
     # -- wrapping ------------------------------------------------------------------------------------------------
 
@@ -177,9 +195,17 @@ class LightningAdapter:
                 continue
             setattr(owner, name, wrap(original))
             self._wrapped.append((owner, name))
+        for name in _UNUSED:
+            # Lightning passes over a hook that can't be called; calling an empty one costs it 3 us at every batch.
+            inherited = getattr(type(self.kit), name, None)
+            if inherited is not None and inherited.__module__.endswith(".callbacks.callback"):
+                self.kit.__dict__[name] = None
+                self._wrapped.append((self.kit, name))
 
     def detach(self) -> None:
         """Puts everything back."""
+        if self._last is not None:
+            self.kit._lightning_position = self._last[:2]
         for owner, name in self._wrapped:
             owner.__dict__.pop(name, None)
         self._wrapped.clear()
@@ -244,6 +270,12 @@ class LightningAdapter:
         self._total_steps = int(total) if 0 <= total < float("inf") else None
         self._seen_step = trainer.global_step
         self.loaded_step = self.kit._lightning_position = None
+        self._ranks = trainer.world_size
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        timed = getattr(trainer, "_val_check_time_interval", None) is not None
+        often = trainer.val_check_batch is not None and trainer.val_check_batch < trainer.num_training_batches
+        self._mid_epoch_validation = trainer.enable_validation and (timed or often)
         carried = self.kit.take_checkpoint() if trainer.global_step else None
         start = replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried)
         self.session = self.kit.begin(start)
@@ -262,8 +294,8 @@ class LightningAdapter:
         if self.session is None:
             return
         self._announced = True
-        scale = self._watch_scaler(optimizer)
-        if self._due():
+        scale = self._watch_scaler(optimizer) if self._scaler is not None else None
+        if self._owed or self._should_log() or self._loop.batch_progress.is_last_batch or self._may_be_last():
             self.session.tracker.gradients(Gradients(optimizer, name=self._name_of(optimizer), scale=scale))
 
     def batch_ends(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -283,33 +315,30 @@ class LightningAdapter:
             stepped = self._stepped or taken > 0
             self._stepped = self._announced = False
             step = self._loop._batches_that_stepped + 1 if self._raw else step
-        epoch = self._epoch(batch_idx)
-        self.kit._lightning_position = (step, epoch)
         # A row that falls due on a batch without a step (manual optimization) is made by the next step.
         due = self._owed or self._due_now(step)
         self._owed = due and not stepped and not self._automatic
-        ranks = self.session.info.world_size
         moment = Moment(
-            step=step,
-            epoch=epoch,
-            total_steps=self._total_steps,
-            opens_row=stepped and due,
-            loss=self._loss_of(outputs),
-            loss_scale=float(trainer.accumulate_grad_batches) if self._automatic else 1.0,
-            samples=batch_size(batch) * ranks,
-            tokens=batch_tokens(batch) * ranks,
-            data_s=self._data_s,
-            skipped=self._skipped() if self._flags else None,
+            step,
+            self._epoch(batch_idx),
+            self._total_steps,
+            stepped and due,
+            self._loss_of(outputs),
+            float(trainer.accumulate_grad_batches) if self._automatic else 1.0,
+            batch_size(batch) * self._ranks,
+            batch_tokens(batch) * self._ranks,
+            self._data_s,
+            self._skipped() if self._flags else None,
         )
         self._data_s = 0.0
-        tracker = self.session.tracker
+        self._last = moment
         if not stepped:
-            tracker.micro(moment)
+            self.session.tracker.micro(moment)
             return
         self._seen_step += taken
-        tracker.step(moment, max(1, taken))
-        self._row_missing = not moment.opens_row
-        if moment.opens_row:
+        self.session.tracker.step(moment, taken or 1)
+        self._row_missing = not due
+        if due:
             self._rowed = self._row_due = True
             self._logged_by_connector = False
 
@@ -336,17 +365,14 @@ class LightningAdapter:
             session.end("failed", 1)
         session.close()
 
-    def _due(self) -> bool:
-        """Whether this batch may turn out to make a row: it may be the last before an epoch's end or a validation,
-        either of which may end the training."""
-        if self._owed or self._should_log() or self._loop.batch_progress.is_last_batch:
-            return True
+    def _may_be_last(self) -> bool:
+        """Whether the training may end with this batch: by its number of steps, or by a validation in mid-epoch."""
         trainer, limit = self.trainer, self._loop.max_steps
         if limit >= 0:
             ahead = 1 if self._automatic else len(trainer.optimizers)
             if limit <= trainer.global_step + ahead:
                 return True
-        return trainer.enable_validation and bool(self._loop._should_check_val_fx(trainer.fit_loop._data_fetcher))
+        return self._mid_epoch_validation and bool(self._loop._should_check_val_fx(trainer.fit_loop._data_fetcher))
 
     def _due_now(self, step: int) -> bool:
         limit = self._loop.max_steps
@@ -394,9 +420,7 @@ class LightningAdapter:
 
     def _watch_scaler(self, optimizer: Any) -> Any:
         """Keeps the scaler's found-inf flags; gives the scale where a fused optimizer is about to unscale by itself."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is None or not scaler.is_enabled():
-            return None
+        scaler = self._scaler
         found = scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
         self._flags.extend(found.values())
         return scaler._scale if getattr(optimizer, "_step_supports_amp_scaling", False) else None
@@ -513,7 +537,7 @@ class LightningAdapter:
     @property
     def _position(self) -> tuple[int, float | None]:
         """Optimizer steps and passes through the data, of the weights that what is logged now belongs to."""
-        last: tuple[int, float | None] | None = self.kit._lightning_position
+        last: tuple[int, float | None] | None = self.kit._lightning_position if self._last is None else self._last[:2]
         trainer = self.trainer
         step = trainer.global_step if self.loaded_step is None else self.loaded_step
         if last is not None and (self._fitting or step == last[0]):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trackkit.resume import Earlier
 
 PROBE_S = 4.0
+GATHER_S = 0.25
 _AXES = {"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"}
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
 
@@ -55,6 +56,7 @@ class WandbSink(Sink):
         self._defined: set[str] = set()
         self._place = _Place()
         self._lock = threading.RLock()
+        self._hurry = threading.Event()
         self._ours = self._counter_known = False
         self._written: dict[str, int] = {}
 
@@ -93,6 +95,7 @@ class WandbSink(Sink):
 
     def close(self, exit_code: int) -> None:
         self._tasks.put(None)
+        self._hurry.set()
         if self._thread is not None:
             bound = self._config.finish_timeout
             self._thread.join(bound)
@@ -106,7 +109,9 @@ class WandbSink(Sink):
         """Waits until everything submitted so far has been handed to W&B."""
         done = threading.Event()
         self._submit(done.set)
+        self._hurry.set()
         done.wait(timeout_s)
+        self._hurry.clear()
 
     # -- the run -------------------------------------------------------------------------------------------------
 
@@ -196,6 +201,9 @@ class WandbSink(Sink):
                 task()
             except Exception as error:
                 self._failed = error
+            if self._tasks.empty():
+                # In bursts: a thread that wakes at every row takes the interpreter from the training each time.
+                self._hurry.wait(GATHER_S)
 
     def _of_run(self) -> wandb.Run:
         assert self.run is not None
