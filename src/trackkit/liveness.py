@@ -47,7 +47,12 @@ def is_running(run: Mapping[str, Any], folder: Path, *files: Path) -> bool:
     life = process_life(run)
     if life != "unknown":
         return life == "alive"
-    times = [path.stat().st_mtime for path in (folder / "rows.jsonl", *files) if path.exists()]
+    return is_fresh(folder / "rows.jsonl", *files)
+
+
+def is_fresh(*files: Path) -> bool:
+    """Whether one of these files was written lately."""
+    times = [path.stat().st_mtime for path in files if path.exists()]
     return time.time() - max(times, default=0.0) < SILENT_S
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -67,6 +68,11 @@ class Server:
     Args:
         patience: seconds that it may stay without an answer before an error says so.
 
+    Attributes:
+        key, url, entity: what the environment says, and whose account it is.
+        probe_s: seconds between two looks at whether it still answers, and for one.
+        stopped: set where the user wants to stop.
+
     Raises:
         ServerError: there is no key, the server does not answer, or refuses the key.
     """
@@ -77,6 +83,8 @@ class Server:
 
         self.key, self.url = _credentials()
         self.patience = patience
+        self.probe_s = min(PROBE_S, patience / 2)
+        self.stopped = threading.Event()
         if not self.key:
             raise ServerError(
                 f"W&B needs a key for {self.url}, and there is none in WANDB_API_KEY or ~/.netrc; run 'wandb login'"
@@ -90,7 +98,7 @@ class Server:
 
     def trouble(self) -> str:
         """Why the server can't be worked with now; "" where it can."""
-        found = probe(self.url, str(self.key), min(PROBE_S, self.patience))
+        found = probe(self.url, str(self.key), self.probe_s)
         if found is None:
             return ""
         if found in ("HTTP 401", "HTTP 403"):
@@ -116,24 +124,32 @@ class Server:
         # The client itself tries for a quarter of an hour and more.
         thread = threading.Thread(target=work, name="trackkit-ask", daemon=True)
         thread.start()
-        silent = 0.0
+        silent_since: float | None = None
+        next_probe = time.monotonic() + self.probe_s
         while thread.is_alive():
-            thread.join(PROBE_S)
-            if thread.is_alive():
+            thread.join(0.2)
+            self.check_stopped()
+            if thread.is_alive() and time.monotonic() > next_probe:
                 trouble = self.trouble()
-                silent = silent + 2 * PROBE_S if trouble else 0.0
-                if silent > self.patience:
+                silent_since = (silent_since or next_probe) if trouble else None
+                if silent_since is not None and time.monotonic() - silent_since >= self.patience:
                     raise ServerError(trouble)
+                next_probe = time.monotonic() + self.probe_s
         if errors:
             raise errors[0]
         return answers[0]
+
+    def check_stopped(self) -> None:
+        """Raises ServerError where the user has asked to stop: `stopped` is set."""
+        if self.stopped.is_set():
+            raise ServerError("stopped; what was uploaded stays, and the same command goes on from there")
 
     def run(self, path: str) -> ServerRun | None:
         """The run at `entity/project/run_id`; None where there is none."""
         return self.ask(lambda: self._run(path))
 
     def _run(self, path: str) -> ServerRun | None:
-        self._api.flush()
+        self._api.flush()  # type: ignore[no-untyped-call]
         try:
             run = self._api.run(path)
         except Exception as error:
@@ -149,7 +165,7 @@ class Server:
             rows=rows,
             lines=int(run.historyLineCount or 0),
             config={key: value for key, value in run.config.items() if not key.startswith("_")},
-            summary={key: run.summary.get(key) for key in run.summary.keys() if not key.startswith("_")},  # noqa: SIM118
+            summary={key: value for key, value in run.summary._json_dict.items() if not key.startswith("_")},
             console=_console_lines(run),
             artifacts={artifact.digest: artifact.state for artifact in run.logged_artifacts()},
             measured=max((float(row.get("_timestamp") or 0.0) for row in system), default=0.0),

@@ -1,0 +1,198 @@
+"""Uploads W&B's transaction logs by W&B's own `wandb beta sync`, in a process of its own that is watched.
+
+W&B uploads a file as a whole: a second upload of one that is there in part would append everything once more. So of
+such a file a copy is made of what the server lacks (`Rest`), and that is uploaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trackkit.integrations.wandb_api import Server, ServerError
+from trackkit.integrations.wandb_file import Reader, Writer, parse
+
+# A run's own settings must not change where an upload goes.
+_NOT_FOR_UPLOADS = re.compile(
+    r"WANDB_(MODE|SILENT|QUIET|ENTITY|PROJECT|NAME|NOTES|TAGS|DIR|JOB_TYPE|RESUME|RUN_\w+|SWEEP_\w+)"
+)
+
+
+class Rest:
+    """A copy of the part of a transaction log that a server lacks; follows one that still grows.
+
+    Args:
+        source: the transaction log.
+        home: folder to make the copy in; removed by the caller.
+        rows, console: how many rows of its history, and lines of its console output, the server has.
+        measured: Unix time in seconds of the newest system metrics that the server has.
+    """
+
+    def __init__(self, source: Path, home: Path, rows: int = 0, console: int = 0, measured: float = 0.0) -> None:
+        folder = home / source.parent.name
+        folder.mkdir(parents=True)
+        # Media and saved files are found beside the log.
+        (folder / "files").symlink_to((source.parent / "files").absolute())
+        self.path = folder / source.name
+        self._reader = Reader(source)
+        self._writer = Writer(self.path)
+        self._rows, self._console, self._measured = rows, console, measured
+        self.ended = False
+
+    def copy(self, final: bool = True) -> None:
+        """Copies what is new; with `final` no more will come."""
+        for data in self._reader.new(final):
+            record = parse(data)
+            if self._wanted(record):
+                self._writer.add(data)
+            self.ended |= record.WhichOneof("record_type") == "exit"
+
+    def end(self, exit_code: int) -> None:
+        """The run's process has died without a word: its end is written in its place."""
+        record = parse(b"")
+        record.exit.exit_code = exit_code
+        self._writer.add(record.SerializeToString())
+        self.ended = True
+
+    def close(self) -> None:
+        """Closes the copy."""
+        self._writer.close()
+
+    def _wanted(self, record: Any) -> bool:
+        kind = record.WhichOneof("record_type")
+        if kind == "history" and self._rows > 0:
+            self._rows -= 1
+            return False
+        if kind == "stats":
+            return bool(record.stats.timestamp.ToNanoseconds() / 1e9 > self._measured)
+        if kind == "output_raw" and self._console > 0:
+            self._console -= record.output_raw.line.count("\n")
+            return False
+        return True
+
+
+def upload(path: Path, server: Server, lock: int, live: bool = False, tick: Callable[[], None] = lambda: None) -> None:
+    """Uploads one transaction log.
+
+    Args:
+        path: of the file.
+        server: where to.
+        lock: file descriptor of the run's lock, which the upload holds for as long as it lives.
+        live: whether the file still grows; the upload ends with the run's end in the file.
+        tick: called every half second.
+
+    Raises:
+        ServerError: it could not be uploaded.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "wandb",
+        "beta",
+        "sync",
+        str(path),
+        "--no-skip-synced",
+        *(["--live"] if live else []),
+    ]
+    marker = path.with_suffix(".wandb.synced")
+    marker.unlink(missing_ok=True)
+    said = run_watched(command, server, lock, tick)
+    # W&B's own exit code is 0 whatever happens; the marker is its word for an end.
+    if not marker.exists():
+        errors = [line.removeprefix("wandb: ERROR ") for line in said if "ERROR" in line] or said[-3:]
+        raise ServerError(f"'wandb sync' must end with a whole upload, and said: {' / '.join(errors)[:500]}")
+
+
+def run_watched(
+    command: Sequence[str], server: Server, lock: int, tick: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Runs a W&B client until it ends; gives the lines that it printed.
+
+    It lives in a process group of its own, which ends with this call whatever happens.
+
+    Raises:
+        ServerError: the server was silent for longer than its patience.
+    """
+    process = subprocess.Popen(
+        command,
+        env=_environment(server),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        pass_fds=(lock,),
+    )
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(_printed(process)), daemon=True)
+    reader.start()
+    try:
+        _watch(process, server, tick)
+        reader.join(5.0)
+        return lines
+    finally:
+        _end(process)
+
+
+def _watch(process: subprocess.Popen[str], server: Server, tick: Callable[[], None]) -> None:
+    silent_since: float | None = None
+    troubles: queue.SimpleQueue[str] = queue.SimpleQueue()
+    next_probe = time.monotonic() + server.probe_s
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+            return
+        server.check_stopped()
+        tick()
+        now = time.monotonic()
+        if now > next_probe:
+            next_probe = now + server.probe_s
+            # Not in this thread: a probe of a server that hangs would hold up what follows a growing file.
+            threading.Thread(target=lambda: troubles.put(server.trouble()), daemon=True).start()
+        while not troubles.empty():
+            trouble = troubles.get()
+            silent_since = None if not trouble else silent_since or now
+            if silent_since is not None and now - silent_since >= server.patience:
+                raise ServerError(trouble)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ends a client and all that it has started: what went on would upload behind our back."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _printed(process: subprocess.Popen[str]) -> Iterable[str]:
+    assert process.stdout is not None
+    return [line.strip() for line in process.stdout if line.strip()]
+
+
+def _environment(server: Server) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not _NOT_FOR_UPLOADS.fullmatch(name)}
+    return {**kept, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": str(server.key)}
+
+
+def complete(task: dict[str, Any], server: Server, lock: int) -> None:
+    """Runs `wandb_complete` on a task.
+
+    Raises:
+        ServerError: it failed.
+    """
+    path = Path(task["folder"]) / "task.json"
+    path.write_text(json.dumps(task, default=str), encoding="utf-8")
+    said = run_watched([sys.executable, "-m", "trackkit.integrations.wandb_complete", str(path)], server, lock)
+    if not (path.parent / "done").exists():
+        raise ServerError(f"completing the run from the local log failed: {' / '.join(said[-3:])[:500]}")

@@ -1,0 +1,154 @@
+"""What is to be synced: a run's local log, and the W&B files that lie beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trackkit import index
+from trackkit.errors import TrackKitError, did_you_mean
+from trackkit.integrations.wandb_file import read_run_file
+from trackkit.liveness import is_fresh, is_running, process_life
+from trackkit.reading import RUNS, read_json, run_folders
+
+LEDGER = "sync.json"
+
+
+class SyncError(TrackKitError):
+    """What was asked to be synced is not there."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A run to sync.
+
+    Attributes:
+        run_id: of the run.
+        root: the output folder that everything of it lies in.
+        folder: of its local log; None where there is none.
+    """
+
+    run_id: str
+    root: Path
+    folder: Path | None
+
+    @property
+    def fragments(self) -> list[Path]:
+        """Its W&B files, in order of start: one per process that went on in the run."""
+        found = [*self.root.glob(f"wandb/offline-run-*-{self.run_id}/run-{self.run_id}.wandb")]
+        found += self.root.glob(f"wandb/run-*-{self.run_id}/run-{self.run_id}.wandb")
+        return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
+
+    @property
+    def home(self) -> Path:
+        """Where our own files of the sync go."""
+        return self.folder if self.folder is not None else self.fragments[0].parent
+
+    @property
+    def running(self) -> bool:
+        """Whether a process still writes it."""
+        if self.folder is None:
+            return self.writing and read_run_file(self.fragments[-1]).exit_code is None
+        return is_running(read_json(self.folder / "run.json"), self.folder, *self.fragments)
+
+    @property
+    def writing(self) -> bool:
+        """Whether the process that wrote it lives, even where the run in it has ended."""
+        run = read_json(self.folder / "run.json") if self.folder is not None else {}
+        life = process_life(run)
+        return life == "alive" or (life == "unknown" and is_fresh(*self.fragments))
+
+    def size(self) -> dict[str, int]:
+        """The bytes of everything that a sync uploads or compares: what has not changed needs no other."""
+        local = ("rows.jsonl", "config.json", "summary.json")
+        files = [*(self.folder / name for name in local)] if self.folder is not None else []
+        return {path.name if path in files else path.parent.name: _bytes(path) for path in [*files, *self.fragments]}
+
+    def verified(self) -> dict[str, Any]:
+        """What the last sync found on the server, where that was everything and nothing has changed since; else {}."""
+        ledger = self._ledger()
+        return ledger if ledger.get("size") == self.size() else {}
+
+    def noted(self, fragment: str, value: int) -> int:
+        """How many lines of console output the server had before a fragment's first upload: `value` if this is it."""
+        ledger = self._ledger()
+        before: dict[str, int] = ledger.get("before", {})
+        if fragment not in before:
+            before[fragment] = value
+            self._write({**ledger, "before": before})
+        return before[fragment]
+
+    def remember(self, found: dict[str, Any]) -> None:
+        """Notes that all of the run is on the server."""
+        self._write({**self._ledger(), **found, "size": self.size()})
+
+    def _ledger(self) -> dict[str, Any]:
+        return read_json(self.home / LEDGER) if self.folder is not None or self.fragments else {}
+
+    def _write(self, ledger: dict[str, Any]) -> None:
+        spare = self.home / f".{LEDGER}.{os.getpid()}"
+        spare.write_text(json.dumps(ledger, indent=1) + "\n", encoding="utf-8")
+        os.replace(spare, self.home / LEDGER)
+
+
+def find_targets(asked: Sequence[str]) -> list[Target]:
+    """The runs that are meant: by run id, run folder, output folder, W&B's folder of a run; all of the index without.
+
+    Raises:
+        SyncError: there is no such run.
+    """
+    if not asked:
+        return [_of_folder(Path(entry.folder)) for entry in index.entries()]
+    found: dict[tuple[str, Path], Target] = {}
+    for word in asked:
+        for target in _find(word):
+            found.setdefault((target.run_id, target.root.resolve()), target)
+    return list(found.values())
+
+
+def _find(word: str) -> list[Target]:
+    path = Path(word).expanduser().absolute()
+    if path.is_dir():
+        if (path / "run.json").is_file():
+            return [_of_folder(path)]
+        if logs := sorted(path.glob("run-*.wandb")):
+            return [_of_log(logs[0])]
+        if folders := run_folders(path):
+            return [_of_folder(folder) for folder in folders]
+        if logs := sorted([*path.glob("offline-run-*/run-*.wandb"), *path.glob("wandb/offline-run-*/run-*.wandb")]):
+            return [_of_log(log) for log in logs]
+        raise SyncError(
+            f"a folder to sync must hold '{RUNS}/<run id>' or a W&B run, and '{word}' does not; give another"
+        )
+    if path.suffix == ".wandb" and path.is_file():
+        return [_of_log(path)]
+    known = {Path(entry.folder).name: entry for entry in index.entries()}
+    if word not in known:
+        hint = did_you_mean(word, known) if known else ""
+        raise SyncError(
+            f"a run to sync is a run id of the index, a run folder, an output folder or W&B's folder of a run; "
+            f"'{word}' is none of these{hint}; give the folder that it lies in"
+        )
+    return [_of_folder(Path(known[word].folder))]
+
+
+def _of_folder(folder: Path) -> Target:
+    run_id = str(read_json(folder / "run.json").get("run_id", folder.name))
+    return Target(run_id, folder.parent.parent, folder)
+
+
+def _of_log(log: Path) -> Target:
+    run_id, root = log.stem.removeprefix("run-"), log.parent.parent.parent
+    folder = root / RUNS / run_id
+    return Target(run_id, root, folder if (folder / "run.json").is_file() else None)
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,78 @@
+"""Records a run without a framework, as a process of its own: the tracker, the local log and W&B.
+
+    python -m tests.support.recorder ROOT RUN_ID FIRST LAST [--pause S] [--end ok|kill] [--code FOLDER]
+
+Each step from FIRST up to, not including, LAST makes a batch row and a printed line; each tenth an epoch row too. With
+`--artifact FILE` that file is logged as an artifact. A file `go` in ROOT, where `--wait` is given, lets the end begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from trackkit import index
+from trackkit.config import TrackKitConfig
+from trackkit.integrations.local import LocalSink
+from trackkit.integrations.wandb import WandbSink
+from trackkit.ranks import Exchange
+from trackkit.records import BATCH, RunInfo, Where
+from trackkit.tracker import Tracker
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("run_id")
+    parser.add_argument("first", type=int)
+    parser.add_argument("last", type=int)
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--end", choices=("ok", "kill"), default="ok")
+    parser.add_argument("--artifact", default="")
+    parser.add_argument("--wait", action="store_true")
+    record(parser.parse_args())
+
+
+def record(given: argparse.Namespace) -> None:
+    config = {"hparams/lr": 0.1, "hparams/worst": math.inf}
+    info = RunInfo(given.run_id, "a run", "none", given.root.absolute(), time.time(), config=config)
+    wandb_sink = WandbSink(TrackKitConfig(project="p", mode="offline"))
+    tracker = Tracker([], [LocalSink(), wandb_sink], Exchange())
+    tracker.start(info)
+    index.remember(info.folder, info.run_id, "p", "offline")
+    for step in range(given.first, given.last):
+        values: dict[str, Any] = {"loss": 1 / (step + 1), "spike": math.nan if step % 7 else -math.inf}
+        tracker.report(values, BATCH, step, step / 10)
+        tracker.seal()
+        if step % 10 == 9:
+            tracker.report({"acc": step / 100}, Where("epoch", "val"), step, step / 10)
+            tracker.seal()
+        print("step", step, flush=True)
+        time.sleep(given.pause)
+    if given.artifact:
+        log_artifact(wandb_sink, given.artifact)
+    while given.wait and not (given.root / "go").exists():
+        time.sleep(0.05)
+    if given.end == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    tracker.note({"final/steps": given.last})
+    tracker.end("finished")
+    tracker.close(0)
+
+
+def log_artifact(sink: WandbSink, path: str) -> None:
+    import wandb
+
+    artifact = wandb.Artifact("model", "model")
+    artifact.add_file(path, policy="immutable", skip_cache=True)
+    assert sink.run is not None
+    sink.run.log_artifact(artifact)
+
+
+if __name__ == "__main__":
+    main()
