@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,5 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     import trackkit
 
     trackkit.finish()
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()

@@ -33,14 +33,19 @@ class Bench:
         self.tracker.start(RunInfo("run", "run", "none", Path.cwd(), 0.0, **info))
         self._step = 0
 
-    def step(self, *losses: float | torch.Tensor, row: bool = True, **moment: Any) -> dict[str, float]:
+    def step(self, *losses: float | torch.Tensor, row: bool = True, **batch: Any) -> dict[str, float]:
         """One optimizer step on the micro-batches `losses`; gives the row's values."""
         tensors = [torch.as_tensor(loss) for loss in losses]
         for loss in tensors[:-1]:
-            self.tracker.micro(Moment(step=self._step, loss=loss))
+            self.tracker.batch(loss)
         self._step += 1
         last = tensors[-1] if tensors else None
-        self.tracker.step(Moment(step=self._step, loss=last, opens_row=row, **moment))
+        moment = {name: batch.pop(name) for name in ("epoch", "total_steps") if name in batch}
+        if "skipped" in batch:
+            self.tracker.skipped(batch.pop("skipped"))
+        self.tracker.batch(last, steps=1, **batch)
+        if row:
+            self.tracker.row(Moment(self._step, **moment))
         self.tracker.seal()
         assert self.tracker.errors == 0
         return dict(self.sink.rows[-1].values) if row and self.sink.rows else {}
@@ -73,12 +78,12 @@ def test_the_loss_is_the_mean_over_steps_of_the_mean_over_their_micro_batches() 
     assert bench.step(2.0, 4.0)["batch/loss"] == 3.0
 
 
-def test_the_loss_is_undivided_by_accumulation() -> None:
+def test_the_loss_of_a_step_is_the_mean_over_its_micro_batches() -> None:
     window = Window()
-    window.add(Moment(step=0, loss=torch.tensor(0.5), loss_scale=2.0))
-    window.add(Moment(step=1, loss=torch.tensor(1.5), loss_scale=2.0))
-    window.step()
-    assert [loss.item() for loss in window.losses] == [2.0]
+    window.add(torch.tensor(1.0), 0, 0, 0.0, 0)
+    window.add(torch.tensor(3.0), 0, 0, 0.0, 1)
+    window.add(torch.tensor(5.0), 0, 0, 0.0, 1)
+    assert [loss.item() for loss in window.losses] == [2.0, 5.0]
 
 
 def test_without_a_loss_there_is_none() -> None:

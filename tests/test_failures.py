@@ -30,7 +30,7 @@ FRAMEWORKS = sorted(TRAININGS)
 CALLBACK_METHODS = ["start", "gradients", "row", "finish", "emitted", "ended", "final"]
 SINK_METHODS = ["open", "write", "config", "summary", "close"]
 LIGHTNING = ["attach", "fit_begins", "before_step", "batch_ends", "evaluation_begins", "evaluation_ends", "fit_ends"]
-LIGHTNING_INNER = ["_logged", "_complete_row", "_resume", "_epoch", "saving_begins", "detach"]
+LIGHTNING_INNER = ["_logged", "_complete_row", "_resume", "_moment", "saving_begins", "detach"]
 HUGGINGFACE = [
     "fit_begins",
     "step_begins",
@@ -185,7 +185,7 @@ def test_a_failing_hook_is_told_once_and_the_training_goes_on(
 def test_the_engine_itself_may_fail(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for method in ("step", "report", "seal", "gradients", "pause"):
+    for method in ("batch", "row", "report", "seal", "gradients", "pause"):
         monkeypatch.setattr(f"trackkit.tracker.Tracker.{method}", boom)
     train(framework, TrackKit(sinks=[]))
     assert errors(caplog)

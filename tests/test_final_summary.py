@@ -25,7 +25,8 @@ def columns(
     tracker = Tracker([FinalSummary(**options)], [sink], Exchange())
     tracker.start(RunInfo("run", "run", "none", Path.cwd(), 0.0, **(info or {})))
     for number, values in enumerate(evaluations, 1):
-        tracker.step(Moment(step=10 * number, epoch=float(number), opens_row=True))
+        tracker.batch(steps=1)
+        tracker.row(Moment(10 * number, float(number)))
         tracker.report(values, where or Where("epoch", "val"), 10 * number, float(number))
     tracker.end("finished")
     assert tracker.errors == 0

@@ -154,7 +154,8 @@ from trackkit.tracker import Tracker
 tracker = Tracker(build_callbacks({}), [LocalSink()], Exchange())
 tracker.start(RunInfo("abc", "abc", "none", Path.cwd(), time.time()))
 for step in range(1, 1_000_000):
-    tracker.step(Moment(step=step, loss=torch.tensor(float(step)), opens_row=True))
+    tracker.batch(torch.tensor(float(step)), steps=1)
+    tracker.row(Moment(step))
     tracker.seal()
     print(step, flush=True)
 """

@@ -20,7 +20,7 @@ import pytest
 from tests.support.processes import clean_env
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment, kill
-from trackkit import read_run
+from trackkit import index, read_run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -276,7 +276,7 @@ def test_watch_shows_live_runs_until_they_end(wandb_server: WandbServer, tmp_pat
     recorders = [start_recorder(root, name, 0, 30, "--pause", "0.05", "--wait", "--end", end) for name in ("r1", "r2")]
     process = None
     try:
-        wait_for(lambda: len(wandb_files(root)) == 2)
+        wait_for(lambda: len(index.entries()) == 2)
         process = start_sync(wandb_server, tmp_path, "--watch")
         wandb_server.state.wait_for(
             lambda state: len(state.runs) == 2 and all(len(state.run(name).history) > 10 for name in ("r1", "r2"))

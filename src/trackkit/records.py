@@ -18,32 +18,17 @@ Status = Literal["running", "finished", "failed", "stopped", "preempted"]
 
 
 class Moment(NamedTuple):
-    """A batch has been processed, with or without an optimizer step. (A tuple: one is made at every batch.)
+    """Where a training stands when a batch row opens.
 
     Attributes:
-        step: optimizer steps taken so far, this one included: the framework's own counter.
+        step: optimizer steps taken so far: the framework's own counter.
         epoch: passes through the data so far, fractional; None where the data has no length and no epoch count.
         total_steps: planned optimizer steps; None where unknown.
-        opens_row: whether this step makes a batch row. The framework decides.
-        loss: the micro-batch's loss, a detached scalar tensor that nobody else will overwrite; None where the
-            framework gives none.
-        loss_scale: factor that undoes the framework's division of `loss` by its accumulation.
-        samples: samples in this batch, over all ranks; 0 where unknown.
-        tokens: tokens in this batch, over all ranks; 0 where unknown.
-        data_s: seconds spent waiting for this batch's data.
-        skipped: the gradient scaler's found-inf flag of this step, a device scalar or a bool; None without a scaler.
     """
 
     step: int
     epoch: float | None = None
     total_steps: int | None = None
-    opens_row: bool = False
-    loss: torch.Tensor | None = None
-    loss_scale: float = 1.0
-    samples: int = 0
-    tokens: int = 0
-    data_s: float = 0.0
-    skipped: torch.Tensor | bool | None = None
 
 
 class Gradients(NamedTuple):

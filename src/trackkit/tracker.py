@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trackkit.callbacks.base import Callback
 from trackkit.naming import Names
@@ -16,6 +17,9 @@ from trackkit.ranks import Exchange
 from trackkit.records import BATCH, Gradients, Moment, Row, RunInfo, Status, Where
 from trackkit.sinks import Sink
 from trackkit.window import Window
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_WAITING = 64
 END_WAIT_S = 2.0
@@ -58,7 +62,7 @@ class _SealedRow:
 
 
 class Tracker:
-    """One run. The calls are: `start`, `gradients`, `micro`, `step`, `report`, `pause`, `seal`, `end`, `close`.
+    """One run. The calls are: `start`, `gradients`, `batch`, `row`, `report`, `pause`, `seal`, `end`, `close`.
 
     Args:
         callbacks: what is captured.
@@ -67,6 +71,7 @@ class Tracker:
         names: how logged names become keys.
 
     Attributes:
+        position: tells where the training stands, for a last row that no adapter announces; None outside of one.
         errors: how many errors TrackKit has survived in this run.
         status: how the training ended, or `running`.
     """
@@ -77,6 +82,7 @@ class Tracker:
         self._callbacks = list(callbacks)
         self._listening: dict[str, list[Callback]] = {}
         self._sinks = list(sinks)
+        self._dropped: list[Sink] = []
         self._exchange = exchange
         self._names = names or Names()
         self._reduce = {key: how for callback in callbacks for key, how in callback.REDUCE.items()}
@@ -84,10 +90,8 @@ class Tracker:
         self._open: _OpenRow | None = None
         self._waiting: deque[_SealedRow] = deque()
         self._rows = 0
-        self._last: Moment | None = None
-        self._last_row: Moment | None = None
-        self._captured: Moment | None = None
-        self._fresh = False
+        self._owes_row = self._captured = self._fresh = False
+        self.position: Callable[[], Moment] | None = None
         self._more: dict[str, Any] = {}
         self._told: set[str] = set()
         self._renames: Mapping[str, Any] = {}
@@ -114,26 +118,49 @@ class Tracker:
 
     def gradients(self, gradients: Gradients) -> None:
         """Gradients are present on a step that may make a row."""
-        if self._captured is not None:
+        if self._captured and not self._fresh:
             self._forget()
-        self._fresh = True
+        self._fresh = self._captured = True
         self._each("gradients", lambda callback: callback.gradients(gradients))
 
-    def micro(self, moment: Moment) -> None:
-        """A batch ended without an optimizer step."""
-        self._settle()
-        self._window.add(moment)
+    def batch(
+        self,
+        loss: torch.Tensor | None = None,
+        samples: int = 0,
+        tokens: int = 0,
+        data_s: float = 0.0,
+        steps: int = 0,
+    ) -> None:
+        """A batch was processed.
 
-    def step(self, moment: Moment, steps: int = 1) -> None:
-        """An optimizer step was taken (`steps` of them, where several optimizers stepped on one batch)."""
+        Args:
+            loss: the batch's, undivided by accumulation: a detached scalar tensor that nobody else will overwrite.
+            samples, tokens: in this batch, over all ranks; 0 where unknown.
+            data_s: seconds spent waiting for its data.
+            steps: optimizer steps taken on it and the batches since the last one; 0 where gradients accumulate.
+        """
+        if self._open is not None:
+            self.seal()
+        elif self._waiting:
+            self._drain()
+        self._window.add(loss, samples, tokens, data_s, steps)
+        if steps:
+            self._owes_row = True
+            if self._captured and not self._fresh:
+                self._forget()
+            self._fresh = False
+
+    def skipped(self, flag: torch.Tensor | bool) -> None:
+        """The gradient scaler's found-inf flag of a step."""
+        if isinstance(flag, bool):
+            self._window.skipped += flag
+        else:
+            self._window.skip_flags.append(flag)
+
+    def row(self, moment: Moment) -> None:
+        """The step just taken makes a row."""
         self._settle()
-        self._window.add(moment)
-        self._window.step(steps)
-        self._last = moment
-        if self._fresh:
-            self._captured, self._fresh = moment, False
-        if moment.opens_row:
-            self._open_batch_row(moment)
+        self._open_batch_row(moment)
 
     def report(
         self,
@@ -185,6 +212,7 @@ class Tracker:
         """Training is over. The last step makes a row; evaluations may still be reported."""
         self.seal()
         self.last_row()
+        self.position = None
         self.seal()
         self._drain(END_WAIT_S)
         self.status = status
@@ -192,11 +220,15 @@ class Tracker:
         self.summarise()
 
     def last_row(self) -> None:
-        """Opens a row for the last step taken, unless it has one."""
-        last = self._last
-        if last is not None and self._last_row is not last:
-            self.seal()
-            self._open_batch_row(last)
+        """The last step makes a row, unless it has one."""
+        if self.position is None:
+            return
+        try:
+            moment = self.position()
+            if self._owes_row:
+                self.row(moment)
+        except Exception as error:
+            self.fault("the last step's row", error)
 
     def note(self, columns: Mapping[str, Any]) -> None:
         """Summary columns that the framework itself gives."""
@@ -228,7 +260,11 @@ class Tracker:
             self.fault("the last rows", error)
         self._exchange.close()
         self._each_sink("close", lambda sink: sink.close(exit_code))
-        self._sinks = []
+        # A sink that was switched off may still hold a run or a file open.
+        for sink in self._dropped:
+            with contextlib.suppress(Exception):
+                sink.close(exit_code)
+        self._sinks, self._dropped = [], []
 
     def fault(self, where: str, error: BaseException) -> None:
         """Something of TrackKit's failed: counted; its traceback is logged the first time."""
@@ -240,7 +276,7 @@ class Tracker:
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._captured = None
+        self._captured = False
         self._each("forget", lambda callback: callback.forget())
 
     def _settle(self) -> None:
@@ -253,13 +289,11 @@ class Tracker:
         axes = _axes(BATCH, moment.step, moment.epoch)
         if moment.total_steps is not None:
             axes["batch/iter_num"] = moment.total_steps
+        self._owes_row = False
         row = self._open = _OpenRow(BATCH, moment.step, axes)
         row.by_step = True
         window, self._window = self._window, Window()
-        self._last_row = moment
-        if self._captured is not moment:
-            self._forget()
-        self._captured = None
+        self._captured = False
         self._each("row", lambda callback: row.measured.update(callback.row(moment, window)))
 
     def _resolve(self, row: _OpenRow) -> tuple[dict[str, Any], dict[str, str]]:
@@ -362,6 +396,7 @@ class Tracker:
                 if isinstance(error, sink.FATAL):
                     raise
                 self._sinks.remove(sink)
+                self._dropped.append(sink)
                 self.fault(f"sink '{type(sink).__name__}' ({what})", error)
 
 

@@ -31,13 +31,11 @@ class NonFinite(Callback):
         self._total = self._skipped = 0
 
     def row(self, moment: Moment, window: Window) -> Values:
-        values: dict[str, Any] = {"batch/nonfinite": 0, "batch/skipped_steps": 0}
+        values: dict[str, Any] = {"batch/nonfinite": 0, "batch/skipped_steps": window.skipped}
         if window.losses:
             values[_LOSSES] = window.losses
-        flags = window.skipped
-        if flags:
-            values["batch/skipped_steps"] = sum(flag for flag in flags if isinstance(flag, bool))
-            values[_FLAGS] = [flag for flag in flags if not isinstance(flag, bool)]
+        if window.skip_flags:
+            values[_FLAGS] = window.skip_flags
         return values
 
     def finish(self, values: MutableMapping[str, Any]) -> None:

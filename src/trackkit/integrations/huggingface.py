@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import guarded
 from trackkit.records import BATCH, Gradients, Moment, Split, Status, Where
 
@@ -40,29 +41,40 @@ class HuggingFaceHooks:
     @guarded
     def _huggingface_begin(self, args: Any, state: Any, kwargs: dict[str, Any]) -> None:
         if not self.disabled:  # type: ignore[attr-defined]
-            if self._huggingface is None:
-                self._huggingface = HuggingFaceAdapter(self)
+            # A fresh one: a training that was cut off is ended from where its own adapter left it.
+            earlier, self._huggingface = self._huggingface, HuggingFaceAdapter(self)
+            self._huggingface.session = earlier.session if earlier is not None else None
             self._huggingface.fit_begins(args, state, kwargs)
 
-    @guarded
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._huggingface is not None:
-            self._huggingface.step_begins()
+        try:
+            if self._huggingface is not None:
+                self._huggingface.step_begins()
+        except Exception as error:
+            self.hook_failed("on_step_begin", error)  # type: ignore[attr-defined]
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        step = state.global_step + 1
+        if step % (state.logging_steps or 1) == 0 or step == self._huggingface_first_step or step >= state.max_steps:
+            self._huggingface_before(kwargs["optimizer"])
 
     @guarded
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def _huggingface_before(self, optimizer: Any) -> None:
         if self._huggingface is not None:
-            self._huggingface.before_step(args, state, kwargs["optimizer"], self._huggingface_first_step)
+            self._huggingface.before_step(optimizer)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self._huggingface_first_step or state.global_step >= state.max_steps:
+        step = state.global_step
+        if step == self._huggingface_first_step or step >= state.max_steps:
             control.should_log = True
-        self._huggingface_step(args, state, control, kwargs["optimizer"])
-
-    @guarded
-    def _huggingface_step(self, args: Any, state: Any, control: Any, optimizer: Any) -> None:
-        if self._huggingface is not None:
-            self._huggingface.step_ends(args, state, control, optimizer)
+        adapter = self._huggingface
+        try:
+            if adapter is not None and not adapter.between_rows(control.should_log):
+                adapter.step_ends(state, control, kwargs["optimizer"])
+        except TrackKitError:
+            raise
+        except Exception as error:
+            self.hook_failed("on_step_end", error)  # type: ignore[attr-defined]
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # An evaluation at the epoch's end comes after this event, and early stopping then leaves no other to log in.
@@ -108,8 +120,10 @@ class HuggingFaceAdapter:
         self.session: Session | None = None
         self._mark = time.perf_counter()
         self._data_s = 0.0
-        self._samples = self._tokens = 0
+        self._samples = self._tokens = self._seen_step = 0
         self._sizes = _Sizes()
+        self._state: Any = None
+        self._scaled = False
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -118,6 +132,8 @@ class HuggingFaceAdapter:
         self._sizes = _Sizes.of(args, state, kwargs.get("train_dataloader"))
         self._samples = self._sizes.samples(state)
         self._tokens = int(state.num_input_tokens_seen)
+        self._state, self._seen_step, self._data_s = state, state.global_step, 0.0
+        self._scaled = getattr(kwargs.get("optimizer"), "scaler", None) is not None
         start = describe(args, state, kwargs, "fit", self._samples, self._tokens)
         retried = args.auto_find_batch_size and self.session is not None and self.session.phase == "fitting"
         if retried and self.session is not None:
@@ -126,40 +142,47 @@ class HuggingFaceAdapter:
             carried = state.stateful_callbacks.get("trackkit") if state.global_step else None
             start = replace(start, step=state.global_step, checkpoint=carried["attributes"] if carried else None)
             self.session = self.kit.begin(start)
+        self.session.tracker.position = self._moment
         # Plain data under a callback's name is saved with every checkpoint, and is there again on resume.
         state.stateful_callbacks["trackkit"] = {"args": {}, "attributes": self.session.checkpoint_fields()}
         self._mark = time.perf_counter()
 
     def step_begins(self) -> None:
         """`on_step_begin`: this update's batches have been fetched."""
-        self._data_s = time.perf_counter() - self._mark
+        self._data_s += time.perf_counter() - self._mark
 
-    def before_step(self, args: Any, state: Any, optimizer: Any, first_step: int) -> None:
-        """`on_pre_optimizer_step`: gradients are clipped already; the learning rate is this step's."""
-        step = state.global_step + 1
-        due = step == first_step or step >= state.max_steps or (state.logging_steps and step % state.logging_steps == 0)
-        if due and self.session is not None:
+    def before_step(self, optimizer: Any) -> None:
+        """`on_pre_optimizer_step`, where a row is expected: gradients are clipped already; the rate is this step's."""
+        if self.session is not None:
             self.session.tracker.gradients(Gradients(optimizer, clipped=True))
 
-    def step_ends(self, args: Any, state: Any, control: Any, optimizer: Any) -> None:
-        """`on_step_end`: the step is counted; the log that may follow reports into the row opened here."""
-        if self.session is None:
-            return
-        samples, tokens = self._sizes.samples(state), int(state.num_input_tokens_seen)
-        self.session.tracker.step(
-            Moment(
-                step=state.global_step,
-                epoch=state.epoch,
-                total_steps=state.max_steps if state.max_steps > 0 else None,
-                opens_row=control.should_log,
-                samples=samples - self._samples,
-                tokens=tokens - self._tokens,
-                data_s=self._data_s,
-                skipped=bool(getattr(optimizer, "step_was_skipped", False)),
-            )
-        )
-        self._samples, self._tokens = samples, tokens
+    def between_rows(self, should_log: bool) -> bool:
+        """`on_step_end` of most steps: all counters are the trainer's own, and are read when a row is made."""
+        if should_log or self._scaled:
+            return False
         self._mark = time.perf_counter()
+        return True
+
+    def step_ends(self, state: Any, control: Any, optimizer: Any) -> None:
+        """`on_step_end`: the step is counted; the log that may follow reports into the row opened here."""
+        if self.session is None or self._state is None:
+            return
+        if self._scaled and optimizer.step_was_skipped:
+            self.session.tracker.skipped(True)
+        if control.should_log:
+            self.session.tracker.row(self._moment())
+        self._mark = time.perf_counter()
+
+    def _moment(self) -> Moment:
+        """Where the training stands; what has passed since the last row goes to the tracker."""
+        assert self.session is not None
+        state = self._state
+        samples, tokens = self._sizes.samples(state), int(state.num_input_tokens_seen)
+        steps = state.global_step - self._seen_step
+        if steps:
+            self.session.tracker.batch(None, samples - self._samples, tokens - self._tokens, self._data_s, steps)
+            self._samples, self._tokens, self._seen_step, self._data_s = samples, tokens, state.global_step, 0.0
+        return Moment(state.global_step, state.epoch, state.max_steps if state.max_steps > 0 else None)
 
     def fit_ends(self, state: Any) -> None:
         """`on_train_end`."""

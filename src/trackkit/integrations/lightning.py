@@ -174,7 +174,7 @@ class LightningAdapter:
         self._fetch_began = 0.0
         self._pause: tuple[str, float] | None = None
         self._flags: list[Any] = []
-        self._last: Moment | None = None
+        self._at: tuple[int, float] | None = None
 
     # -- wrapping ------------------------------------------------------------------------------------------------
 
@@ -204,14 +204,13 @@ class LightningAdapter:
 
     def detach(self) -> None:
         """Puts everything back."""
-        if self._last is not None:
-            self.kit._lightning_position = self._last[:2]
         for owner, name in self._wrapped:
             owner.__dict__.pop(name, None)
         self._wrapped.clear()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.kit._lightning_position = self._at or self.kit._lightning_position
 
     def _wrap_log_metrics(self, original: Any) -> Any:
         def log_metrics(metrics: dict[str, Any], step: int | None = None) -> None:
@@ -279,6 +278,7 @@ class LightningAdapter:
         carried = self.kit.take_checkpoint() if trainer.global_step else None
         start = replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried)
         self.session = self.kit.begin(start)
+        self.session.tracker.position = self._moment
         if not self._automatic:
             for optimizer in trainer.optimizers:
                 self._handles.append(optimizer.register_step_post_hook(self._has_stepped))
@@ -318,29 +318,29 @@ class LightningAdapter:
         # A row that falls due on a batch without a step (manual optimization) is made by the next step.
         due = self._owed or self._due_now(step)
         self._owed = due and not stepped and not self._automatic
-        moment = Moment(
-            step,
-            self._epoch(batch_idx),
-            self._total_steps,
-            stepped and due,
+        tracker = self.session.tracker
+        tracker.batch(
             self._loss_of(outputs),
-            float(trainer.accumulate_grad_batches) if self._automatic else 1.0,
             batch_size(batch) * self._ranks,
             batch_tokens(batch) * self._ranks,
             self._data_s,
-            self._skipped() if self._flags else None,
+            (taken or 1) if stepped else 0,
         )
         self._data_s = 0.0
-        self._last = moment
+        # As the batch leaves it: Lightning counts an epoch before it logs it.
+        batches = trainer.fit_loop.max_batches
+        part = (batch_idx + 1) / batches if 0 < batches < _INF else bool(self._loop.batch_progress.is_last_batch)
+        self._at = step, float(trainer.fit_loop.epoch_progress.current.completed + part)
+        if self._flags:
+            tracker.skipped(self._skipped())
         if not stepped:
-            self.session.tracker.micro(moment)
             return
         self._seen_step += taken
-        self.session.tracker.step(moment, taken or 1)
         self._row_missing = not due
         if due:
             self._rowed = self._row_due = True
             self._logged_by_connector = False
+            tracker.row(self._moment())
 
     def fit_ends(self) -> None:
         """`on_train_end`: after the last epoch's metrics were logged."""
@@ -398,15 +398,16 @@ class LightningAdapter:
         if not self._automatic:
             loss = loss.detach().clone()
         if loss.ndim:
-            return loss.detach().reshape(()) if loss.numel() == 1 else None
-        return loss
+            if loss.numel() != 1:
+                return None
+            loss = loss.detach().reshape(())
+        divided = self.trainer.accumulate_grad_batches
+        return loss * divided if self._automatic and divided != 1 else loss
 
-    def _epoch(self, batch_idx: int) -> float:
-        fit_loop = self.trainer.fit_loop
-        done, batches = fit_loop.epoch_progress.current.completed, fit_loop.max_batches
-        if 0 < batches < _INF:
-            return float(done + (batch_idx + 1) / batches)
-        return float(done + bool(self._loop.batch_progress.is_last_batch))
+    def _moment(self) -> Moment:
+        """Where the training stands."""
+        step, epoch = self._at or (self._seen_step, None)
+        return Moment(step, epoch, self._total_steps)
 
     def _name_of(self, optimizer: Any) -> str:
         optimizers = self.trainer.optimizers
@@ -537,7 +538,7 @@ class LightningAdapter:
     @property
     def _position(self) -> tuple[int, float | None]:
         """Optimizer steps and passes through the data, of the weights that what is logged now belongs to."""
-        last: tuple[int, float | None] | None = self.kit._lightning_position if self._last is None else self._last[:2]
+        last: tuple[int, float | None] | None = self._at or self.kit._lightning_position
         trainer = self.trainer
         step = trainer.global_step if self.loaded_step is None else self.loaded_step
         if last is not None and (self._fitting or step == last[0]):
