@@ -11,7 +11,7 @@ demo: $(READY)
 	$(VENV)/bin/python examples/demo.py
 
 test: $(READY) lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def batch_size(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor; 0 where there is none."""
-    tensor = _first_tensor(batch)
-    return int(tensor.shape[0]) if tensor is not None else 0
+def batch_counts(batch: Any) -> tuple[int, int]:
+    """(samples, tokens) of a batch; 0 for what it does not tell.
 
-
-def batch_tokens(batch: Any) -> int:
-    """Tokens in a batch of `input_ids`, padding included (to leave it out, the device would have to be read)."""
-    ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
-    return int(ids.numel()) if ids is not None and hasattr(ids, "numel") else 0
+    Samples: the first dimension of its first tensor. Tokens: those of `input_ids`, padding included (to leave it out,
+    the device would have to be read).
+    """
+    kind = type(batch)
+    tensor = batch[0] if (kind is list or kind is tuple) and batch else None
+    if tensor is None or not hasattr(tensor, "numel") or not tensor.ndim:
+        tensor = _first_tensor(batch)
+    samples = len(tensor) if tensor is not None else 0
+    if kind is list or kind is tuple or not isinstance(batch, Mapping):
+        return samples, 0
+    ids = batch.get("input_ids")
+    return samples, int(ids.numel()) if ids is not None and hasattr(ids, "numel") else 0
 
 
 def _first_tensor(batch: Any) -> Any:

@@ -60,11 +60,10 @@ class _Copy:
 
         self._event: torch.cuda.Event | None = None
         first = scalars[0]
-        with torch.no_grad():
-            if any(scalar.dtype is not first.dtype or scalar.ndim for scalar in scalars):
-                wide = torch.float32 if first.device.type == "mps" else torch.float64
-                scalars = [scalar.detach().reshape(()).to(wide) for scalar in scalars]
-            stacked = torch.stack(list(scalars)).detach()
+        if len({(scalar.dtype, scalar.ndim) for scalar in scalars}) > 1 or first.ndim:
+            wide = torch.float32 if first.device.type == "mps" else torch.float64
+            scalars = [scalar.detach().reshape(()).to(wide) for scalar in scalars]
+        stacked = torch.stack(list(scalars)).detach()
         if first.device.type == "cuda":
             self._host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
             self._host.copy_(stacked, non_blocking=True)

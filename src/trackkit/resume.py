@@ -27,6 +27,8 @@ class Earlier:
         passes: how many processes have written to it.
         summary: its columns so far.
         elapsed_h: hours of training in earlier passes.
+        name: display name that it was given; "" where that is not known.
+        started: Unix time in seconds; 0.0 where that is not known.
     """
 
     root: Path
@@ -34,6 +36,8 @@ class Earlier:
     passes: int = 0
     summary: Mapping[str, Any] | None = None
     elapsed_h: float = 0.0
+    name: str = ""
+    started: float = 0.0
 
     def latest(self) -> dict[str, int]:
         """Key to the highest step it has been recorded at: W&B can't replace history, so nothing below goes there."""
@@ -126,7 +130,15 @@ def read_earlier(root: Path, run_id: str) -> Earlier:
     elapsed = summary.get("final/duration_h")
     if elapsed is None and rows:
         elapsed = max(0.0, rows[-1].time - float(run.get("started", rows[0].time))) / 3600
-    return Earlier(root, rows, int(run.get("passes", 1)), summary, float(elapsed or 0.0))
+    return Earlier(
+        root,
+        rows,
+        passes=int(run.get("passes", 1)),
+        summary=summary,
+        elapsed_h=float(elapsed or 0.0),
+        name=str(run.get("name", "")),
+        started=float(run.get("started", 0.0)),
+    )
 
 
 def checkpoint_fields(run_id: str, root: Path, project: str) -> dict[str, Any]:

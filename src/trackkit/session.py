@@ -210,11 +210,12 @@ def open_session(
         sinks = [LocalSink(), *backends]
     info = RunInfo(
         run_id=run_id,
-        name=(start.name if config.name is None and start.name else "")
+        name=(earlier.name if earlier is not None else "")
+        or (start.name if config.name is None else "")
         or identity.run_name(config.name, run_id, start.phase, git, start.hparams, start.version),
         framework=start.framework,
         root=root,
-        started=time.time(),
+        started=(earlier.started if earlier is not None else 0.0) or time.time(),
         config={} if not rank.writes else _config(config, start, rank, root, git),
         world_size=rank.world_size,
         has_cuda=start.device.startswith("cuda"),

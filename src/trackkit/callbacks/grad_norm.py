@@ -56,9 +56,6 @@ class GradNorm(Callback):
             return
         with torch.no_grad():
             norms = _norms(list(grads.values()))
-            home = norms[0].device
-            if any(norm.device != home for norm in norms):
-                norms = [norm.to(home) for norm in norms]
             total = torch.linalg.vector_norm(torch.stack(norms))
             if gradients.scale is not None:
                 total = total / gradients.scale.to(total.device)
@@ -79,7 +76,7 @@ class GradNorm(Callback):
 
 
 def _norms(grads: list[Any]) -> list[Any]:
-    """The L2 norm of each gradient, in order, as float32 or wider scalars."""
+    """The L2 norm of each gradient, in order, as float32 or wider scalars on the first one's device."""
     import torch
 
     kinds = {(grad.device, grad.dtype, grad.layout) for grad in grads}
@@ -92,9 +89,10 @@ def _norms(grads: list[Any]) -> list[Any]:
             grad = grad.coalesce().values()
             grads[index] = grad
         alike[grad.device, grad.dtype].append(index)
+    home = grads[0].device
     for indices in alike.values():
         for index, norm in zip(indices, _alike([grads[index] for index in indices]), strict=True):
-            out[index] = norm
+            out[index] = norm.to(home)
     return out
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trackkit.batches import batch_size, batch_tokens
+from trackkit.batches import batch_counts
 from trackkit.errors import SchemaError
 from trackkit.integrations.guard import guarded
 from trackkit.notices import logger
@@ -238,7 +238,8 @@ class LightningAdapter:
 
     def _wrap_before_fetch(self, original: Any) -> Any:
         def before_fetch() -> None:
-            self._guard(self._resume)
+            if self._pause is not None:
+                self._guard(self._resume)
             self._fetch_began = time.perf_counter()
             original()
 
@@ -319,13 +320,9 @@ class LightningAdapter:
         due = self._owed or self._due_now(step)
         self._owed = due and not stepped and not self._automatic
         tracker = self.session.tracker
-        tracker.batch(
-            self._loss_of(outputs),
-            batch_size(batch) * self._ranks,
-            batch_tokens(batch) * self._ranks,
-            self._data_s,
-            (taken or 1) if stepped else 0,
-        )
+        samples, tokens = batch_counts(batch)
+        steps = (taken or 1) if stepped else 0
+        tracker.batch(self._loss_of(outputs), samples * self._ranks, tokens * self._ranks, self._data_s, steps)
         self._data_s = 0.0
         # As the batch leaves it: Lightning counts an epoch before it logs it.
         batches = trainer.fit_loop.max_batches
@@ -333,14 +330,13 @@ class LightningAdapter:
         self._at = step, float(trainer.fit_loop.epoch_progress.current.completed + part)
         if self._flags:
             tracker.skipped(self._skipped())
-        if not stepped:
-            return
-        self._seen_step += taken
-        self._row_missing = not due
-        if due:
-            self._rowed = self._row_due = True
-            self._logged_by_connector = False
-            tracker.row(self._moment())
+        if stepped:
+            self._seen_step += taken
+            self._row_missing = not due
+            if due:
+                self._rowed = self._row_due = True
+                self._logged_by_connector = False
+                tracker.row(self._moment())
 
     def fit_ends(self) -> None:
         """`on_train_end`: after the last epoch's metrics were logged."""

@@ -3,7 +3,8 @@
     python -m trackkit.integrations.wandb_complete TASK.json
 
 The task: `entity`, `project`, `run_id`, `folder` (for what W&B writes), `rows` (each `at`, which is W&B's step, `time`
-and `values`), `summary`, `config`, `fields` (of a run that the server does not know), `exit_code`, `epoch_axis`. A file `done` in the folder says that it is done.
+and `values`), `summary`, `config`, `fields` (of a run that the server does not know), `exit_code`,
+`epoch_axis`. A file `done` in the folder says that it is done.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Job:
 
     def _sync(self, spare: Path, watch: bool) -> Report:
         self._local = self._read_local()
-        fragments = [Fragment(path) for path in self._target.fragments]
+        fragments = self._fragments(watch)
         self._path = self._server_path([each.file for each in fragments])
         server = self._server.run(self._path)
         for number, fragment in enumerate(fragments):
@@ -94,6 +94,16 @@ class Job:
             found = {"server": self._server.url, "path": self._path, "url": server.url, "rows": report.rows}
             self._target.remember({**found, "verified": time.time()})
         return report
+
+    def _fragments(self, watch: bool) -> list[Fragment]:
+        """The run's W&B files. Of a run that has just begun, W&B writes what run it is a second later."""
+        while True:
+            live = watch and self._target.running
+            fragments = [Fragment(path) for path in self._target.fragments]
+            if fragments[-1].file.run_id or not live:
+                return fragments
+            self._server.check_stopped()
+            time.sleep(0.5)
 
     def _upload(
         self, fragment: Fragment, earlier: Sequence[Fragment], server: ServerRun | None, home: Path, live: bool
