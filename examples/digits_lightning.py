@@ -1,6 +1,6 @@
 """A small convolutional net on scikit-learn's digits, with PyTorch Lightning and TrackKit.
 
-    python examples/digits_lightning.py --out demo-runs/digits --epochs 3
+python examples/digits_lightning.py --out demo-runs/digits --epochs 3
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A small GPT, built from a config, on the sources of Python's standard library, with Hugging Face and TrackKit.
 
-    python examples/gpt_transformers.py --out demo-runs/gpt --steps 150
+python examples/gpt_transformers.py --out demo-runs/gpt --steps 150
 """
 
 from __future__ import annotations

@@ -78,8 +78,9 @@ class Reader:
                 chunk that is being written, and is looked at again next time.
         """
         with self._path.open("rb") as file:
-            if file.read(4) != HEADER[:4]:
-                self.damaged = self._path.stat().st_size > 0
+            head = file.read(len(HEADER))
+            if head != HEADER:
+                self.damaged = not HEADER.startswith(head)
                 return
             start = self._at - self._at % BLOCK
             file.seek(start)
