@@ -27,7 +27,10 @@ class Sink:
         """More of the run's config."""
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """The summary columns; may come again, later values replacing earlier ones."""
+        """The summary columns; may come again, later values replacing earlier ones.
+
+        Even after `close`, where closing another sink has failed: a sink that can't take it then passes it over.
+        """
 
     def preempting(self) -> None:
         """The machine is being taken away; the run may be requeued."""

@@ -259,7 +259,10 @@ class Tracker:
         except Exception as error:
             self.fault("the last rows", error)
         self._exchange.close()
+        errors = self.errors
         self._each_sink("close", lambda sink: sink.close(exit_code))
+        if self.errors != errors:
+            self._each_sink("summary", lambda sink: sink.summary({"final/tracker_errors": self.errors}))
         # A sink that was switched off may still hold a run or a file open.
         for sink in self._dropped:
             with contextlib.suppress(Exception):

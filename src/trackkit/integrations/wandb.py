@@ -7,6 +7,7 @@ import os
 import queue
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -26,9 +27,15 @@ if TYPE_CHECKING:
 
     from trackkit.resume import Earlier
 
-PROBE_S = 4.0
+# `auto` begins to train within 5 s, of which wandb itself takes one or two.
+PROBE_S = {"auto": 2.5, "online": 10.0}
+PROBE_AGAIN_S = 0.3
+# For what comes after the probe; W&B's own is 90 s.
+INIT_S = 20.0
 GATHER_S = 0.25
+QUIET_S = 1.0
 _AXES = {"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"}
+_REFUSED = (401, 403)
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
 
 
@@ -53,10 +60,14 @@ class WandbSink(Sink):
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failed: BaseException | None = None
+        self._why = ""
         self._defined: set[str] = set()
         self._place = _Place()
         self._lock = threading.RLock()
         self._hurry = threading.Event()
+        self._drained = threading.Event()
+        self._finished = threading.Event()
+        self._publish: Callable[..., Any] | None = None
         self._ours = self._counter_known = False
         self._written: dict[str, int] = {}
 
@@ -74,8 +85,9 @@ class WandbSink(Sink):
             for row in self._lacking(info.earlier, info):
                 self.write(row)
             self._submit(lambda: self._written.update(info.earlier.latest() if info.earlier else {}))
-        where = f"{self.run.url}" if self.run.url else f"offline; to upload it: wandb sync {Path(self.run.dir).parent}"
-        logger.info("run '%s' (%s)", self.run.name or info.name, where)
+        why = f" ({self._why})" if self._why else ""
+        where = self.run.url if not self.run.offline else f"offline{why}; to send it: trackkit sync {info.folder}"
+        logger.info("run '%s': %s", self.run.name or info.name, where)
 
     def write(self, row: Row) -> None:
         self._submit(lambda: self._log(row))
@@ -94,15 +106,25 @@ class WandbSink(Sink):
             self._submit(run.mark_preempting)
 
     def close(self, exit_code: int) -> None:
+        bound = self._config.finish_timeout
         self._tasks.put(None)
         self._hurry.set()
-        if self._thread is not None:
-            bound = self._config.finish_timeout
-            self._thread.join(bound)
-            if self._thread.is_alive():
+        try:
+            if self._thread is not None and not self._drained.wait(bound):
                 logger.warning("W&B has not taken all rows within %.0f s; the local log has them", bound)
-        if self._owner and self.run is not None:
-            self.run.finish(exit_code=exit_code)
+            elif self._owner and self.run is not None:
+                began = time.monotonic()
+                self.run.finish(exit_code=exit_code)
+                if not self.run.offline and time.monotonic() - began >= bound:
+                    logger.warning(
+                        "W&B has not taken everything within %.0f s; it is on disk, and 'trackkit sync' sends it", bound
+                    )
+        finally:
+            self._finished.set()
+            if self._thread is not None and self._drained.is_set():
+                self._thread.join(QUIET_S)
+            if self._publish is not None and self.run is not None:
+                self.run._partial_history_callback = self._publish  # type: ignore[method-assign]
         self._raise_failed()
 
     def flush(self, timeout_s: float) -> None:
@@ -116,16 +138,32 @@ class WandbSink(Sink):
     # -- the run -------------------------------------------------------------------------------------------------
 
     def _init(self, info: RunInfo) -> wandb.Run:
+        mode, self._why = self._choose_mode()
+        try:
+            return self._init_as(mode, info)
+        except Exception as error:
+            if mode == "offline":
+                raise
+            trouble = f"wandb.init failed: {type(error).__name__}: {error}"
+            if self._config.mode == "online":
+                raise WandbError(
+                    f"'mode: online' needs a W&B server that takes the run; {trouble}; "
+                    "use 'mode: auto' or 'mode: offline' to record now and send it later"
+                ) from error
+            self._why = trouble
+            return self._init_as("offline", info)
+
+    def _init_as(self, mode: str, info: RunInfo) -> wandb.Run:
         import wandb
 
         config = self._config
-        mode, why = self._choose_mode()
-        if why:
-            logger.info(why)
         settings: dict[str, Any] = {
             "x_transaction_log_flush_interval": 1.0,
-            "finish_timeout": self._config.finish_timeout,
+            # W&B takes 0 for no bound at all.
+            "finish_timeout": max(config.finish_timeout, 0.1),
         }
+        if config.mode == "auto" and not os.environ.get("WANDB_INIT_TIMEOUT"):
+            settings["init_timeout"] = INIT_S
         if redact_arguments(sys.argv) != sys.argv:
             # W&B stores the program's arguments as they are.
             settings["x_disable_meta"] = True
@@ -148,7 +186,7 @@ class WandbSink(Sink):
         )
 
     def _choose_mode(self) -> tuple[str, str]:
-        """The mode to start in, and the line that says why where it is not the one asked for."""
+        """The mode to start in, and why, where it is not the one asked for."""
         asked = self._config.mode
         if asked == "offline":
             return "offline", ""
@@ -159,20 +197,23 @@ class WandbSink(Sink):
                     "'mode: online' needs a W&B key, and there is none in WANDB_API_KEY or ~/.netrc; "
                     "run 'wandb login', or use 'mode: auto' or 'mode: offline'"
                 )
-            return "offline", "no W&B key: recording offline (run 'wandb login' to record online)"
-        trouble = probe(url, key, PROBE_S)
+            return "offline", "no W&B key; 'wandb login' sets one"
+        trouble = probe(url, key, PROBE_S[asked])
         if trouble is None:
             return "online", ""
+        if trouble in [f"HTTP {code}" for code in _REFUSED]:
+            trouble += ": it refuses the key; 'wandb login --relogin' sets another"
         if asked == "online":
             raise WandbError(
-                f"'mode: online' needs a W&B server that answers, and {url} does not: {trouble}; "
-                "use 'mode: auto' or 'mode: offline' to record now and sync later"
+                f"'mode: online' needs a W&B server that answers; {url}/graphql was asked, for at most "
+                f"{PROBE_S[asked]:.0f} s, whose the key is: {trouble}; "
+                "use 'mode: auto' or 'mode: offline' to record now and send it later"
             )
-        return "offline", f"{url} does not answer ({trouble}): recording offline"
+        return "offline", f"{url}: {trouble}"
 
     def _guard_order(self, run: wandb.Run) -> None:
         """Other loggers wait while a row finds its step and is logged: W&B drops a row below its counter."""
-        publish = getattr(run, "_partial_history_callback", None)
+        publish = self._publish = getattr(run, "_partial_history_callback", None)
         if publish is None:
             return
 
@@ -204,6 +245,10 @@ class WandbSink(Sink):
             if self._tasks.empty():
                 # In bursts: a thread that wakes at every row takes the interpreter from the training each time.
                 self._hurry.wait(GATHER_S)
+        self._drained.set()
+        if not self._finished.wait(QUIET_S):
+            # Said from here, since a program that is ending can start no thread for it.
+            logger.info("waiting up to %.0f s for W&B", self._config.finish_timeout)
 
     def _of_run(self) -> wandb.Run:
         assert self.run is not None
@@ -303,30 +348,41 @@ class _Place:
 
 
 def probe(url: str, key: str, deadline_s: float) -> str | None:
-    """Asks the server who the key belongs to. None where it answers, else what went wrong, within the deadline."""
-    answer: list[str | None] = [f"no answer within {deadline_s:.0f} s"]
+    """Asks the server who the key belongs to. None where it answers, else what went wrong, within the deadline.
+
+    A second time where the first failed: one dropped connection must not leave a long training without its server.
+    """
+    answer: list[str | None] = [f"no answer within {deadline_s:g} s"]
 
     def ask() -> None:
-        token = base64.b64encode(f"api:{key}".encode()).decode()
-        request = urllib.request.Request(
-            f"{url.rstrip('/')}/graphql",
-            data=b'{"query":"query Viewer { viewer { id } }","variables":{}}',
-            headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=deadline_s) as response:
-                response.read()
-            answer[0] = None
-        except urllib.error.HTTPError as error:
-            answer[0] = f"HTTP {error.code}"
-        except Exception as error:
-            answer[0] = str(getattr(error, "reason", error))
+        answer[0], final = _ask(url, key, deadline_s)
+        if not final:
+            time.sleep(PROBE_AGAIN_S)
+            answer[0], _ = _ask(url, key, deadline_s)
 
     # A socket's timeout restarts with every byte; the thread gives the whole exchange one deadline.
     thread = threading.Thread(target=ask, name="trackkit-probe", daemon=True)
     thread.start()
     thread.join(deadline_s)
     return answer[0]
+
+
+def _ask(url: str, key: str, timeout_s: float) -> tuple[str | None, bool]:
+    """What went wrong with one request, None for nothing, and whether asking again is of no use."""
+    token = base64.b64encode(f"api:{key}".encode()).decode()
+    request = urllib.request.Request(
+        f"{url.rstrip('/')}/graphql",
+        data=b'{"query":"query Viewer { viewer { id } }","variables":{}}',
+        headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            response.read()
+        return None, True
+    except urllib.error.HTTPError as error:
+        return f"HTTP {error.code}", error.code in _REFUSED
+    except Exception as error:
+        return str(getattr(error, "reason", error)) or type(error).__name__, False
 
 
 def _credentials() -> tuple[str | None, str]:
