@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import clean_env
+from tests.support.processes import clean_env, run_python
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment, kill
 from trackkit import index, read_run
@@ -110,7 +110,9 @@ def test_a_run_arrives_whole_and_a_second_sync_uploads_nothing(wandb_server: Wan
     weights.write_bytes(os.urandom(1000))
     record(root, "r1", 0, 25, "--artifact", str(weights))
     printed = sync(wandb_server, tmp_path, root)
-    assert row_of(printed, "r1") == ["r1", "27", "27", "0", "ok", "ok", "26 lines", "1/1", "complete"]
+    cells = row_of(printed, "r1")
+    assert cells.pop(6) == f"{len(wandb_server.state.run('r1').console)} lines"
+    assert cells == ["r1", "27", "27", "0", "ok", "ok", "1/1", "complete"]
     assert_all_there(wandb_server, root, "r1")
     run = wandb_server.state.run("r1")
     assert (run.state, run.exit_code, run.display_name) == ("finished", 0, "a run")
@@ -336,3 +338,41 @@ def wait_for(condition: Any, timeout_s: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+TRAINING = """
+import os, signal, sys, time
+from pathlib import Path
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tests.support.lightning_toys import Logging, data, trainer
+from trackkit import TrackKit
+
+class Killer(pl.Callback):
+    def on_train_batch_end(self, trainer, *_):
+        time.sleep(0.02)
+        if trainer.global_step == 74 and len(sys.argv) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+out = Path("out").absolute()
+kit = [TrackKit(project="p"), Killer(), ModelCheckpoint(out / "checkpoints", every_n_train_steps=40, save_top_k=-1)]
+fit = trainer(kit, max_epochs=5, log_every_n_steps=1, default_root_dir=out, enable_checkpointing=True)
+fit.fit(Logging(), data(20), data(3), ckpt_path=sys.argv[1] if len(sys.argv) > 1 else None)
+"""
+
+
+def test_a_training_that_was_killed_and_resumed(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """The local log has steps 41 to 74 twice; W&B keeps the first pass."""
+    assert run_python(TRAINING, cwd=tmp_path).returncode == -signal.SIGKILL
+    checkpoint = next((tmp_path / "out" / "checkpoints").glob("*step=40*"))
+    resumed = run_python(TRAINING, str(checkpoint), cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    run = read_run(tmp_path / "out")
+    assert {row["_pass"] for row in run.history} == {1, 2}
+    assert [step for step, _ in run.series("batch/loss")] == list(range(1, 101))
+    run_id = run.run["run_id"]
+    assert row_of(sync(wandb_server, tmp_path, "out"), run_id)[3:6] == ["0", "ok", "ok"]
+    history = wandb_server.state.run(run_id).history
+    assert [row["batch/step"] for row in history if "batch/loss" in row] == list(range(1, 101))
+    first = {row["batch/step"]: row["batch/loss"] for row in reversed(run.history) if "batch/loss" in row}
+    assert {row["batch/step"]: row["batch/loss"] for row in history if "batch/loss" in row} == first

@@ -1,6 +1,6 @@
 """Records a run without a framework, as a process of its own: the tracker, the local log and W&B.
 
-    python -m tests.support.recorder ROOT RUN_ID FIRST LAST [--pause S] [--end ok|kill] [--code FOLDER]
+    python -m tests.support.recorder ROOT RUN_ID FIRST LAST [--pause S] [--end ok|kill]
 
 Each step from FIRST up to, not including, LAST makes a batch row and a printed line; each tenth an epoch row too. With
 `--artifact FILE` that file is logged as an artifact. A file `go` in ROOT, where `--wait` is given, lets the end begin.
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def record(given: argparse.Namespace) -> None:
-    config = {"hparams/lr": 0.1, "hparams/worst": math.inf}
+    config = {"hparams/lr": 0.1, "hparams/worst": math.inf, "hparams/none": {}, "seed/torch": 2**63 + 12345}
     info = RunInfo(given.run_id, "a run", "none", given.root.absolute(), time.time(), config=config)
     wandb_sink = WandbSink(TrackKitConfig(project="p", mode="offline"))
     tracker = Tracker([], [LocalSink(), wandb_sink], Exchange())

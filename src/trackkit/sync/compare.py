@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trackkit.reading import NOT_FINITE
+
 AXES = frozenset({"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"})
 
 
@@ -87,15 +89,55 @@ def compare(expected: Sequence[Expected], rows: Iterable[Mapping[str, Any]]) -> 
     return Comparison(len(expected) - len(missing), missing, twice)
 
 
+def addable_rows(
+    history: Iterable[Mapping[str, Any]],
+    server: Sequence[Mapping[str, Any]],
+    kept: Sequence[Mapping[str, Any]],
+    below: float,
+) -> list[dict[str, Any]]:
+    """Rows of a local log that no W&B file has and that still can go to the server, each with W&B's step for it.
+
+    They must lie behind the last of our rows that the server has, since W&B takes nothing in between.
+
+    Args:
+        history: the local log.
+        server: the server's history.
+        kept: the history in W&B's own files.
+        below: the first step of the file that comes next.
+    """
+    expected = expected_rows(history)
+    absent = {id(row) for row in compare(expected, server).missing}
+    last = max((number for number, row in enumerate(expected) if id(row) not in absent), default=-1)
+    step = max((row["_step"] for row in server), default=-1)
+    rows: list[dict[str, Any]] = []
+    taken: set[str] | None = None
+    for row in compare(expected[last + 1 :], [*server, *kept]).missing:
+        # As the tracker writes them: rows of one step are merged where they can be.
+        if row.step > step or taken is None or taken & row.values.keys():
+            step, taken = max(step + 1, row.step), set()
+        if step >= below:
+            break
+        taken |= row.values.keys()
+        rows.append({"axis": row.axis, "step": row.step, "at": step, "time": row.time, "values": dict(row.values)})
+    return rows
+
+
 def lacking_columns(local: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a config or a summary that a server lacks, or has otherwise."""
-    return {key: value for key, value in local.items() if not same(server.get(key), value)}
+    """The columns of a config or a summary that a server lacks, or has otherwise; W&B keeps no empty ones."""
+    return {
+        key: value
+        for key, value in local.items()
+        if not same(server.get(key), value) and not (value in (None, {}, []) and key not in server)
+    }
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are one: NaN is NaN, 1 is 1.0, a nested mapping is compared key by key."""
+    """Whether two values are one: NaN is NaN, 1 is 1.0, and integers beyond 2**53 are what a float keeps of them."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return all(same(a.get(key), b.get(key)) or a.get(key) in (None, {}, []) for key in {*a, *b})
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b) or (a != a and b != b) or (isinstance(a, float) and str(a) == str(b).lower())
+    a, b = (NOT_FINITE.get(each, each) if isinstance(each, str) else each for each in (a, b))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return float(a) == float(b) or (a != a and b != b)
+    return bool(a == b)

@@ -15,7 +15,7 @@ from trackkit.integrations.wandb_api import Server, ServerError, ServerRun
 from trackkit.integrations.wandb_file import RunFile
 from trackkit.integrations.wandb_upload import Rest, complete, upload
 from trackkit.reading import RecordedRun, read_folder
-from trackkit.sync.compare import Expected, compare, expected_rows, lacking_columns
+from trackkit.sync.compare import Expected, addable_rows, compare, lacking_columns
 from trackkit.sync.fragment import Fragment
 from trackkit.sync.target import Target
 from trackkit.sync.verdict import Report, judge, wanted_summary
@@ -76,7 +76,7 @@ class Job:
             if not fragment.needed(server) and not live:
                 continue
             if server is not None and number:
-                server = self._complete(self._lacking(fragments, server, fragment.first_step), {}, {}, server, spare)
+                server = self._complete(self._addable(fragments, server, fragment.first_step), {}, {}, server, spare)
             self._say(f"{'following' if live else 'uploading'} {fragment.name}")
             self._upload(fragment, fragments[:number], server, spare / str(number), live)
             if live:
@@ -88,7 +88,7 @@ class Job:
         if self._local is not None:
             summary = lacking_columns(wanted_summary(self._local), server.summary)
             config = lacking_columns(self._local.config, server.config)
-        server = self._complete(self._lacking(fragments, server), summary, config, server, spare)
+        server = self._complete(self._addable(fragments, server), summary, config, server, spare)
         report = judge(self._target, self._local, [each.file for each in fragments], server)
         if report.verdict == "complete":
             found = {"server": self._server.url, "path": self._path, "url": server.url, "rows": report.rows}
@@ -136,30 +136,13 @@ class Job:
             local = self._read_local()
             rest.end(_exit_code(local) if local else 1)
 
-    def _lacking(
+    def _addable(
         self, fragments: Sequence[Fragment], server: ServerRun, below: float = float("inf")
     ) -> list[dict[str, Any]]:
-        """Rows of the local log that no W&B file has and that still can go there, and W&B's step for each.
-
-        They must lie behind the last of our rows that the server has, since W&B takes nothing in between, and below
-        the first step of the file that comes next.
-        """
         if self._local is None:
             return []
-        expected = expected_rows(self._local.history)
-        absent = {id(row) for row in compare(expected, server.rows).missing}
-        last = max((number for number, row in enumerate(expected) if id(row) not in absent), default=-1)
         kept = [row for each in fragments for row in each.file.rows]
-        rows, step, taken = [], server.last_step, None
-        for row in compare(expected[last + 1 :], [*server.rows, *kept]).missing:
-            # As the tracker writes them: rows of one step are merged where they can be.
-            if row.step > step or taken is None or taken & row.values.keys():
-                step, taken = max(step + 1, row.step), set[str]()
-            if step >= below:
-                break
-            taken |= row.values.keys()
-            rows.append({"axis": row.axis, "step": row.step, "at": step, "time": row.time, "values": dict(row.values)})
-        return rows
+        return addable_rows(self._local.history, server.rows, kept, below)
 
     def _complete(
         self,
@@ -172,7 +155,8 @@ class Job:
         """Adds what the server lacks from the local log."""
         if self._local is None or not (rows or summary or config):
             return server
-        self._say(f"completing it from the local log: {len(rows)} rows")
+        parts = [f"{len(rows)} rows"] * bool(rows) + ["summary"] * bool(summary) + ["config"] * bool(config)
+        self._say(f"completing it from the local log: {', '.join(parts)}")
         entity, project, run_id = self._path.split("/")
         task: dict[str, Any] = {"entity": entity, "project": project, "run_id": run_id}
         task.update(
