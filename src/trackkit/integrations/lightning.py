@@ -13,6 +13,7 @@ from trackkit.errors import SchemaError
 from trackkit.integrations.guard import guarded
 from trackkit.notices import logger
 from trackkit.records import BATCH, Gradients, Moment, Split, Status, Where
+from trackkit.schema import canonical
 
 if TYPE_CHECKING:
     from trackkit.session import Session, Start
@@ -519,17 +520,11 @@ class LightningAdapter:
         by_set: dict[str, dict[str, Any]] = {}
         for name, value in {**last, **metrics}.items():
             match = _SET.match(name)
-            dataset = self._set_name(split, int(match["index"])) if match else ""
+            dataset = _set_name(self.trainer, split, int(match["index"])) if match else ""
             by_set.setdefault(dataset, {})[match["name"] if match else name] = value
         for dataset, values in by_set.items():
             self.session.tracker.report(values, Where("epoch", split, dataset), *self._position)
         self.session.tracker.seal()
-
-    def _set_name(self, split: Split, index: int) -> str:
-        loaders = self.trainer.val_dataloaders if split == "val" else self.trainer.test_dataloaders
-        if isinstance(loaders, dict) and index < len(loaders):
-            return re.sub(r"[^A-Za-z0-9_]+", "_", str(list(loaders)[index]))
-        return f"dataloader_{index}"
 
     @property
     def _position(self) -> tuple[int, float | None]:
@@ -591,9 +586,24 @@ def describe(trainer: Any, module: Any, phase: str) -> Start:
 def _monitored(trainer: Any) -> tuple[str | None, str | None]:
     """What checkpointing, else early stopping, watches."""
     for callback in (*trainer.checkpoint_callbacks, *trainer.early_stopping_callbacks):
-        if getattr(callback, "monitor", None):
-            return str(callback.monitor), str(callback.mode)
+        monitor = getattr(callback, "monitor", None)
+        if not monitor:
+            continue
+        match = _SET.match(str(monitor))
+        if match:
+            # The set is a segment of the key, and the name loses it: the key itself is what can be followed.
+            where = Where("epoch", "val", _set_name(trainer, "val", int(match["index"])))
+            monitor = where.prefix + canonical(match["name"], where)
+        return str(monitor), str(callback.mode)
     return None, None
+
+
+def _set_name(trainer: Any, split: Split, index: int) -> str:
+    """One of several evaluation sets: by the name that its loader was given, else by its number."""
+    loaders = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
+    if isinstance(loaders, dict) and index < len(loaders):
+        return re.sub(r"[^A-Za-z0-9_]+", "_", str(list(loaders)[index]))
+    return f"dataloader_{index}"
 
 
 def _wandb_run(trainer: Any) -> Any:
