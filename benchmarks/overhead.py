@@ -324,6 +324,7 @@ def main() -> None:
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     print(f"torch {torch.__version__}, {machine}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRACKKIT_INDEX"] = os.path.join(folder, "index.jsonl")
         for framework in arguments.framework:
             report(framework, arguments.rounds, arguments.steps, arguments.every, folder)
 

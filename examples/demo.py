@@ -40,9 +40,9 @@ def main() -> int:
         offline = next(folder.parents[1].glob("wandb/offline-run-*"))
         rows = sum(1 for _ in (folder / "rows.jsonl").open(encoding="utf-8"))
         console.print(f"[bold]{title}[/bold]: {rows} rows")
-        console.print(f"  local log   {_short(folder)}/rows.jsonl", highlight=False)
-        console.print(f"  look at it  wandb leet {_short(offline)}", highlight=False)
-        console.print(f"  upload it   wandb sync {_short(offline)}", highlight=False)
+        console.print(f"  local log   {_short(folder)}/rows.jsonl", highlight=False, soft_wrap=True)
+        console.print(f"  look at it  wandb leet {_short(offline)}", highlight=False, soft_wrap=True)
+        console.print(f"  upload it   trackkit sync {_short(folder)}", highlight=False, soft_wrap=True)
     return 0
 
 
