@@ -138,6 +138,8 @@ class WandbSink(Sink):
     # -- the run -------------------------------------------------------------------------------------------------
 
     def _init(self, info: RunInfo) -> wandb.Run:
+        import wandb
+
         mode, self._why = self._choose_mode()
         try:
             return self._init_as(mode, info)
@@ -151,6 +153,9 @@ class WandbSink(Sink):
                     "use 'mode: auto' or 'mode: offline' to record now and send it later"
                 ) from error
             self._why = trouble
+            if wandb.setup().most_recent_active_run is None:
+                # W&B's own process holds the id of a run that it could not begin; nothing else needs that process.
+                wandb.teardown()
             return self._init_as("offline", info)
 
     def _init_as(self, mode: str, info: RunInfo) -> wandb.Run:

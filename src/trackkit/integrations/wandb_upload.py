@@ -103,6 +103,8 @@ def upload(path: Path, server: Server, lock: int, live: bool = False, tick: Call
         "sync",
         str(path),
         "--no-skip-synced",
+        # A run that was recorded online, and whose server went away.
+        "--no-skip-online",
         *(["--live"] if live else []),
     ]
     marker = path.with_suffix(".wandb.synced")

@@ -1,0 +1,152 @@
+"""The server goes away while a training runs: the training never notices, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.forks import Training
+from tests.support.processes import ROOT
+from tests.wandb_server import WandbServer
+from tests.wandb_server.client import environment
+from tests.wandb_server.runs import Run
+from trackkit import read_run
+
+pytestmark = pytest.mark.timeout(120)
+
+HOOK_S = 0.05
+FINISH_S = 3.0
+STEPS = list(range(1, 25))
+DOWN, UP = 8, 16
+
+
+def begin(server: WandbServer, home: Path, framework: str, *more: str) -> Training:
+    """A training that is recorded online, and holds at step `DOWN` and at step `UP`."""
+    holds = ["--hold", str(DOWN), str(UP), "--finish-timeout", str(FINISH_S), "--pause", "0.02"]
+    training = Training(server, home, [framework, *holds, *more]).start()
+    training.wait_at(DOWN)
+    server.state.wait_for(lambda _: len(the_run(server).history) >= DOWN - 2)
+    return training
+
+
+def the_run(server: WandbServer) -> Run:
+    runs = list(server.state.runs.values())
+    assert len(runs) == 1, runs
+    return runs[0]
+
+
+def assert_undisturbed(training: Training) -> None:
+    """Hooks are quick, the training thread waits for no socket, and the local log is whole."""
+    report, run = training.report, training.local
+    # The longest is left out: one stall of a shared machine is no property of TrackKit.
+    assert report["hooks"][1][0] < HOOK_S, report["hooks"]
+    assert report["sockets_elsewhere"] > len(report["sockets"]), "the recorder of socket calls has seen nothing"
+    assert [each for each in report["sockets"] if each[2:] != ["AF_UNIX", "never waits"]] == []
+    assert [step for step, _ in run.history("batch/loss")] == STEPS
+    assert (run.run["status"], run.run["exit_code"], run.summary["final/tracker_errors"]) == ("finished", 0, 0)
+
+
+def assert_complete(server: WandbServer, training: Training) -> None:
+    """Every row of the local log is on the server once."""
+    remote, local = the_run(server).history, training.local.rows
+    for key in ("batch/loss", "batch/lr", "epoch/val/loss"):
+        axis = "epoch/step" if key.startswith("epoch/") else "batch/step"
+        assert [(row[axis], row[key]) for row in remote if key in row] == training.local.history(key)
+    assert len(remote) == len({row["_step"] for row in remote}) <= len(local)
+    assert the_run(server).summary["final/steps"] == 24
+
+
+def sync(server: WandbServer, training: Training) -> str:
+    """`trackkit sync` of the run, as its user would call it."""
+    command = [sys.executable, "-m", "trackkit.cli.main", "sync", str(training.local.folder)]
+    env = {
+        **environment(server, training.home),
+        "TRACKKIT_INDEX": os.devnull,
+        "COLUMNS": "200",
+        "PYTHONPATH": str(ROOT),
+    }
+    env.pop("WANDB_DIR")
+    done = subprocess.run(command, cwd=training.home, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("framework", "fault"), [("lightning", "refuse"), ("huggingface", "hang"), ("lightning", "http_500")]
+)
+def test_down_for_a_while_loses_nothing(wandb_server: WandbServer, tmp_path: Path, framework: str, fault: str) -> None:
+    training = begin(wandb_server, tmp_path, framework, "--finish-timeout", "30")
+    try:
+        wandb_server.faults.set(fault)
+        training.go_on(DOWN)
+        training.wait_at(UP)
+        time.sleep(1.0)
+        wandb_server.faults.clear()
+        training.go_on(UP)
+        training.finish()
+    finally:
+        training.kill()
+    assert_undisturbed(training)
+    assert_complete(wandb_server, training)
+    assert the_run(wandb_server).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("framework", "fault"), [("lightning", "hang"), ("huggingface", "refuse"), ("lightning", "slow")]
+)
+def test_down_for_the_rest_ends_in_time_and_is_sent_later(
+    wandb_server: WandbServer, tmp_path: Path, framework: str, fault: str
+) -> None:
+    training = begin(wandb_server, tmp_path, framework)
+    try:
+        wandb_server.faults.set(fault)
+        training.go_on(DOWN)
+        training.wait_at(UP)
+        training.go_on(UP)
+        training.finish()
+    finally:
+        training.kill()
+    assert_undisturbed(training)
+    assert FINISH_S - 0.5 < training.report["end_s"] < FINISH_S + 2
+    assert [line for line in training.lines if "waiting" in line] == ["trackkit: waiting up to 3 s for W&B"]
+    assert "W&B has not taken everything within 3 s; it is on disk, and 'trackkit sync' sends it" in training.lines[-1]
+    assert the_run(wandb_server).state == "running"
+    wandb_server.faults.clear()
+    sync(wandb_server, training)
+    assert_complete(wandb_server, training)
+    assert len(read_run(training.local.folder).history) == len(training.local.rows)
+
+
+@pytest.mark.parametrize(("framework", "handled"), [("lightning", True), ("huggingface", False)])
+def test_flapping_loses_nothing(wandb_server: WandbServer, tmp_path: Path, framework: str, handled: bool) -> None:
+    training = begin(wandb_server, tmp_path, framework, "--finish-timeout", "30")
+    try:
+        wandb_server.faults.drop_every(3, handled)
+        for step in (DOWN, UP):
+            training.go_on(step)
+        training.finish()
+    finally:
+        training.kill()
+    assert_undisturbed(training)
+    assert_complete(wandb_server, training)
+
+
+def test_a_slow_server_slows_no_hook_and_no_end(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """As long as it is slow; what it has taken until then is there."""
+    training = begin(wandb_server, tmp_path, "lightning")
+    try:
+        wandb_server.faults.set("slow", only="file_stream")
+        training.go_on(DOWN)
+        training.wait_at(UP)
+        wandb_server.faults.clear()
+        training.go_on(UP)
+        training.finish()
+    finally:
+        training.kill()
+    assert_undisturbed(training)
+    assert_complete(wandb_server, training)
