@@ -21,7 +21,7 @@ from tests.wandb_server import WandbServer
 from tests.wandb_server.client import run as run_client
 from trackkit import TrackKit, read_run
 from trackkit.integrations.local import LocalSink
-from trackkit.liveness import boot_id
+from trackkit.liveness import boot_id, process_fields
 from trackkit.reading import ReadError
 from trackkit.records import Row, RunInfo
 
@@ -126,9 +126,10 @@ def test_status_of_a_run_whose_process_lives_has_died_or_is_elsewhere(tmp_path: 
     assert read_run(tmp_path).run["status"] == "failed"
     for changed, status in (
         ({"host": "another"}, "running"),
-        ({"pid": os.getpid()}, "running"),
-        ({"pid": os.getpid(), "boot_id": "another"}, "failed"),
-        ({"pid": os.getpid(), "started": 1000.0}, "failed"),
+        (process_fields(), "running"),
+        ({**process_fields(), "started": 1000.0}, "running"),
+        ({**process_fields(), "boot_id": "another"}, "failed"),
+        ({"pid": os.getpid()}, "failed"),
         ({"status": "stopped"}, "stopped"),
     ):
         path.write_text(json.dumps({**run, "started": time.time(), **changed}))

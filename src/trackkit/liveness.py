@@ -11,8 +11,20 @@ from typing import Any, Literal
 
 # A live run writes at least its system metrics every 15 s; a cluster's file system shows that late.
 SILENT_S = 300.0
+# In /proc/<pid>/stat, behind the program's name.
+_BEGAN = 19
 
 Life = Literal["alive", "gone", "unknown"]
+
+
+def process_fields() -> dict[str, Any]:
+    """What `run.json` says of this process, so that others can tell later whether it still lives.
+
+    `process_began` is in clock ticks since the machine's boot: an id that was given away again has another.
+    """
+    fields = {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": boot_id()}
+    stat = _stat(os.getpid())
+    return {**fields, "process_began": int(stat[_BEGAN])} if len(stat) > _BEGAN else fields
 
 
 def process_life(run: Mapping[str, Any]) -> Life:
@@ -30,8 +42,14 @@ def process_life(run: Mapping[str, Any]) -> Life:
     except ProcessLookupError:
         return "gone"
     except PermissionError:
-        return "gone" if _is_younger(pid, run) else "alive"
-    return "gone" if _is_zombie(pid) or _is_younger(pid, run) else "alive"
+        return "gone" if _is_another(pid, run) else "alive"
+    return "gone" if _is_zombie(pid) or _is_another(pid, run) else "alive"
+
+
+def is_elsewhere(run: Mapping[str, Any]) -> bool:
+    """Whether another process of this machine is known to write the run at this moment."""
+    writing = run.get("status") == "running" and "ended" not in run
+    return writing and process_life(run) == "alive" and int(run["pid"]) != os.getpid()
 
 
 def is_running(run: Mapping[str, Any], folder: Path, *files: Path) -> bool:
@@ -76,12 +94,7 @@ def _is_zombie(pid: int) -> bool:
     return _stat(pid)[:1] == ["Z"]
 
 
-def _is_younger(pid: int, run: Mapping[str, Any]) -> bool:
-    """Whether the process began after the run did: the id has been given away again."""
-    fields = _stat(pid)
-    try:
-        uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
-        began = time.time() - uptime + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        return False
-    return began > float(run.get("started", began)) + 2.0
+def _is_another(pid: int, run: Mapping[str, Any]) -> bool:
+    """Whether the id has been given away again: by when its process began."""
+    stat = _stat(pid)
+    return "process_began" in run and len(stat) > _BEGAN and int(stat[_BEGAN]) != int(run["process_began"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.errors import ConfigError
+from trackkit.liveness import is_elsewhere
+from trackkit.reading import RUNS, finite_words, read_json
 from trackkit.records import Row, Tier
-
-RUNS = "trackkit-runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +55,6 @@ def run_folder(root: Path, run_id: str) -> Path:
     return root / RUNS / run_id
 
 
-def process_fields() -> dict[str, Any]:
-    """What tells later whether the process that writes a run still lives."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": _boot_id()}
-
-
-def is_alive(run: Mapping[str, Any]) -> bool:
-    """Whether the process that `run.json` names still runs; unknown, and so no, on another host."""
-    if run.get("status") != "running" or run.get("host") != socket.gethostname() or run.get("boot_id") != _boot_id():
-        return False
-    try:
-        os.kill(int(run["pid"]), 0)
-    except (ProcessLookupError, KeyError):
-        return False
-    except PermissionError:
-        return True
-    return int(run["pid"]) != os.getpid()
-
-
 def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str) -> tuple[str | None, Path, str]:
     """The run that a training goes on in.
 
@@ -107,7 +87,7 @@ def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project
     if checkpoint.get("project") not in (None, project):
         return None, root, f"the checkpoint's run {run_id} is of project '{checkpoint['project']}': this is a new run"
     home = next((each for each in _homes(root, checkpoint) if run_folder(each, run_id).is_dir()), root)
-    if is_alive(_json(run_folder(home, run_id) / "run.json")):
+    if is_elsewhere(read_json(run_folder(home, run_id) / "run.json")):
         return None, root, f"the checkpoint's run {run_id} is still being written by another process: this is a new run"
     return run_id, home, ""
 
@@ -120,13 +100,13 @@ def read_earlier(root: Path, run_id: str) -> Earlier:
         lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError:
         return Earlier(root)
-    origins = _origins(_json(folder / "config.json").get("trackkit/renames", {}))
+    origins = _origins(read_json(folder / "config.json").get("trackkit/renames", {}))
     for line in lines:
         try:
             rows.append(_row(len(rows), json.loads(line), origins))
         except (ValueError, KeyError, StopIteration):
             continue
-    run, summary = _json(folder / "run.json"), _json(folder / "summary.json")
+    run, summary = read_json(folder / "run.json"), read_json(folder / "summary.json")
     elapsed = summary.get("final/duration_h")
     if elapsed is None and rows:
         elapsed = max(0.0, rows[-1].time - float(run.get("started", rows[0].time))) / 3600
@@ -158,22 +138,7 @@ def _origins(renames: Mapping[str, Any]) -> dict[str, str]:
 
 def _row(number: int, line: dict[str, Any], origins: Mapping[str, str]) -> Row:
     when = float(line.pop("_time", 0.0))
-    values = {key: float(value) if isinstance(value, str) else value for key, value in line.items() if key[0] != "_"}
+    values = {key: value for key, value in finite_words(line).items() if key[0] != "_"}
     tier: Tier = "epoch" if "epoch/step" in values else "batch"
     step = int(values[f"{tier}/step"])
     return Row(number, tier, step, when, values, {key: origins[key] for key in values if key in origins})
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -201,6 +201,9 @@ def open_session(
                 logger.warning(told)
             if known is not None:
                 run_id, resumed = known, True
+                # A fit of this process that was broken off, and whose end nobody has told.
+                for each in [each for each in open_sessions() if each.info.run_id == run_id]:
+                    each.close()
         if resumed:
             earlier = resume.read_earlier(root, run_id)
         run_id = run_id if resumed else _free_id(root, run_id)

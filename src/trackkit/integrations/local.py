@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from trackkit.liveness import process_fields
+from trackkit.reading import read_json
 from trackkit.records import Row, RunInfo
-from trackkit.resume import process_fields
 from trackkit.sinks import Sink
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -94,7 +95,7 @@ class LocalSink(Sink):
         cut = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
         self._rows = path.open("a", encoding="utf-8")
         # A run that another process goes on with keeps its columns.
-        self._summary = _read_json(folder / "summary.json")
+        self._summary = read_json(folder / "summary.json")
         if cut:
             self._rows.write("\n")
         self.folder = folder
@@ -106,14 +107,6 @@ class LocalSink(Sink):
         spare = self.folder / f".{name}.{os.getpid()}"
         spare.write_text(text + "\n", encoding="utf-8")
         os.replace(spare, self.folder / name)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _strict(value: Any) -> Any:

@@ -34,6 +34,8 @@ PROBE_AGAIN_S = 0.3
 INIT_S = 20.0
 GATHER_S = 0.25
 QUIET_S = 1.0
+# W&B's process looks every second whether its program lives, and writes what it has every second.
+LINGER_S = 3.0
 _AXES = {"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"}
 _REFUSED = (401, 403)
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
@@ -81,10 +83,8 @@ class WandbSink(Sink):
         self._guard_order(self.run)
         self._thread = threading.Thread(target=self._work, name="trackkit-wandb", daemon=True)
         self._thread.start()
-        if info.earlier is not None and self._owner:
-            for row in self._lacking(info.earlier, info):
-                self.write(row)
-            self._submit(lambda: self._written.update(info.earlier.latest() if info.earlier else {}))
+        if (earlier := info.earlier) is not None and self._owner:
+            self._submit(lambda: self._catch_up(earlier, info))
         why = f" ({self._why})" if self._why else ""
         where = self.run.url if not self.run.offline else f"offline{why}; to send it: trackkit sync {info.folder}"
         logger.info("run '%s': %s", self.run.name or info.name, where)
@@ -287,6 +287,12 @@ class WandbSink(Sink):
             values.update({key: row.values[key] for key in _AXES if key in row.values})
         return values
 
+    def _catch_up(self, earlier: Earlier, info: RunInfo) -> None:
+        """W&B gets the rows of earlier passes that it lacks; from then on only what is beyond them."""
+        for row in self._lacking(earlier, info):
+            self._log(row)
+        self._written = earlier.latest()
+
     def _lacking(self, earlier: Earlier, info: RunInfo) -> list[Row]:
         """Rows of the local log that W&B lacks: those beyond the last step that it has."""
         run = self._of_run()
@@ -303,11 +309,16 @@ class WandbSink(Sink):
 
     def _offline_step(self, info: RunInfo) -> int:
         """The last step in this run's earlier offline files; everything, where they are gone: they were uploaded."""
-        from trackkit.integrations.wandb_file import read_history
+        from trackkit.integrations.wandb_file import read_history, read_run_file
 
         files = sorted(info.root.glob(f"wandb/offline-run-*-{info.run_id}/run-{info.run_id}.wandb"))
         mine = Path(self._of_run().dir).parent
-        steps = [row["_step"] for path in files if path.parent != mine for row in read_history(path)]
+        others = [path for path in files if path.parent != mine]
+        for path in others:
+            # W&B's own process outlives the one that was killed, and may write once more.
+            while 0 <= time.time() - path.stat().st_mtime < LINGER_S and read_run_file(path).exit_code is None:
+                time.sleep(0.1)
+        steps = [row["_step"] for path in others for row in read_history(path)]
         return max(steps, default=1 << 62 if len(files) < 2 else -1)
 
     def _update_config(self, values: Mapping[str, Any]) -> None:
