@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ def device_handle(device: str) -> Any | None:
 
 
 def energy_counter(device: str) -> Callable[[], float] | None:
-    """A function that gives the kWh that `device` has used since now; None where its driver keeps no such counter.
+    """A function that gives the kWh that `device` has used since now, NaN once NVML can't say; None where it never can.
 
     Source: `nvmlDeviceGetTotalEnergyConsumption` (mJ since the driver was loaded; Volta and newer).
     """
@@ -38,4 +39,11 @@ def energy_counter(device: str) -> Callable[[], float] | None:
         begin = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError:
         return None
-    return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - begin) / 1e3 / _JOULES_PER_KWH
+
+    def used() -> float:
+        try:
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - begin) / 1e3 / _JOULES_PER_KWH
+        except pynvml.NVMLError:
+            return math.nan
+
+    return used

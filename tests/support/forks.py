@@ -17,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ def child(task: dict[str, Any]) -> None:
     Path("pid").write_text(str(os.getpid()))
     os.environ.clear()
     os.environ.update(task["env"])
+    tempfile.tempdir = None
     null, out, err = (
         os.open(os.devnull, os.O_RDONLY),
         *(os.open(n, os.O_WRONLY | os.O_CREAT) for n in ("out.txt", "err.txt")),

@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (name.startswith("on_") and name not in _UNUSED) or name in ("setup", "teardown"):
             setattr(kit, name, timed(getattr(kit, name), name, times))
     if given.patch:
-        exec(given.patch)
+        exec(given.patch, {})
     net = TRAININGS[given.framework](
         Recipe(epochs=given.epochs, every=1), Path(given.out), [pace] if given.bare else [pace, kit]
     )
