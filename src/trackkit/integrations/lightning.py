@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SET = re.compile(r"^(?P<name>.*)/dataloader_idx_(?P<index>\d+)$")
 
 _INF = float("inf")
+_BEFORE_STEP = "on_before_optimizer_step"
 
 # Hooks of every batch that TrackKit leaves to others.
 _UNUSED = (
@@ -168,7 +169,8 @@ class LightningAdapter:
         self._automatic = True
         self._ranks = 1
         self._scaler: Any = None
-        self._mid_epoch_validation = False
+        self._mid_epoch_validation = self._foreseen = self._unclipped = False
+        self._called = True
         self._loop = trainer.fit_loop.epoch_loop
         self._eval_batch: dict[str, Any] = {}
         self._data_s = 0.0
@@ -208,6 +210,7 @@ class LightningAdapter:
         for owner, name in self._wrapped:
             owner.__dict__.pop(name, None)
         self._wrapped.clear()
+        self.kit.__dict__.pop(_BEFORE_STEP, None)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -277,6 +280,11 @@ class LightningAdapter:
         timed = getattr(trainer, "_val_check_time_interval", None) is not None
         often = trainer.val_check_batch is not None and trainer.val_check_batch < trainer.num_training_batches
         self._mid_epoch_validation = trainer.enable_validation and (timed or often)
+        sized = trainer.num_training_batches < _INF
+        self._foreseen = self._automatic and self._scaler is None and sized and not self._mid_epoch_validation
+        per_step = any(each.interval == "step" for each in trainer.lr_scheduler_configs)
+        clips = trainer.gradient_clip_val or _overrides(module, "configure_gradient_clipping")
+        self._unclipped = not (per_step or clips)
         carried = self.kit.take_checkpoint() if trainer.global_step else None
         start = replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried)
         self.session = self.kit.begin(start)
@@ -321,6 +329,9 @@ class LightningAdapter:
         due = self._owed or self._due_now(step)
         self._owed = due and not stepped and not self._automatic
         tracker = self.session.tracker
+        if due and not self._called and self._unclipped:
+            # A stop that was decided within the batch: its gradients are as they were before the step.
+            self.before_step(trainer.optimizers[0])
         samples, tokens = batch_counts(batch)
         steps = (taken or 1) if stepped else 0
         tracker.batch(self._loss_of(outputs), samples * self._ranks, tokens * self._ranks, self._data_s, steps)
@@ -338,6 +349,25 @@ class LightningAdapter:
                 self._rowed = self._row_due = True
                 self._logged_by_connector = False
                 tracker.row(self._moment())
+        if self._foreseen:
+            self._foresee(step, batch_idx, stepped)
+
+    def _foresee(self, step: int, batch_idx: int, stepped: bool) -> None:
+        """Whether the next batch may make a row: where it can't, Lightning is spared `on_before_optimizer_step`."""
+        trainer, limit, every = self.trainer, self._loop.max_steps, self.trainer.log_every_n_steps
+        called = (
+            not self._rowed
+            or trainer.should_stop
+            or (every > 0 and (self._loop._batches_that_stepped + stepped + 1) % every == 0)
+            or batch_idx + 2 >= trainer.fit_loop.max_batches
+            or (limit >= 0 and limit <= step + 1)
+        )
+        if called is not self._called:
+            self._called = called
+            if called:
+                self.kit.__dict__.pop(_BEFORE_STEP, None)
+            else:
+                self.kit.__dict__[_BEFORE_STEP] = None
 
     def fit_ends(self) -> None:
         """`on_train_end`: after the last epoch's metrics were logged."""
@@ -596,6 +626,11 @@ def _monitored(trainer: Any) -> tuple[str | None, str | None]:
             monitor = where.prefix + canonical(match["name"], where)
         return str(monitor), str(callback.mode)
     return None, None
+
+
+def _overrides(module: Any, name: str) -> bool:
+    """Whether the user's module has a method of its own in place of Lightning's."""
+    return not getattr(type(module), name).__module__.startswith(("lightning.pytorch.", "pytorch_lightning."))
 
 
 def _set_name(trainer: Any, split: Split, index: int) -> str:
