@@ -41,6 +41,10 @@ _REFUSED = (401, 403)
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
 
 
+_beginning = threading.Lock()
+_owners: list[WandbSink] = []
+
+
 class WandbError(TrackKitError):
     """`mode: online` was asked for, and can't be."""
 
@@ -76,9 +80,14 @@ class WandbSink(Sink):
     def open(self, info: RunInfo) -> None:
         import wandb
 
-        shared = info.foreign_run if info.foreign_run is not None else (None if self._nested else wandb.run)
-        self._owner = shared is None
-        self.run = shared if shared is not None else self._init(info)
+        with _beginning:
+            # A run of TrackKit's own that is open in this process is another training's: never to be shared.
+            self._nested = self._nested or (wandb.run is not None and wandb.run in [each.run for each in _owners])
+            shared = info.foreign_run if info.foreign_run is not None else (None if self._nested else wandb.run)
+            self._owner = shared is None
+            self.run = shared if shared is not None else self._init(info)
+            if self._owner:
+                _owners.append(self)
         self._update_config(info.config)
         self._guard_order(self.run)
         self._thread = threading.Thread(target=self._work, name="trackkit-wandb", daemon=True)
@@ -121,6 +130,8 @@ class WandbSink(Sink):
                     )
         finally:
             self._finished.set()
+            if self in _owners:
+                _owners.remove(self)
             if self._thread is not None and self._drained.is_set():
                 self._thread.join(QUIET_S)
             if self._publish is not None and self.run is not None:

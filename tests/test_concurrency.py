@@ -1,0 +1,173 @@
+"""Several trainings of one process, in turn, nested and in threads: one run each, and nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import transformers
+import wandb
+
+import trackkit
+from tests.support.local_log import LocalRun, local_runs
+from tests.support.toy import TRAININGS, Recipe
+from tests.support.wandb_offline import OfflineRun, find_runs, read_finished
+from trackkit import TrackKit
+
+OUTER, INNER = Recipe(epochs=2, every=1, lr=0.1), Recipe(epochs=1, every=2, lr=0.3)
+FRAMEWORKS = sorted(TRAININGS)
+STEPS = {48: list(range(1, 49)), 24: [1, *range(2, 25, 2)]}
+
+
+class Both(pl.Callback, transformers.TrainerCallback):  # type: ignore[misc]
+    """A callback that either framework takes."""
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """The name that both have."""
+
+
+class Searching(Both):
+    """Trains others in the middle of a training, as a hyperparameter search or a teacher does."""
+
+    def __init__(self, framework: str, folder: Path, fits: int) -> None:
+        self._framework, self._folder, self._fits = framework, folder, fits
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self._search(trainer.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._search(state.global_step)
+
+    def _search(self, step: int) -> None:
+        if step == 10:
+            for number in range(self._fits):
+                kit = TrackKit(name=f"inner-{number}", dir=str(self._folder))
+                TRAININGS[self._framework](INNER, self._folder, [kit])
+
+
+def online_side(folder: Path) -> dict[str, OfflineRun]:
+    """W&B's runs below a folder, by id."""
+    found = [read_finished(path) for path in find_runs(folder)]
+    assert len({run.run_id for run in found}) == len(found)
+    return {run.run_id: run for run in found}
+
+
+def assert_whole(run: LocalRun, other: OfflineRun, steps: int, name: str) -> None:
+    """Both sides hold every step of this training, in order, and nothing of another."""
+    assert (run.run["name"], other.name, run.run["status"], other.exit_code) == (name, name, "finished", 0)
+    for history in (run.history("batch/loss"), other.history("batch/loss")):
+        assert [step for step, _ in history] == STEPS[steps]
+    lr = {48: OUTER.lr, 24: INNER.lr}[steps]
+    assert run.history("batch/lr")[0] == other.history("batch/lr")[0] == (1, pytest.approx(lr))
+    assert run.summary["final/steps"] == other.summary["final/steps"] == steps
+    assert run.summary["final/tracker_errors"] == 0
+
+
+@pytest.mark.parametrize("inner", FRAMEWORKS)
+@pytest.mark.parametrize("outer", FRAMEWORKS)
+def test_a_training_inside_another_has_a_run_of_its_own(tmp_path: Path, outer: str, inner: str) -> None:
+    kit = TrackKit(name="outer", dir=str(tmp_path))
+    TRAININGS[outer](OUTER, tmp_path, [Searching(inner, tmp_path, 2), kit])
+    assert wandb.run is not None
+    outer_id = wandb.run.id
+    trackkit.finish()
+    runs, others = local_runs(tmp_path), online_side(tmp_path)
+    assert Counter(run.run["name"] for run in runs) == {"outer": 1, "inner-0": 1, "inner-1": 1}
+    assert others.keys() == {run.run["run_id"] for run in runs}
+    for run in runs:
+        name = run.run["name"]
+        assert_whole(run, others[run.run["run_id"]], 48 if name == "outer" else 24, name)
+        assert (run.run["run_id"] == outer_id) == (name == "outer")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_k_folds_in_a_loop_are_one_run_each(tmp_path: Path, framework: str) -> None:
+    for fold in range(3):
+        TRAININGS[framework](INNER, tmp_path, [TrackKit(name=f"fold-{fold}", dir=str(tmp_path))])
+    trackkit.finish()
+    runs, others = local_runs(tmp_path), online_side(tmp_path)
+    assert len(runs) == len(others) == 3
+    for fold, run in enumerate(runs):
+        assert_whole(run, others[run.run["run_id"]], 24, f"fold-{fold}")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_thread_that_is_not_the_main_one_trains_as_well(tmp_path: Path, framework: str) -> None:
+    """As a sweep's agent does; signals stay as they are."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    errors: list[BaseException] = []
+    during: list[Any] = []
+
+    class Look(Both):
+        def on_train_start(self, *_: Any) -> None:
+            during.append({number: signal.getsignal(number) for number in handlers})
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            during.append({number: signal.getsignal(number) for number in handlers})
+
+    def work() -> None:
+        try:
+            TRAININGS[framework](INNER, tmp_path, [TrackKit(name="swept", dir=str(tmp_path)), Look()])
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert errors == []
+    trackkit.finish()
+    assert during
+    assert all(each == handlers for each in during)
+    (run,) = local_runs(tmp_path)
+    assert_whole(run, online_side(tmp_path)[run.run["run_id"]], 24, "swept")
+
+
+def test_two_threads_train_at_once_in_runs_of_their_own(tmp_path: Path) -> None:
+    threads = [
+        threading.Thread(
+            target=TRAININGS["lightning"], args=(INNER, tmp_path, [TrackKit(name=f"thread-{n}", dir=str(tmp_path))])
+        )
+        for n in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    trackkit.finish()
+    runs, others = local_runs(tmp_path), online_side(tmp_path)
+    assert sorted(run.run["name"] for run in runs) == ["thread-0", "thread-1"]
+    for run in runs:
+        assert_whole(run, others[run.run["run_id"]], 24, run.run["name"])
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_ten_fits_in_a_notebook_leave_no_thread_and_no_file_open(tmp_path: Path, framework: str) -> None:
+    """Counted after the second, since W&B keeps its own service for the whole process."""
+    for number in range(10):
+        if number == 2:
+            before = left_behind()
+        TRAININGS[framework](INNER, tmp_path, [TrackKit(dir=str(tmp_path))])
+        trackkit.finish()
+    deadline = time.monotonic() + 5
+    while (after := left_behind()) > before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert after[0] <= before[0], [thread.name for thread in threading.enumerate()]
+    assert after[1] <= before[1], [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")[:-1]]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("trackkit")]
+
+
+def left_behind() -> tuple[int, int]:
+    """Threads and open files of this process."""
+    gc.collect()
+    time.sleep(0.3)
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
