@@ -37,6 +37,8 @@ CTRL_C = 255
 SIGTERM_CODE = 143
 
 _open_sessions: list[Session] = []
+# A forked process must not end the runs of its parent.
+os.register_at_fork(after_in_child=_open_sessions.clear)
 
 
 @dataclass(frozen=True)

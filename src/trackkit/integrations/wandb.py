@@ -151,6 +151,7 @@ class WandbSink(Sink):
     def _init(self, info: RunInfo) -> wandb.Run:
         import wandb
 
+        _keep_out_of_home()
         mode, self._why = self._choose_mode()
         try:
             return self._init_as(mode, info)
@@ -410,6 +411,14 @@ def _ask(url: str, key: str, timeout_s: float) -> tuple[str | None, bool]:
         return f"HTTP {error.code}", error.code in _REFUSED
     except Exception as error:
         return str(getattr(error, "reason", error)) or type(error).__name__, False
+
+
+def _keep_out_of_home() -> None:
+    """Where WANDB_DIR is set, W&B's cache, staging area and own logs go there too: a cluster's homes are small."""
+    folder = os.environ.get("WANDB_DIR")
+    if folder:
+        for name in ("CACHE", "DATA"):
+            os.environ.setdefault(f"WANDB_{name}_DIR", str(Path(folder).absolute() / "wandb" / f".{name.lower()}"))
 
 
 def _credentials() -> tuple[str | None, str]:

@@ -1,0 +1,100 @@
+"""Processes started by a training script, and what a run leaves on a cluster's file system."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.forks import Training
+from tests.support.local_log import local_runs
+from tests.support.processes import run_python
+from tests.support.wandb_offline import find_runs, read_finished
+from tests.wandb_server import WandbServer
+
+# Files and folders of one offline run: 4 files and the folder of TrackKit, the rest W&B's.
+INODES = 24
+
+LAUNCH = """
+import multiprocessing, sys
+from pathlib import Path
+from trackkit import TrackKit
+
+def fit(kit):
+    from tests.support.toy import TRAININGS, Recipe
+    TRAININGS["lightning"](Recipe(epochs=1, every=4), Path("out"), [kit])
+    import trackkit
+    trackkit.finish()
+
+if __name__ == "__main__":
+    how, parent = sys.argv[1:]
+    kit = TrackKit(name=parent, dir="out")
+    if parent == "trained":
+        import trackkit
+        finish, trackkit.finish = trackkit.finish, lambda: None
+        fit(kit)
+        trackkit.finish = finish
+    context = multiprocessing.get_context(how)
+    processes = [context.Process(target=fit, args=(kit,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    sys.exit(max(process.exitcode for process in processes))
+"""
+
+
+@pytest.mark.parametrize(("how", "parent"), [("spawn", "idle"), ("fork", "idle"), ("fork", "trained")])
+def test_processes_that_train_at_once_make_a_run_each(tmp_path: Path, how: str, parent: str) -> None:
+    """All of them have the same TrackKit; where the parent has trained already, its run stays as it is."""
+    script = tmp_path / "launch.py"
+    script.write_text(LAUNCH)
+    done = run_python(script, how, parent, cwd=tmp_path, timeout=90)
+    assert done.returncode == 0, done.stderr
+    runs = local_runs(tmp_path)
+    assert len(runs) == (3 if parent == "trained" else 2)
+    ids = {run.run["run_id"] for run in runs}
+    assert len(ids) == len(runs)
+    for run in runs:
+        assert [step for step, _ in run.history("batch/loss")] == [1, 4, 8, 12, 16, 20, 24]
+        assert (run.run["status"], run.run["exit_code"], run.run.get("passes", 1)) == ("finished", 0, 1)
+    others = [read_finished(path) for path in find_runs(tmp_path)]
+    assert sorted(other.run_id for other in others) == sorted(ids)
+    assert all(len(other.history("batch/loss")) == 7 for other in others)
+
+
+@pytest.mark.parametrize("framework", ["lightning", "huggingface"])
+def test_a_run_keeps_to_its_folder_and_to_its_inode_budget(
+    wandb_server: WandbServer, tmp_path: Path, framework: str
+) -> None:
+    """Nothing in the home folder, no database, nothing mapped into memory."""
+    home, out = tmp_path / "home", tmp_path / "runs"
+    home.mkdir()
+    out.mkdir()
+    folders = {f"WANDB_{name}_DIR": str(tmp_path / "wandb" / name) for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT")}
+    mapped = "import atexit, pathlib\n"
+    mapped += "def note(): pathlib.Path('maps').write_text(pathlib.Path('/proc/self/maps').read_text())\n"
+    mapped += "import trackkit\nfinish = trackkit.finish\ntrackkit.finish = lambda: (note(), finish())"
+    env = {"HOME": str(home), "WANDB_DIR": str(out), **dict.fromkeys(folders, "")}
+    training = Training(wandb_server, tmp_path / "cwd", [framework, "--mode", "offline", "--patch", mapped], env)
+    try:
+        training.start().finish()
+    finally:
+        training.kill()
+    assert list(home.rglob("*")) == []
+    made = [path for path in out.rglob("*") if path not in (out / "trackkit-runs", out / "wandb")]
+    assert len([path for path in made if path.is_relative_to(out / "trackkit-runs")]) == 5
+    assert len(made) <= INODES, sorted(map(str, made))
+    assert not [path for path in made if path.suffix in (".db", ".sqlite", ".lmdb")]
+    assert not any(path.open("rb").read(6) == b"SQLite" for path in made if path.is_file())
+    maps = (tmp_path / "cwd" / "maps").read_text()
+    assert "torch" in maps
+    assert str(out) not in maps
+    assert os.path.getsize(out / "trackkit-runs" / training_id(out) / "rows.jsonl") > 0
+
+
+def training_id(out: Path) -> str:
+    """Of the only run."""
+    (run,) = local_runs(out)
+    return str(run.run["run_id"])
