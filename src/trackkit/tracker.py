@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_WAITING = 64
 END_WAIT_S = 2.0
+FLUSH_S = 0.5
 
 
 class _OpenRow:
@@ -203,6 +204,11 @@ class Tracker:
             self._waiting.append(_SealedRow(self._rows, open_row, values, origins))
             self._rows += 1
         self._drain()
+
+    def flush(self) -> None:
+        """Emits the rows sealed so far, once their values are in: waits for the device, and a moment for the ranks."""
+        if self._waiting:
+            self._drain(FLUSH_S)
 
     def pause(self, what: str, seconds: float) -> None:
         """`seconds` of wall time went to `what` ("evaluation", "checkpoint"), not to training."""

@@ -164,6 +164,7 @@ class LightningAdapter:
         self._row_due = False
         self._logged_by_connector = False
         self._row_missing = self._owed = False
+        self._saved: set[str] = set()
         self._raw = self._stepped = self._announced = False
         self._handles: list[Any] = []
         self._automatic = True
@@ -336,6 +337,7 @@ class LightningAdapter:
         steps = (taken or 1) if stepped else 0
         tracker.batch(self._loss_of(outputs), samples * self._ranks, tokens * self._ranks, self._data_s, steps)
         self._data_s = 0.0
+        self._saved.clear()
         # As the batch leaves it: Lightning counts an epoch before it logs it.
         batches = trainer.fit_loop.max_batches
         part = (batch_idx + 1) / batches if 0 < batches < _INF else bool(self._loop.batch_progress.is_last_batch)
@@ -464,7 +466,14 @@ class LightningAdapter:
     # -- pauses --------------------------------------------------------------------------------------------------
 
     def saving_begins(self) -> None:
-        """`on_save_checkpoint`: no hook tells when the file is written; the next event does."""
+        """`on_save_checkpoint`: no hook tells when the file is written; the next event does.
+
+        What leads up to the checkpoint must be on disk before it: a training that goes on from there won't make it.
+        """
+        if self._row_due:
+            self._guard(self._complete_row)
+        if self.session is not None:
+            self.session.tracker.flush()
         if self._pause is None:
             self._pause = ("checkpoint", time.perf_counter())
 
@@ -522,7 +531,9 @@ class LightningAdapter:
                 self._complete_row()
         if on_batch:
             self._logged_by_connector = True
-            tracker.report(metrics, BATCH, *self._position)
+            new = {name: value for name, value in metrics.items() if name not in self._saved}
+            if new:
+                tracker.report(new, BATCH, *self._position)
         elif metrics:
             tracker.report(metrics, Where("epoch"), *self._position)
             tracker.seal()
@@ -538,6 +549,7 @@ class LightningAdapter:
                 value = results._get_cache(item, True)
                 if item.meta.logger and value is not None:
                     name = results._forked_name(item, True)[1]
+                    self._saved.add(name)
                     self.session.tracker.report({name: value}, BATCH, *self._position)
         self.session.tracker.seal()
 

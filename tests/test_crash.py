@@ -1,0 +1,151 @@
+"""Trainings that end as they should not: what is left of each, and that TrackKit changes nothing about how it ends."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.doomed import STEPS, Task
+from tests.support.local_log import local_run
+from tests.support.wandb_offline import read_finished
+from tests.support.warm import Program
+from tests.wandb_server import WandbServer
+from trackkit import read_run
+
+FRAMEWORKS = ("lightning", "huggingface")
+AT = 30
+TERM = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+USERS = """
+import signal
+from tests.support.doomed import note
+def users(number, frame): note("handled", number)
+signal.signal(signal.SIGTERM, users)
+"""
+LEFT = 'import signal; from tests.support.doomed import note; note("left", signal.getsignal(signal.SIGTERM))'
+CORE = """
+import os, signal
+from pathlib import Path
+for path in Path("/proc").glob("[0-9]*/stat"):
+    name, _, rest = path.read_text().partition("(")[2].rpartition(")")
+    if name.startswith("wandb-core") and int(rest.split()[1]) == os.getpid():
+        os.kill(int(path.parent.name), signal.SIGKILL)
+"""
+ENDINGS = {
+    "killed": Task("", at=AT, then="import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
+    "exited": Task("", at=AT, then="import os; os._exit(7)"),
+    "raised": Task("", at=AT, then="raise ValueError('broken data')"),
+    "sys.exit": Task("", at=AT, then="import sys; sys.exit(3)"),
+    "interrupted": Task("", at=AT, then="import os, signal; os.kill(os.getpid(), signal.SIGINT)"),
+    "terminated": Task("", at=AT, then=TERM),
+    "handled": Task("", at=AT, before=USERS, then=TERM, after=LEFT),
+    "ignored": Task(
+        "", at=AT, before="import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", then=TERM, after=LEFT
+    ),
+    "unharmed": Task("", after=LEFT),
+    "core": Task("", at=AT, then=CORE, after=LEFT),
+}
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a folder per ending, framework and `tracked` or `bare`, each with the exit code in `code`."""
+    home = tmp_path_factory.mktemp("endings")
+
+    def end(ending: str, framework: str, kind: str) -> None:
+        given = {**vars(ENDINGS[ending]), "framework": framework, "kit": {} if kind == "tracked" else None}
+        Program(home / ending / framework / kind, Task(**given)).wait()
+
+    trainings = [(e, framework, kind) for e in ENDINGS for framework in FRAMEWORKS for kind in ("tracked", "bare")]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda training: end(*training), trainings))
+    return home
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_program_ends_with_the_same_code_and_signal_handlers_as_without(
+    ended: Path, ending: str, framework: str
+) -> None:
+    tracked, bare = ended / ending / framework / "tracked", ended / ending / framework / "bare"
+    assert (tracked / "code").read_text() == (bare / "code").read_text(), (tracked / "err.txt").read_text()
+    for name in ("handled", "truth"):
+        assert (tracked / name).exists() == (bare / name).exists()
+        assert not (bare / name).exists() or (tracked / name).read_text() == (bare / name).read_text()
+    if (bare / "left").exists():
+        left = [(folder / "left").read_text().partition(" at ")[0] for folder in (tracked, bare)]
+        assert left[0] == left[1]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        ("killed", "failed"),
+        ("exited", "failed"),
+        ("raised", "failed"),
+        ("sys.exit", "failed"),
+        ("interrupted", "stopped"),
+        ("terminated", "preempted"),
+        ("handled", "finished"),
+        ("ignored", "finished"),
+        ("core", "finished"),
+    ],
+)
+def test_the_local_log_has_every_row_and_the_right_status(
+    ended: Path, ending: str, status: str, framework: str
+) -> None:
+    home = ended / ending / framework / "tracked"
+    finished = len((home / "truth").read_text().splitlines())
+    assert finished == STEPS if status == "finished" else AT <= finished <= AT + 1
+    run = read_run(home / "out")
+    steps = [row["batch/step"] for row in run.history if "batch/step" in row]
+    # A step whose optimizer is done and which the framework has not counted when the exception comes makes no row.
+    assert steps == list(range(1, finished + 1))
+    assert run.run["status"] == status
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("ending", "code"), [("raised", 1), ("sys.exit", 1), ("interrupted", 255), ("terminated", 143)]
+)
+def test_wandb_has_all_of_a_program_that_could_still_end_its_run(
+    ended: Path, ending: str, code: int, framework: str
+) -> None:
+    home = ended / ending / framework / "tracked"
+    local, online = local_run(home), read_finished(home / "out")
+    assert online.history("batch/loss") == local.history("batch/loss")
+    assert online.summary["final/status"] == local.run["status"]
+    if (ending, framework) == ("terminated", "lightning"):
+        code = 1  # Lightning turns the signal into an exception, and ends the program itself.
+    assert (online.exit_code, local.run["exit_code"]) == (code, code)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_users_own_handler_is_called_once(ended: Path, framework: str) -> None:
+    home = ended / "handled" / framework / "tracked"
+    assert (home / "handled").read_text() == f"{int(signal.SIGTERM)}\n"
+    assert "users" in (home / "left").read_text()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_killed_wandb_core_is_told_and_counted(ended: Path, framework: str) -> None:
+    home = ended / "core" / framework / "tracked"
+    assert local_run(home).summary["final/tracker_errors"] >= 1
+    assert "sink 'WandbSink' (write) failed and is switched off; training goes on" in (home / "err.txt").read_text()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_preempted_run_is_marked_so_that_it_is_requeued(
+    wandb_server: WandbServer, tmp_path: Path, framework: str
+) -> None:
+    task = Task(framework, {"mode": "online"}, at=AT, then=TERM)
+    program = Program(tmp_path / "run", task, {**wandb_server.env(tmp_path), "WANDB_MODE": "online"})
+    assert program.wait() != 0
+    run_id = local_run(tmp_path).run["run_id"]
+    run = wandb_server.state.run(run_id)
+    assert (run.state, run.summary["final/status"]) == ("preempted", "preempted")
+    steps = [row["batch/step"] for row in run.history if "batch/step" in row]
+    assert steps == list(range(1, program.steps + 1))
