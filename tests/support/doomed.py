@@ -35,7 +35,7 @@ class Task:
         resume: the checkpoint to go on from; "" for none.
         out: folder that everything goes to.
         before: Python to run first.
-        at, then: Python to run once so many steps are taken.
+        at, then: Python to run once so many steps are taken; `net` is the model.
         after: Python to run at the end.
         pause: seconds, before every step.
         steps: to train.
@@ -74,7 +74,7 @@ def optimizer(net: torch.nn.Module, task: Task) -> torch.optim.Optimizer:
             nonlocal taken
             time.sleep(task.pause)
             if taken == task.at:
-                exec(task.then, {"task": task})
+                exec(task.then, {"net": net})
             result = super().step(closure)
             taken += 1
             note("truth", taken)
@@ -173,7 +173,7 @@ def main(task: Task) -> None:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     exec(task.before)
-    TRAIN[task.framework](task, [TrackKit(project="p", **task.kit)] if task.kit is not None else [])
+    TRAIN[task.framework](task, [TrackKit(**{"project": "p", **task.kit})] if task.kit is not None else [])
     exec(task.after)
 
 

@@ -76,6 +76,7 @@ class WandbSink(Sink):
         self._publish: Callable[..., Any] | None = None
         self._ours = self._counter_known = False
         self._written: dict[str, int] = {}
+        self._floor = -1
 
     def open(self, info: RunInfo) -> None:
         import wandb
@@ -291,6 +292,8 @@ class WandbSink(Sink):
 
     def _new(self, row: Row) -> dict[str, float | int]:
         """What W&B has not had: of steps that a resumed training takes again it keeps the first pass."""
+        if row.step <= self._floor:
+            return {}
         values = dict(row.values)
         if self._written:
             values = {key: value for key, value in values.items() if row.step > self._written.get(key, -1)}
@@ -301,6 +304,10 @@ class WandbSink(Sink):
 
     def _catch_up(self, earlier: Earlier, info: RunInfo) -> None:
         """W&B gets the rows of earlier passes that it lacks; from then on only what is beyond them."""
+        run = self._of_run()
+        if not earlier.rows and info.step is not None and not run.offline:
+            # The local log stayed behind: what W&B has is known by its last step alone.
+            self._floor = run.starting_step - 1
         for row in self._lacking(earlier, info):
             self._log(row)
         self._written = earlier.latest()

@@ -1,0 +1,178 @@
+"""A training that goes on from a checkpoint goes on in the checkpoint's run: which run, and in which folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.doomed import STEPS, TRAIN, Task
+from tests.support.local_log import LocalRun, local_run, local_runs
+from tests.support.warm import Program, last_checkpoint
+from trackkit import ConfigError, TrackKit, finish
+from trackkit.liveness import process_fields
+
+FRAMEWORKS = pytest.mark.parametrize("framework", ["lightning", "huggingface"])
+CHECKPOINT = 60
+
+
+def train(framework: str, settings: dict[str, Any] | None = None, **task: Any) -> None:
+    """In this process, into the local log alone."""
+    TRAIN[framework](Task(framework, **task), [TrackKit(**{"project": "p", "sinks": [], **(settings or {})})])
+    finish()
+
+
+def break_off(framework: str, **settings: Any) -> str:
+    """A training that fails at step 74; gives its last checkpoint, of step 60."""
+    with pytest.raises(ValueError, match="broken"):
+        train(framework, settings, at=74, then="raise ValueError('broken')")
+    return last_checkpoint(Path.cwd())
+
+
+def steps(run: LocalRun, number: int) -> list[int]:
+    """The optimizer steps of one pass."""
+    return [row["batch/step"] for row in run.rows if row.get("_pass", 1) == number and "batch/step" in row]
+
+
+@FRAMEWORKS
+def test_a_killed_training_goes_on_in_its_run_and_its_columns_cover_both_passes(tmp_path: Path, framework: str) -> None:
+    poison = "for each in net.parameters(): each.data.fill_(float('nan'))"
+    program = Program(tmp_path, Task(framework, at=50, then=poison, pause=0.02))
+    program.until(74)
+    program.kill()
+    program.wait()
+    first = local_run(tmp_path)
+    again = Program(tmp_path, Task(framework, resume=last_checkpoint(tmp_path)))
+    assert again.wait() == 0, again.told
+    run = local_run(tmp_path)
+    for name in ("run_id", "name", "started"):
+        assert run.run[name] == first.run[name]
+    assert (run.run["status"], run.run["passes"]) == ("finished", 2)
+    assert steps(run, 1) == steps(first, 1)
+    assert steps(run, 2) == list(range(CHECKPOINT + 1, STEPS + 1))
+    assert [row["_row"] for row in run.rows] == list(range(len(run.rows)))
+    best = dict(first.history("epoch/val/loss"))[40]
+    columns = ("val/loss", "best/val/loss", "best/val/loss_step", "steps", "samples")
+    assert [run.summary[f"final/{name}"] for name in columns] == [best, best, 40, STEPS, 4 * STEPS]
+    # From step 51 on, whichever pass has taken it; a step that was taken twice counts once.
+    assert run.summary["final/nonfinite"] == STEPS - 50
+    own_s = run.rows[-1]["_time"] - next(row["_time"] for row in run.rows if row.get("_pass") == 2)
+    earlier_s = first.rows[-1]["_time"] - first.rows[0]["_time"]
+    assert run.summary["final/duration_h"] * 3600 >= own_s + earlier_s
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("told", [True, False], ids=["ended", "left open"])
+def test_a_fit_of_the_same_process_goes_on_in_the_run(isolated: Path, framework: str, told: bool) -> None:
+    if told:
+        checkpoint = break_off(framework)
+    else:
+        # As in a notebook: nobody has closed the run that the exception came from.
+        broken = Task(framework, at=74, then="raise ValueError('broken')")
+        with pytest.raises(ValueError, match="broken"):
+            TRAIN[framework](broken, [TrackKit(project="p", sinks=[])])
+        checkpoint = last_checkpoint(isolated)
+    train(framework, resume=checkpoint)
+    run = local_run(isolated)
+    assert (run.run["status"], run.run["passes"], run.run["exit_code"]) == ("finished", 2, 0)
+    assert (steps(run, 1), steps(run, 2)) == (list(range(1, 75)), list(range(CHECKPOINT + 1, STEPS + 1)))
+
+
+@FRAMEWORKS
+def test_a_third_pass_follows_the_second(isolated: Path, framework: str) -> None:
+    checkpoint = break_off(framework)
+    with pytest.raises(ValueError, match="again"):
+        train(framework, resume=checkpoint, at=70, then="raise ValueError('again')")
+    train(framework, resume=checkpoint)
+    run = local_run(isolated)
+    assert run.run["passes"] == 3
+    assert [steps(run, number)[-1] for number in (1, 2, 3)] == [74, 70, STEPS]
+    assert steps(run, 3)[0] == CHECKPOINT + 1
+
+
+@FRAMEWORKS
+def test_a_checkpoint_that_names_no_run_begins_a_new_one(isolated: Path, framework: str) -> None:
+    TRAIN[framework](Task(framework), [])
+    train(framework, resume=str(last_checkpoint(isolated)).replace("-80", "-60"))
+    assert steps(local_run(isolated), 1) == list(range(CHECKPOINT + 1, STEPS + 1))
+
+
+@FRAMEWORKS
+def test_from_another_output_folder_it_goes_on_in_the_old_one(isolated: Path, framework: str) -> None:
+    checkpoint = Path(break_off(framework))
+    copy = isolated / "copied" / checkpoint.name
+    copy.parent.mkdir()
+    (shutil.copytree if checkpoint.is_dir() else shutil.copy)(checkpoint, copy)
+    train(framework, resume=str(copy), out="new")
+    run = local_run(isolated)
+    assert run.folder.parent == isolated / "out" / "trackkit-runs"
+    assert run.run["passes"] == 2
+
+
+@FRAMEWORKS
+def test_where_only_the_checkpoint_is_left_the_same_run_has_a_new_folder(isolated: Path, framework: str) -> None:
+    checkpoint = Path(break_off(framework))
+    run_id = local_run(isolated).run["run_id"]
+    checkpoint = checkpoint.rename(isolated / checkpoint.name)
+    shutil.rmtree(isolated / "out")
+    train(framework, resume=str(checkpoint), out="new")
+    run = local_run(isolated)
+    assert run.folder == isolated / "new" / "trackkit-runs" / run_id
+    assert steps(run, 1) == list(range(CHECKPOINT + 1, STEPS + 1))
+
+
+@FRAMEWORKS
+def test_resume_never_begins_a_new_run(isolated: Path, framework: str) -> None:
+    train(framework, {"resume": "never"}, resume=break_off(framework))
+    old, new = local_runs(isolated)
+    assert (old.run["status"], "passes" in old.run) == ("failed", False)
+    assert steps(new, 1) == list(range(CHECKPOINT + 1, STEPS + 1))
+
+
+@FRAMEWORKS
+def test_resume_with_an_id_goes_on_in_that_run(isolated: Path, framework: str) -> None:
+    train(framework, steps=20)
+    run_id = local_run(isolated).run["run_id"]
+    train(framework, {"resume": run_id})
+    run = local_run(isolated)
+    assert (steps(run, 1), steps(run, 2)) == (list(range(1, 21)), list(range(1, STEPS + 1)))
+
+
+@FRAMEWORKS
+def test_resume_with_an_unknown_id_is_an_error_before_the_first_step(isolated: Path, framework: str) -> None:
+    with pytest.raises(ConfigError, match=r"'resume' must name a run that is there; 'nothere' has no folder in '.*out"):
+        train(framework, {"resume": "nothere"})
+    assert not (isolated / "truth").exists()
+    assert local_runs(isolated) == []
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("why", ["another project", "still alive"])
+def test_a_run_that_is_not_to_be_gone_on_with_is_told(
+    isolated: Path, framework: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = break_off(framework)
+    old = local_run(isolated)
+    if why == "another project":
+        train(framework, {"project": "q"}, resume=checkpoint)
+        says = f"the checkpoint's run {old.run['run_id']} is of project 'p': this is a new run"
+    else:
+        other = Program(isolated / "other", Task(framework, None, at=1, then="import time; time.sleep(60)"))
+        other.until(1)
+        alive = {**old.run, "status": "running", **process_fields(), **began(other.pid)}
+        del alive["ended"]
+        (old.folder / "run.json").write_text(json.dumps(alive))
+        train(framework, resume=checkpoint)
+        other.kill()
+        says = f"the checkpoint's run {old.run['run_id']} is still being written by another process: this is a new run"
+    assert says in caplog.messages
+    assert len(local_runs(isolated)) == 2
+    assert len(local_runs(old.folder.parents[1])[0].rows) == len(old.rows)
+
+
+def began(pid: int) -> dict[str, int]:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return {"pid": pid, "process_began": int(fields[19])}
