@@ -21,8 +21,10 @@ CHECKPOINT = 60
 
 def train(framework: str, settings: dict[str, Any] | None = None, **task: Any) -> None:
     """In this process, into the local log alone."""
-    TRAIN[framework](Task(framework, **task), [TrackKit(**{"project": "p", "sinks": [], **(settings or {})})])
-    finish()
+    try:
+        TRAIN[framework](Task(framework, **task), [TrackKit(**{"project": "p", "sinks": [], **(settings or {})})])
+    finally:
+        finish()
 
 
 def break_off(framework: str, **settings: Any) -> str:
@@ -57,8 +59,8 @@ def test_a_killed_training_goes_on_in_its_run_and_its_columns_cover_both_passes(
     best = dict(first.history("epoch/val/loss"))[40]
     columns = ("val/loss", "best/val/loss", "best/val/loss_step", "steps", "samples")
     assert [run.summary[f"final/{name}"] for name in columns] == [best, best, 40, STEPS, 4 * STEPS]
-    # From step 51 on, whichever pass has taken it; a step that was taken twice counts once.
-    assert run.summary["final/nonfinite"] == STEPS - 50
+    # From step 51 (Hugging Face: 52, its forward comes before) on; a step that was taken twice counts once.
+    assert run.summary["final/nonfinite"] == STEPS - 50 - (framework == "huggingface")
     own_s = run.rows[-1]["_time"] - next(row["_time"] for row in run.rows if row.get("_pass") == 2)
     earlier_s = first.rows[-1]["_time"] - first.rows[0]["_time"]
     assert run.summary["final/duration_h"] * 3600 >= own_s + earlier_s

@@ -1,0 +1,116 @@
+"""A killed training that is gone on with, as W&B sees it: every step once, none missing, whatever it had at the kill."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.doomed import STEPS, Task
+from tests.support.local_log import local_run
+from tests.support.wandb_offline import find_runs
+from tests.support.warm import Program, last_checkpoint
+from tests.wandb_server import WandbServer
+from tests.wandb_server.client import environment
+
+FRAMEWORKS = pytest.mark.parametrize("framework", ["lightning", "huggingface"])
+
+
+def kill_at_74(home: Path, framework: str, env: dict[str, str] | None = None) -> str:
+    """A training that lasts over two of W&B's seconds; gives its last checkpoint, of step 60."""
+    program = Program(home, Task(framework, pause=0.03), env)
+    program.until(74)
+    program.kill()
+    program.wait()
+    assert program.steps < STEPS
+    return last_checkpoint(home)
+
+
+def go_on(home: Path, framework: str, checkpoint: str, env: dict[str, str] | None = None, out: str = "out") -> None:
+    program = Program(home, Task(framework, resume=checkpoint, out=out), env)
+    assert program.wait() == 0, program.told
+    assert "Tried to log to step" not in program.told, program.told
+
+
+def online(server: WandbServer, home: Path) -> dict[str, str]:
+    found = server.env(home)
+    return {**{key: value for key, value in found.items() if key != "WANDB_DIR"}, "WANDB_MODE": "online"}
+
+
+def assert_each_step_once(server: WandbServer, home: Path) -> None:
+    """And every evaluation, and the columns of the whole training."""
+    local = local_run(home)
+    run = server.state.run(local.run["run_id"])
+    places = [row["_step"] for row in run.history]
+    assert places == sorted(set(places))
+    assert [row["batch/step"] for row in run.history if "batch/loss" in row] == list(range(1, STEPS + 1))
+    evaluated = [(row["epoch/step"], row["epoch/val/loss"]) for row in run.history if "epoch/val/loss" in row]
+    assert evaluated == local.history("epoch/val/loss")
+    assert {key: run.summary[key] for key in local.summary} == local.summary
+    assert (run.state, len(server.state.runs)) == ("finished", 1)
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("tool", ["wandb", "trackkit"])
+def test_offline_files_are_merged_by_sync(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
+    go_on(tmp_path, framework, kill_at_74(tmp_path, framework))
+    files = find_runs(tmp_path)
+    assert len(files) == 2
+    if tool == "wandb":
+        commands = [["wandb", "sync", str(path.parent)] for path in files]
+    else:
+        commands = [["trackkit.cli.main", "sync", str(tmp_path / "out")]]
+    for command in commands:
+        env = {**environment(wandb_server, tmp_path), "WANDB_MODE": "online"}
+        done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert_each_step_once(wandb_server, tmp_path)
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("seen", [74, 1], ids=["server ahead", "server behind"])
+def test_online_the_server_ends_with_every_step_once(
+    wandb_server: WandbServer, tmp_path: Path, framework: str, seen: int
+) -> None:
+    """Whether the server has had more than the checkpoint, or an outage has kept it behind."""
+    env = online(wandb_server, tmp_path)
+    program = Program(
+        tmp_path, Task(framework, {"mode": "online"}, pause=0.03, at=74, then="import time; time.sleep(60)"), env
+    )
+    program.until(1)
+    if seen == 1:
+        wandb_server.faults.set("http_500", only="file_stream")
+    program.until(74)
+    run_id = local_run(tmp_path).run["run_id"]
+    if seen == 74:
+        wandb_server.state.wait_for(lambda state: len(state.run(run_id).history) >= 73)
+    program.kill()
+    program.wait()
+    wandb_server.faults.clear()
+    assert (len(wandb_server.state.run(run_id).history) > 60) == (seen == 74)
+    go_on(tmp_path, framework, last_checkpoint(tmp_path), env)
+    assert_each_step_once(wandb_server, tmp_path)
+
+
+@FRAMEWORKS
+def test_online_with_the_checkpoint_alone(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
+    """The local log stayed behind on another machine: what W&B has of each step is not written over or repeated."""
+    env = online(wandb_server, tmp_path)
+    task = Task(framework, {"mode": "online"}, pause=0.03, at=74, then="import time; time.sleep(60)")
+    program = Program(tmp_path / "old", task, env)
+    program.until(74)
+    run_id = local_run(tmp_path).run["run_id"]
+    wandb_server.state.wait_for(lambda state: len(state.run(run_id).history) >= 73)
+    program.kill()
+    program.wait()
+    checkpoint = Path(last_checkpoint(tmp_path / "old"))
+    checkpoint = checkpoint.rename(tmp_path / checkpoint.name)
+    shutil.rmtree(tmp_path / "old")
+    go_on(tmp_path / "new", framework, str(checkpoint), env)
+    run = wandb_server.state.run(run_id)
+    steps = [row["batch/step"] for row in run.history if "batch/loss" in row]
+    assert steps == list(range(1, STEPS + 1))
+    assert run.state == "finished"
