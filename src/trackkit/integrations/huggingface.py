@@ -88,6 +88,9 @@ class HuggingFaceHooks:
             if self._huggingface is None:
                 self._huggingface = HuggingFaceAdapter(self)
             self._huggingface.logged(args, state, logs, kwargs)
+            if control.should_save and self._huggingface.session is not None:
+                # A training that goes on from the checkpoint that follows won't make these rows again.
+                self._huggingface.session.tracker.flush()
 
     @guarded
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
