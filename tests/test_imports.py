@@ -25,20 +25,17 @@ def _run(code: str, cwd: Path) -> str:
     return done.stdout
 
 
-def test_import_is_quick_and_loads_no_framework(tmp_path: Path) -> None:
-    """Under 50 ms, the best of five fresh interpreters; making an instance loads no framework either."""
+def test_import_loads_no_framework(tmp_path: Path) -> None:
+    """Nor does making an instance. (How long it takes: `benchmarks/import_time.py`.)"""
     code = f"""
-import sys, time
-start = time.perf_counter()
+import sys
 import trackkit
-print(time.perf_counter() - start)
 assert not {FOREIGN!r} & set(sys.modules), sorted({FOREIGN!r} & set(sys.modules))
 trackkit.TrackKit()
 loaded = ({FOREIGN!r} - {{"omegaconf"}}) & set(sys.modules)
 assert not loaded, loaded
 """
-    times = [float(_run(code, tmp_path)) for _ in range(5)]
-    assert min(times) < 0.050, times
+    _run(code, tmp_path)
 
 
 def _at_import(tree: ast.AST) -> Iterator[str]:
