@@ -215,3 +215,79 @@ def test_a_metric_that_is_no_number_is_told_once_by_its_name(caplog: pytest.LogC
     assert sorted(line.split("'")[1] for line in told) == ["caption", "many", "table"]
     assert {value for _, value in sink.history("batch/one")} == {1.0}
     assert sink.history("batch/caption") == sink.history("batch/nothing") == []
+
+
+class Cut(pl.Callback):
+    """Breaks the training off in the middle, as the user's own code may."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 20:
+            raise ValueError("broken data")
+
+
+def test_a_failing_on_exception_leaves_the_users_error_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(LightningAdapter, "failed", boom)
+    with pytest.raises(ValueError, match="broken data"):
+        TRAININGS["lightning"](RECIPE, Path("out"), [TrackKit(sinks=[]), Cut()])
+    trackkit.finish()
+    assert errors(caplog) == ["on_exception failed; training goes on, without what it would have recorded"]
+    run = local_run(Path.cwd())
+    assert (run.summary["final/status"], run.summary["final/tracker_errors"]) == ("failed", 1)
+
+
+@pytest.mark.parametrize("method", ["open", "config", "summary", "write"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_any_entry_of_the_wandb_sink_may_fail(
+    framework: str, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(WandbSink, method, boom)
+    train(framework, TrackKit())
+    run = local_run(Path.cwd())
+    assert errors(caplog) == [f"sink 'WandbSink' ({method}) failed and is switched off; training goes on"]
+    assert (run.summary["final/tracker_errors"], len(run.rows), run.run["exit_code"]) == (1, 13, 0)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_error_at_the_close_is_counted_by_the_sinks_that_are_left(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("wandb.Run.finish", boom)
+        train(framework, TrackKit())
+    run = local_run(Path.cwd())
+    assert errors(caplog) == ["sink 'WandbSink' (close) failed and is switched off; training goes on"]
+    assert (run.summary["final/tracker_errors"], run.summary["final/status"]) == (1, "finished")
+
+
+@pytest.mark.parametrize("stage", ["test", "validate", "predict"])
+def test_an_evaluation_survives_every_hook(
+    stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for method in ("attach", "evaluation_begins", "evaluation_ends", "_logged", "detach"):
+        monkeypatch.setattr(LightningAdapter, method, boom)
+    from tests.support.lightning_toys import Logging, data, trainer
+
+    class Predicting(Logging):
+        def forward(self, batch: Any) -> torch.Tensor:
+            return self.layer(batch[0])
+
+    getattr(trainer([TrackKit(sinks=[])]), stage)(Predicting(), data(2))
+    assert errors(caplog)
+    assert len(set(errors(caplog))) == len(errors(caplog))
+
+
+def test_a_hugging_face_prediction_survives_its_hook(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.support.huggingface_toys import make_trainer
+    from tests.support.toy import Points
+
+    for method in ("predicted", "paused", "logged"):
+        monkeypatch.setattr(HuggingFaceAdapter, method, boom)
+    runner = make_trainer("out", [TrackKit(sinks=[])])
+    found = runner.predict(Points(samples=8)).metrics["test_loss"]
+    assert found == pytest.approx(make_trainer("out", []).predict(Points(samples=8)).metrics["test_loss"], abs=0)
+    runner.evaluate(Points(samples=8))
+    assert [line.split()[0] for line in errors(caplog)] == ["on_predict", "on_log", "on_evaluate"]
