@@ -1,0 +1,93 @@
+"""Every method of every callback fails once, in a real training of each framework."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trackkit
+from tests.support.failures import (
+    BATCH_STEPS,
+    FRAMEWORKS,
+    RECIPE,
+    boom,
+    counted_boom,
+    entries,
+    errors,
+    train,
+)
+from tests.support.local_log import LocalRun, local_run
+from tests.support.toy import TRAININGS
+from trackkit import TrackKit
+from trackkit.callbacks import CALLBACKS, Callback
+from trackkit.integrations.memory import MemorySink
+
+CASES = [
+    (framework, name, method)
+    for framework in FRAMEWORKS
+    for name, kind in CALLBACKS.items()
+    for method in entries(Callback, kind)
+]
+# Hugging Face announces only steps that make rows: there is nothing to forget.
+NEVER_CALLED = {("huggingface", "forget")}
+
+
+@functools.cache
+def without(framework: str, name: str, folder: Path) -> dict[tuple[Any, ...], Any]:
+    """What a training records whose settings switch the callback off."""
+    sink = MemorySink()
+    TRAININGS[framework](RECIPE, folder, [TrackKit(sinks=[sink], callbacks={name: False})])
+    trackkit.finish()
+    return facts([{**row.values, "_row": row.number} for row in sink.rows], sink.columns)
+
+
+def facts(rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[tuple[Any, ...], Any]:
+    """Every value of every row, and the summary: but for what no two trainings share."""
+    found = {(row["_row"], key): value for row in rows for key, value in row.items() if key not in ("_time", "_row")}
+    found.update({("final", key): value for key, value in summary.items() if key != "final/tracker_errors"})
+    timed = ("_s", "_h", "_per_s")
+    return {key: None if key[1].endswith(timed) else value for key, value in found.items()}
+
+
+def facts_of(run: LocalRun) -> dict[tuple[Any, ...], Any]:
+    return facts(run.rows, run.summary)
+
+
+@pytest.mark.parametrize(("framework", "name", "method"), CASES)
+def test_a_failing_callback_is_switched_off_and_its_siblings_go_on(
+    framework: str,
+    name: str,
+    method: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls: list[str] = []
+    kind = CALLBACKS[name]
+    expected = without(framework, name, Path("without").absolute())
+    monkeypatch.setattr(kind, method, counted_boom(calls, method))
+    train(framework, TrackKit(sinks=[]))
+    run = local_run(Path("out"))
+    assert facts_of(run).items() >= expected.items()
+    assert [step for step, _ in run.history("batch/acc")] == BATCH_STEPS
+    if (framework, method) in NEVER_CALLED:
+        assert calls == errors(caplog) == []
+        return
+    assert calls == [method]
+    assert errors(caplog) == [f"callback '{kind.__name__}' ({method}) failed and is switched off; training goes on"]
+    assert (run.summary["final/tracker_errors"], run.run["status"]) == (1, "finished")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_all_callbacks_may_fail(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for kind in CALLBACKS.values():
+        monkeypatch.setattr(kind, "row", boom)
+    train(framework, TrackKit(sinks=[]))
+    run = local_run(Path.cwd())
+    assert run.summary["final/tracker_errors"] == len(CALLBACKS) == len(errors(caplog))
+    assert [step for step, _ in run.history("batch/acc")] == BATCH_STEPS
