@@ -25,7 +25,8 @@ from typing import Any
 import trackkit
 from tests.support.toy import TRAININGS, Recipe
 from trackkit import TrackKit
-from trackkit.integrations.lightning import _UNUSED, LightningAdapter
+from trackkit.integrations.lightning import LightningAdapter
+from trackkit.integrations.lightning.adapter import UNUSED
 
 BEGIN = ("setup", "on_train_start", "on_train_begin", "on_init_end")
 END = ("on_train_end", "on_fit_end", "teardown")
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kit = TrackKit(project="p", mode=given.mode, finish_timeout=given.finish_timeout)
     LightningAdapter._guard = timed(LightningAdapter._guard, "_guard", times)  # type: ignore[method-assign]
     for name in dir(kit):
-        if (name.startswith("on_") and name not in _UNUSED) or name in ("setup", "teardown"):
+        if (name.startswith("on_") and name not in UNUSED) or name in ("setup", "teardown"):
             setattr(kit, name, timed(getattr(kit, name), name, times))
     if given.patch:
         exec(given.patch, {})

@@ -1,0 +1,89 @@
+"""The hooks of a Lightning callback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trackkit.integrations.guard import guarded
+from trackkit.integrations.lightning.adapter import LightningAdapter
+
+
+class LightningHooks:
+    """The hooks of a Lightning callback. They do nothing but call the adapter of the trainer at work."""
+
+    _lightning: LightningAdapter | None = None
+    _lightning_position: tuple[int, float | None] | None = None
+
+    @guarded
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if not (self.disabled or trainer.fast_dev_run or trainer.barebones):  # type: ignore[attr-defined]
+            self._detach()
+            self._lightning = LightningAdapter(self, trainer)
+            self._lightning.attach()
+
+    @guarded
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._lightning is not None:
+            self._lightning.loaded_step = int(checkpoint["global_step"])
+
+    @guarded
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.fit_begins(pl_module)
+
+    @guarded
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.before_step(optimizer)
+
+    @guarded
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self._lightning is not None:
+            self._lightning.batch_ends(outputs, batch, batch_idx)
+
+    @guarded
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.evaluation_begins("validate")
+
+    @guarded
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.evaluation_ends()
+
+    @guarded
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.evaluation_begins("test")
+
+    @guarded
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.evaluation_ends()
+
+    @guarded
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._lightning is not None:
+            self._lightning.saving_begins()
+
+    @guarded
+    def _lightning_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._lightning is not None:
+            self._lightning.fit_ends()
+
+    @guarded
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        try:
+            if self._lightning is not None:
+                self._lightning.failed(exception)
+        finally:
+            self._detach()
+
+    @guarded
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self._detach()
+
+    def _detach(self) -> None:
+        if self._lightning is not None:
+            self._lightning.detach()
+            self._lightning = None
