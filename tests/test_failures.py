@@ -18,18 +18,13 @@ from trackkit import TrackKit
 from trackkit.integrations.huggingface import HuggingFaceAdapter
 from trackkit.integrations.lightning import LightningAdapter
 from trackkit.integrations.memory import MemorySink
+from trackkit.session import Session
 
 LIGHTNING = ["attach", "fit_begins", "before_step", "batch_ends", "evaluation_begins", "evaluation_ends", "fit_ends"]
 LIGHTNING_INNER = ["_logged", "_complete_row", "_resume", "_moment", "saving_begins", "detach"]
-HUGGINGFACE = [
-    "fit_begins",
-    "step_begins",
-    "before_step",
-    "step_ends",
-    "logged",
-    "paused",
-    "fit_ends",
-]
+HUGGINGFACE = ["fit_begins", "step_begins", "before_step", "between_rows", "step_ends", "logged", "paused", "fit_ends"]
+# What only a checkpoint asks for.
+SAVING = ["saving_begins", "checkpoint_fields"]
 
 
 class Saves(pl.Callback):
@@ -51,6 +46,7 @@ def test_a_sound_training_reports_no_error(framework: str, caplog: pytest.LogCap
     [
         *(("lightning", LightningAdapter, method) for method in LIGHTNING + LIGHTNING_INNER),
         *(("huggingface", HuggingFaceAdapter, method) for method in HUGGINGFACE),
+        *((framework, Session, "checkpoint_fields") for framework in FRAMEWORKS),
     ],
 )
 def test_a_failing_hook_is_told_once_and_the_training_goes_on(
@@ -58,7 +54,7 @@ def test_a_failing_hook_is_told_once_and_the_training_goes_on(
 ) -> None:
     calls: list[str] = []
     monkeypatch.setattr(adapter, method, counted_boom(calls, method))
-    train(framework, TrackKit(sinks=[]), *([Saves()] if method == "saving_begins" else []))
+    train(framework, TrackKit(sinks=[]), *([Saves()] if method in SAVING and framework == "lightning" else []))
     assert calls, "the hook was never called"
     told = errors(caplog)
     assert told

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.config import TrackKitConfig, load_config, unknown_setting
 from trackkit.integrations.bases import FrameworkBase
+from trackkit.integrations.guard import guarded
 from trackkit.integrations.huggingface import HuggingFaceHooks
 from trackkit.integrations.lightning import LightningHooks
 from trackkit.notices import ensure_heard, logger
@@ -94,10 +95,12 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         else:
             self._lightning_train_end(*args, **kwargs)
 
+    @guarded
     def state_dict(self) -> dict[str, Any]:
         """For Lightning's checkpoints: which run the training belongs to."""
         return self._session.checkpoint_fields() if self._session is not None else {}
 
+    @guarded
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From a Lightning checkpoint that is resumed from."""
         self._checkpoint = dict(state_dict)
