@@ -1,6 +1,6 @@
 """What tracking costs: bare training, an empty callback, TrackKit and its peers, in one process, in turn.
 
-    python benchmarks/overhead.py [--framework lightning huggingface] [--rounds 7] [--steps 400] [--every 10]
+    python benchmarks/overhead.py [--framework lightning huggingface] [--rounds 7] [--steps 1000] [--every 10 50]
 
 Two figures for each round and variant. Wall: time per optimizer step, from the 20th step to the last, so without start
 and end. Hooks: time per step inside the callbacks' hooks and the framework's logging calls, summed, in rounds of their
@@ -316,7 +316,7 @@ def main() -> None:
     parser.add_argument("--framework", nargs="+", choices=ROUNDS, default=list(ROUNDS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--every", type=int, nargs="+", default=[10, 50], help="steps per row; 50 is Lightning's own")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -326,7 +326,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRACKKIT_INDEX"] = os.path.join(folder, "index.jsonl")
         for framework in arguments.framework:
-            report(framework, arguments.rounds, arguments.steps, arguments.every, folder)
+            for every in arguments.every:
+                report(framework, arguments.rounds, arguments.steps, every, folder)
 
 
 if __name__ == "__main__":

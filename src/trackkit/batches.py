@@ -13,11 +13,15 @@ def batch_counts(batch: Any) -> tuple[int, int]:
     the device would have to be read).
     """
     kind = type(batch)
-    tensor = batch[0] if (kind is list or kind is tuple) and batch else None
-    if tensor is None or not hasattr(tensor, "numel") or not tensor.ndim:
+    plain = kind is list or kind is tuple
+    first: Any = batch[0] if plain and batch else None
+    # The most common batch, at every step: spared the search.
+    shape = first.shape if hasattr(first, "numel") else None
+    if not shape:
         tensor = _first_tensor(batch)
-    samples = len(tensor) if tensor is not None else 0
-    if kind is list or kind is tuple or not isinstance(batch, Mapping):
+        shape = tensor.shape if tensor is not None else (0,)
+    samples = int(shape[0])
+    if plain or not isinstance(batch, Mapping):
         return samples, 0
     ids = batch.get("input_ids")
     return samples, int(ids.numel()) if ids is not None and hasattr(ids, "numel") else 0

@@ -218,8 +218,8 @@ class LightningAdapter:
         batches = trainer.fit_loop.max_batches
         part = (batch_idx + 1) / batches if 0 < batches < _INF else bool(self._loop.batch_progress.is_last_batch)
         self._at = step, float(trainer.fit_loop.epoch_progress.current.completed + part)
-        if self._scaler and (flag := self._scaler.take_skipped()) is not None:
-            tracker.skipped(flag)
+        if self._scaler.flags:
+            tracker.skipped(self._scaler.take_skipped())
         if stepped:
             self._seen_step += taken
             self._row_missing = not due
@@ -228,16 +228,17 @@ class LightningAdapter:
                 self._logged_by_connector = False
                 tracker.row(self._moment())
         if self._schedule.foresees:
-            self._call_before_step(self._schedule.next_may_be(step, batch_idx, stepped))
+            called = self._schedule.next_may_be(step, batch_idx, stepped)
+            if called is not self._called:
+                self._call_before_step(called)
 
     def _call_before_step(self, called: bool) -> None:
         """Where the next batch can't make a row, Lightning is spared `on_before_optimizer_step`."""
-        if called is not self._called:
-            self._called = called
-            if called:
-                self.kit.__dict__.pop(_BEFORE_STEP, None)
-            else:
-                self.kit.__dict__[_BEFORE_STEP] = None
+        self._called = called
+        if called:
+            self.kit.__dict__.pop(_BEFORE_STEP, None)
+        else:
+            self.kit.__dict__[_BEFORE_STEP] = None
 
     def fit_ends(self) -> None:
         """`on_train_end`: after the last epoch's metrics were logged."""

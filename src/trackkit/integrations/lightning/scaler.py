@@ -6,12 +6,16 @@ from typing import Any
 
 
 class Scaler:
-    """Follows the scaler of a fit, if it has one, without a device read."""
+    """Follows the scaler of a fit, if it has one, without a device read.
+
+    Attributes:
+        flags: found-inf flags, device scalars, of the steps since `take_skipped`.
+    """
 
     def __init__(self, trainer: Any) -> None:
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        self._flags: list[Any] = []
+        self.flags: list[Any] = []
 
     def __bool__(self) -> bool:
         return self._scaler is not None
@@ -21,14 +25,13 @@ class Scaler:
         scaler = self._scaler
         if scaler is None:
             return None
-        self._flags.extend(scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values())
+        self.flags.extend(scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values())
         return scaler._scale if getattr(optimizer, "_step_supports_amp_scaling", False) else None
 
     def take_skipped(self) -> Any:
-        """Whether the steps since the last call were skipped: a device scalar; None where none was watched."""
-        flags, self._flags = self._flags, []
-        if not flags:
-            return None
+        """Whether the steps of `flags`, one or more, were skipped: a device scalar."""
         import torch
+
+        flags, self.flags = self.flags, []
 
         return flags[0] if len(flags) == 1 else torch.stack([flag.reshape(()) for flag in flags]).max()
