@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,25 @@ def users(number, frame): note("handled", number)
 signal.signal(signal.SIGTERM, users)
 """
 LEFT = 'import signal; from tests.support.doomed import note; note("left", signal.getsignal(signal.SIGTERM))'
+AGAIN = """
+import os, signal, threading, time
+def again():
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.005)
+threading.Thread(target=again, daemon=True).start()
+time.sleep(0.1)
+"""
+WITHIN_A_ROW = """
+import os, signal
+from trackkit.integrations.local import LocalSink
+write = LocalSink.write
+def interrupted(self, row):
+    if row.step == 30:
+        os.kill(os.getpid(), signal.SIGTERM)
+    write(self, row)
+LocalSink.write = interrupted
+"""
 CORE = """
 import os, signal
 from pathlib import Path
@@ -40,6 +61,7 @@ ENDINGS = {
     "sys.exit": Task("", at=AT, then="import sys; sys.exit(3)"),
     "interrupted": Task("", at=AT, then="import os, signal; os.kill(os.getpid(), signal.SIGINT)"),
     "terminated": Task("", at=AT, then=TERM),
+    "terminated with all": Task("", at=AT, then="import os, signal; os.killpg(0, signal.SIGTERM)"),
     "handled": Task("", at=AT, before=USERS, then=TERM, after=LEFT),
     "ignored": Task(
         "", at=AT, before="import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", then=TERM, after=LEFT
@@ -59,7 +81,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Program(home / ending / framework / kind, Task(**given)).wait()
 
     trainings = [(e, framework, kind) for e in ENDINGS for framework in FRAMEWORKS for kind in ("tracked", "bare")]
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda training: end(*training), trainings))
     return home
 
@@ -89,6 +111,7 @@ def test_a_program_ends_with_the_same_code_and_signal_handlers_as_without(
         ("sys.exit", "failed"),
         ("interrupted", "stopped"),
         ("terminated", "preempted"),
+        ("terminated with all", "preempted"),
         ("handled", "finished"),
         ("ignored", "finished"),
         ("core", "finished"),
@@ -111,7 +134,8 @@ def test_the_local_log_has_every_row_and_the_right_status(
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize(
-    ("ending", "code"), [("raised", 1), ("sys.exit", 1), ("interrupted", 255), ("terminated", 143)]
+    ("ending", "code"),
+    [("raised", 1), ("sys.exit", 1), ("interrupted", 255), ("terminated", 143), ("terminated with all", 143)],
 )
 def test_wandb_has_all_of_a_program_that_could_still_end_its_run(
     ended: Path, ending: str, code: int, framework: str
@@ -120,9 +144,42 @@ def test_wandb_has_all_of_a_program_that_could_still_end_its_run(
     local, online = local_run(home), read_finished(home / "out")
     assert online.history("batch/loss") == local.history("batch/loss")
     assert online.summary["final/status"] == local.run["status"]
-    if (ending, framework) == ("terminated", "lightning"):
+    if ending.startswith("terminated") and framework == "lightning":
         code = 1  # Lightning turns the signal into an exception, and ends the program itself.
     assert (online.exit_code, local.run["exit_code"]) == (code, code)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    "signals",
+    [Task("", at=AT, then=AGAIN), Task("", before=WITHIN_A_ROW)],
+    ids=["again and again", "while a row is written"],
+)
+def test_sigterm_cuts_short_neither_a_row_nor_the_end_of_the_run(tmp_path: Path, signals: Task, framework: str) -> None:
+    program = Program(tmp_path, replace(signals, framework=framework))
+    program.wait()
+    steps = list(range(1, program.steps + 1))
+    assert AT <= len(steps) <= AT + 1
+    local, online = local_run(tmp_path), read_finished(tmp_path / "out")
+    for rows in (local.rows, online.rows):
+        assert [row["batch/step"] for row in rows if "batch/step" in row] == steps
+    assert (local.run["status"], online.exit_code) == ("preempted", local.run["exit_code"])
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_killed_while_it_still_ends_is_preempted(tmp_path: Path, framework: str) -> None:
+    """SIGKILL follows SIGTERM where a program takes too long: here its own handler."""
+    waits = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: time.sleep(60))"
+    program = Program(tmp_path, Task(framework, before=waits, at=AT, then=TERM))
+    program.until(AT)
+    run = tmp_path / "out"
+    deadline = time.monotonic() + 60
+    while not read_run(run).run.get("preempting"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    program.kill()
+    program.wait()
+    assert (read_run(run).run["status"], len(read_run(run).history)) == ("preempted", AT)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
+import socket
 import struct
 import threading
 import time
@@ -17,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trackkit.liveness import process_fields, process_life
 from trackkit.notices import logger
 
 OVERDUE_S = 10.0
@@ -65,6 +68,10 @@ class Exchange:
     def wait(self, row: int, timeout_s: float) -> None:
         """Blocks until the row is ready, for the end of training."""
 
+    def preempted(self) -> bool:
+        """Whether a SIGTERM has come because the job is taken down, rather than because a rank has died."""
+        return True
+
     def close(self) -> None:
         """Stops the collecting thread."""
 
@@ -99,6 +106,8 @@ class StoreExchange(Exchange):
         prefix = f"trackkit/{turn}"
         self._mine: Any = PrefixStore(prefix, self._store)
         self._theirs: Any = PrefixStore(prefix, store.clone()) if rank.writes else None
+        self._neighbours = f"{prefix}/processes/{socket.gethostname()}"
+        self._store.append(self._neighbours, json.dumps(process_fields()) + "\n")
         self._size = len(base64.b64encode(bytes(self._record.size)))
         self._wanted: dict[int, tuple[str, float]] = {}
         self._arrived: dict[int, list[dict[str, float]]] = {}
@@ -129,6 +138,18 @@ class StoreExchange(Exchange):
     def wait(self, row: int, timeout_s: float) -> None:
         with self._change:
             self._change.wait_for(lambda: row not in self._wanted, timeout_s)
+
+    def preempted(self) -> bool:
+        """A launcher ends a machine's other ranks once one has died: then one is gone before any is told.
+
+        Where the job is taken down, the first rank that is told finds them all alive, and leaves word to the others.
+        """
+        with contextlib.suppress(Exception):
+            processes = self._store.get(self._neighbours).decode().splitlines()
+            if any(process_life(json.loads(each)) == "gone" for each in processes):
+                return bool(self._mine.check(["preempted"]))
+            self._mine.set("preempted", "")
+        return True
 
     def close(self) -> None:
         with self._change:

@@ -127,7 +127,7 @@ def read_folder(folder: Path) -> RecordedRun:
     """Reads a run folder; what a crash cut short is passed over."""
     run = read_json(folder / "run.json")
     if run.get("status") == "running" and process_life(run) == "gone":
-        run["status"] = "failed"
+        run["status"] = "preempted" if run.get("preempting") else "failed"
     return RecordedRun(
         history=_read_rows(folder / "rows.jsonl"),
         config=read_json(folder / "config.json"),

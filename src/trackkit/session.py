@@ -18,6 +18,7 @@ from trackkit.config import TrackKitConfig
 from trackkit.git import read_git
 from trackkit.integrations.local import LocalSink
 from trackkit.integrations.wandb import WandbSink
+from trackkit.liveness import claim
 from trackkit.naming import Names
 from trackkit.notices import ensure_heard, logger
 from trackkit.records import RunInfo, Status
@@ -58,6 +59,7 @@ class Start:
         monitor, goal, samples, tokens, foreign_run: as in `RunInfo`.
         step: optimizer steps taken so far.
         checkpoint: what the checkpoint that the training goes on from says of its run; None where it says nothing.
+        again: whether a fit of this process was broken off by the framework, which begins it anew in the same run.
     """
 
     framework: str
@@ -76,6 +78,7 @@ class Start:
     foreign_run: Any = None
     step: int = 0
     checkpoint: Mapping[str, Any] | None = None
+    again: bool = False
 
 
 class Session:
@@ -89,16 +92,24 @@ class Session:
     """
 
     def __init__(
-        self, tracker: Tracker, info: RunInfo, phase: Phase, wandb_sink: WandbSink | None, project: str = ""
+        self,
+        tracker: Tracker,
+        info: RunInfo,
+        phase: Phase,
+        wandb_sink: WandbSink | None,
+        project: str,
+        exchange: ranks.Exchange,
     ) -> None:
         self.tracker = tracker
+        self._exchange = exchange
         self.project = project
         self.info = info
         self.phase: Phase = phase
         self.exit_code = 0
         self._wandb = wandb_sink
-        self._terminated = False
+        self._terminated = self._bereft = False
         self._termination = Termination(self._on_sigterm)
+        tracker.hold = self._termination.held
         if phase == "fitting":
             self._termination.install()
 
@@ -129,18 +140,25 @@ class Session:
         """The fit, or the evaluation, is over; the run stays open for evaluations."""
         if self._terminated and status in ("failed", "stopped"):
             status, exit_code = "preempted", SIGTERM_CODE
+        elif self._bereft and status == "preempted":
+            status = "failed"
         self.phase = "fitted"
-        self._termination.remove()
         self.exit_code = exit_code if exit_code is not None else int(status in ("failed", "preempted"))
-        self.tracker.end(status)
+        with self._termination.held():
+            self.tracker.end(status)
+        self._termination.remove()
 
     def _on_sigterm(self, ends: bool) -> None:
         """The job is about to be taken down: at once, or, where somebody handles the signal, when they say so."""
-        if self.phase == "fitting":
+        if self.phase != "fitting":
+            return
+        if self._exchange.preempted():
             self._terminated = True
             self.tracker.preempting()
-            if ends:
-                self.close()
+        else:
+            self._bereft = True
+        if ends:
+            self.close()
 
     def close(self) -> None:
         """The run is over. A fit whose end never came has failed, or was stopped by Ctrl-C."""
@@ -148,6 +166,11 @@ class Session:
             return
         _open_sessions.remove(self)
         atexit.unregister(self.close)
+        with self._termination.held():
+            self._close()
+        self._termination.remove()
+
+    def _close(self) -> None:
         try:
             if self.phase == "fitting":
                 interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
@@ -198,7 +221,8 @@ def open_session(
             tags=identity.default_tags(config.tags),
         )
         if start.phase == "fit":
-            known, root, told = resume.find(config.resume, start.checkpoint, root, str(config.project))
+            setting = "auto" if start.again else config.resume
+            known, root, told = resume.find(setting, start.checkpoint, root, str(config.project), start.step)
             if told:
                 logger.warning(told)
             if known is not None:
@@ -206,6 +230,11 @@ def open_session(
                 # A fit of this process that was broken off, and whose end nobody has told.
                 for each in [each for each in open_sessions() if each.info.run_id == run_id]:
                     each.close()
+        if run_id == identity.given_run_id():
+            resume.take("WANDB_RUN_ID", root, run_id, str(config.project))
+        if resumed and not claim(resume.run_folder(root, run_id)):
+            # An evaluation in a process of its own, while the fit's still has the run open.
+            resumed = False
         if resumed:
             earlier = resume.read_earlier(root, run_id)
         run_id = run_id if resumed else _free_id(root, run_id)
@@ -238,7 +267,7 @@ def open_session(
     exchange = ranks.open_exchange(rank, shared)
     tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
     session = Session(
-        tracker, info, "fitting" if start.phase == "fit" else "evaluating", wandb_sink, str(config.project)
+        tracker, info, "fitting" if start.phase == "fit" else "evaluating", wandb_sink, str(config.project), exchange
     )
     tracker.start(info)
     if rank.writes:

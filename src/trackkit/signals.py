@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -21,29 +21,51 @@ class Termination:
     def __init__(self, seen: Callable[[bool], None]) -> None:
         self._seen = seen
         self._before: Any = None
-        self._installed = False
+        self._installed = self._arrived = False
+        self._holds = 0
 
-    def install(self) -> None:
-        """Does nothing outside the main thread, where Python sets no handlers."""
+    def install(self) -> bool:
+        """Whether there was anything to do: not outside the main thread, where Python sets no handlers."""
         if threading.current_thread() is not threading.main_thread() or self._installed:
-            return
+            return False
         before = signal.getsignal(signal.SIGTERM)
         if before is None:
             # A handler that was not set from Python can't be chained.
-            return
+            return False
         self._before = before
         signal.signal(signal.SIGTERM, self._handle)
         self._installed = True
+        return True
 
     def remove(self) -> None:
-        """Puts the earlier handler back, unless somebody has chained onto this one since."""
-        if self._installed and signal.getsignal(signal.SIGTERM) == self._handle:
+        """Puts the earlier handler back, unless somebody has chained onto this one since, or SIGTERM is held."""
+        if self._installed and not self._holds and signal.getsignal(signal.SIGTERM) == self._handle:
             with contextlib.suppress(ValueError):
                 signal.signal(signal.SIGTERM, self._before)
                 self._installed = False
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """SIGTERM waits for the end of the block: a row is whole, and an end that has begun comes to its end.
+
+        A launcher sends it twice, or to a rank that has just failed.
+        """
+        ours = not self._installed and self.install()
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if ours:
+                self.remove()
+            if self._arrived and not self._holds:
+                self._arrived = False
+                os.kill(os.getpid(), signal.SIGTERM)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if callable(self._before):
+        if self._holds:
+            self._arrived = True
+        elif callable(self._before):
             self._tell(False)
             self._before(number, frame)
         elif self._before == signal.SIG_DFL:

@@ -73,6 +73,7 @@ class Tracker:
 
     Attributes:
         position: tells where the training stands, for a last row that no adapter announces; None outside of one.
+        hold: while a row is made, a signal that would end the run waits.
         errors: how many errors TrackKit has survived in this run.
         status: how the training ended, or `running`.
     """
@@ -93,6 +94,8 @@ class Tracker:
         self._rows = 0
         self._owes_row = self._captured = self._fresh = False
         self.position: Callable[[], Moment] | None = None
+        self.hold: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        self._draining = False
         self._more: dict[str, Any] = {}
         self._told: set[str] = set()
         self._renames: Mapping[str, Any] = {}
@@ -161,7 +164,8 @@ class Tracker:
     def row(self, moment: Moment) -> None:
         """The step just taken makes a row."""
         self._settle()
-        self._open_batch_row(moment)
+        with self.hold():
+            self._open_batch_row(moment)
 
     def report(
         self,
@@ -196,14 +200,15 @@ class Tracker:
 
     def seal(self) -> None:
         """The open row takes no more reports; it is emitted once its values are on the host."""
-        open_row, self._open = self._open, None
-        if open_row is None:
+        if self._open is None:
             return
-        values, origins = self._resolve(open_row)
-        if len(values) > len(open_row.axes):
-            self._waiting.append(_SealedRow(self._rows, open_row, values, origins))
-            self._rows += 1
-        self._drain()
+        with self.hold():
+            open_row, self._open = self._open, None
+            values, origins = self._resolve(open_row)
+            if len(values) > len(open_row.axes):
+                self._waiting.append(_SealedRow(self._rows, open_row, values, origins))
+                self._rows += 1
+            self._drain()
 
     def flush(self) -> None:
         """Emits the rows sealed so far, once their values are in: waits for the device, and a moment for the ranks."""
@@ -323,6 +328,17 @@ class Tracker:
 
     def _drain(self, wait_s: float = 0.0) -> None:
         """Emits, in order, the rows whose values are in; where too many wait, the oldest goes without its late ones."""
+        # A signal's handler that saves a checkpoint may come in between: what it would emit follows at once.
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            with self.hold():
+                self._emit_waiting(wait_s)
+        finally:
+            self._draining = False
+
+    def _emit_waiting(self, wait_s: float) -> None:
         deadline = time.monotonic() + wait_s
         while self._waiting:
             row = self._waiting[0]

@@ -3,7 +3,8 @@
     python -m tests.support.doomed TASK    # the fields of `Task`, as JSON; in the folder of the training
 
 80 steps in two epochs, each step a row, a checkpoint every 20 steps. What the optimizer has finished is appended to
-`truth`, one line a step, and what has been saved to `saved`: both by the script itself, whatever becomes of it.
+`truth`, one line a step, and what has been saved to `saved`: both by the script itself, whatever becomes of it. Under
+torchrun that is rank 0's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader
 from tests.support.toy import Net, Points
 
 STEPS, EPOCH, SAVED = 80, 40, 20
+RANK, RANKS = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def optimizer(net: torch.nn.Module, task: Task) -> torch.optim.Optimizer:
                 exec(task.then, {"net": net})
             result = super().step(closure)
             taken += 1
-            note("truth", taken)
+            if RANK == 0:
+                note("truth", taken)
             return result
 
     return Doomed(net.parameters(), lr=0.1)
@@ -99,7 +102,7 @@ def with_lightning(task: Task, callbacks: list[Any]) -> None:
             self.log("val_loss", self.net(**batch)["loss"])
 
         def train_dataloader(self) -> Any:
-            return DataLoader(Points(samples=4 * EPOCH), 4)
+            return DataLoader(Points(samples=4 * EPOCH * RANKS), 4)
 
         def val_dataloader(self) -> Any:
             return DataLoader(Points(5, 8), 4)
@@ -110,7 +113,8 @@ def with_lightning(task: Task, callbacks: list[Any]) -> None:
     class Saving(ModelCheckpoint):
         def _save_checkpoint(self, trainer: Any, filepath: str) -> None:
             super()._save_checkpoint(trainer, filepath)
-            note("saved", filepath)
+            if RANK == 0:
+                note("saved", filepath)
 
     saving = Saving(
         f"{task.out}/saved",
@@ -123,6 +127,7 @@ def with_lightning(task: Task, callbacks: list[Any]) -> None:
         max_epochs=-1,
         max_steps=task.steps,
         accelerator="cpu",
+        **({"strategy": "ddp", "devices": RANKS} if RANKS > 1 else {}),
         log_every_n_steps=1,
         default_root_dir=task.out,
         callbacks=[*callbacks, saving],
@@ -139,7 +144,8 @@ def with_huggingface(task: Task, callbacks: list[Any]) -> None:
 
     class Saving(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            note("saved", os.path.abspath(f"{args.output_dir}/checkpoint-{state.global_step}"))
+            if RANK == 0:
+                note("saved", os.path.abspath(f"{args.output_dir}/checkpoint-{state.global_step}"))
 
     net = Net()
     arguments = TrainingArguments(
@@ -157,7 +163,7 @@ def with_huggingface(task: Task, callbacks: list[Any]) -> None:
     trainer = Trainer(
         net,
         arguments,
-        train_dataset=Points(samples=4 * EPOCH),
+        train_dataset=Points(samples=4 * EPOCH * RANKS),
         eval_dataset=Points(5, 8),
         callbacks=[*callbacks, Saving()],
         optimizers=(optimizer(net, task), None),
@@ -172,9 +178,9 @@ def main(task: Task) -> None:
     from trackkit import TrackKit
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    exec(task.before)
+    exec(task.before, {})
     TRAIN[task.framework](task, [TrackKit(**{"project": "p", **task.kit})] if task.kit is not None else [])
-    exec(task.after)
+    exec(task.after, {})
 
 
 if __name__ == "__main__":

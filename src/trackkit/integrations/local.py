@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from trackkit.liveness import process_fields
+from trackkit.liveness import claim, process_fields, release
 from trackkit.reading import read_json
 from trackkit.records import Row, RunInfo
 from trackkit.sinks import Sink
@@ -82,14 +82,23 @@ class LocalSink(Sink):
         self._run["status"] = self._summary.get("final/status", "running")
         self._write_json("run.json", self._run)
 
+    def preempting(self) -> None:
+        self._run["preempting"] = True
+        self._write_json("run.json", self._run)
+
     def close(self, exit_code: int) -> None:
-        if self._rows is not None:
-            self._rows.close()
-            self._run.update(exit_code=exit_code, ended=time.time())
+        if self._rows is None or self.folder is None:
+            return
+        self._rows.close()
+        self._run.update(exit_code=exit_code, ended=time.time())
+        try:
             self._write_json("run.json", self._run)
+        finally:
+            release(self.folder)
 
     def _open_in(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        claim(folder)
         path = folder / "rows.jsonl"
         # A line that a crash cut short must not swallow the first row of the next process.
         cut = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
