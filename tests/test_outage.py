@@ -20,7 +20,7 @@ from trackkit import read_run
 pytestmark = pytest.mark.timeout(120)
 
 HOOK_S = 0.05
-FINISH_S = 3.0
+FINISH_S = 2.0
 STEPS = list(range(1, 25))
 DOWN, UP = 8, 16
 
@@ -43,8 +43,7 @@ def the_run(server: WandbServer) -> Run:
 def assert_undisturbed(training: Training) -> None:
     """Hooks are quick, the training thread waits for no socket, and the local log is whole."""
     report, run = training.report, training.local
-    # The longest is left out: one stall of a shared machine is no property of TrackKit.
-    assert report["hooks"][1][0] < HOOK_S, report["hooks"]
+    assert report["hooks"][0][0] < HOOK_S, report["hooks"]
     assert report["sockets_elsewhere"] > len(report["sockets"]), "the recorder of socket calls has seen nothing"
     assert [each for each in report["sockets"] if each[2:] != ["AF_UNIX", "never waits"]] == []
     assert [step for step, _ in run.history("batch/loss")] == STEPS
@@ -77,7 +76,15 @@ def sync(server: WandbServer, training: Training) -> str:
 
 
 @pytest.mark.parametrize(
-    ("framework", "fault"), [("lightning", "refuse"), ("huggingface", "hang"), ("lightning", "http_500")]
+    ("framework", "fault"),
+    [
+        ("lightning", "refuse"),
+        ("huggingface", "refuse"),
+        ("huggingface", "hang"),
+        ("lightning", "http_500"),
+        ("huggingface", "http_429"),
+        ("lightning", "reset"),
+    ],
 )
 def test_down_for_a_while_loses_nothing(wandb_server: WandbServer, tmp_path: Path, framework: str, fault: str) -> None:
     training = begin(wandb_server, tmp_path, framework, "--finish-timeout", "30")
@@ -97,7 +104,8 @@ def test_down_for_a_while_loses_nothing(wandb_server: WandbServer, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("framework", "fault"), [("lightning", "hang"), ("huggingface", "refuse"), ("lightning", "slow")]
+    ("framework", "fault"),
+    [("lightning", "hang"), ("lightning", "slow"), ("huggingface", "refuse"), ("huggingface", "http_500")],
 )
 def test_down_for_the_rest_ends_in_time_and_is_sent_later(
     wandb_server: WandbServer, tmp_path: Path, framework: str, fault: str
@@ -113,8 +121,8 @@ def test_down_for_the_rest_ends_in_time_and_is_sent_later(
         training.kill()
     assert_undisturbed(training)
     assert FINISH_S - 0.5 < training.report["end_s"] < FINISH_S + 2
-    assert [line for line in training.lines if "waiting" in line] == ["trackkit: waiting up to 3 s for W&B"]
-    assert "W&B has not taken everything within 3 s; it is on disk, and 'trackkit sync' sends it" in training.lines[-1]
+    assert [line for line in training.lines if "waiting" in line] == ["trackkit: waiting up to 2 s for W&B"]
+    assert "W&B has not taken everything within 2 s; it is on disk, and 'trackkit sync' sends it" in training.lines[-1]
     assert the_run(wandb_server).state == "running"
     wandb_server.faults.clear()
     sync(wandb_server, training)

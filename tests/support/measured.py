@@ -5,7 +5,8 @@
 24 steps an epoch, each a row. At a step of `--hold` the file `at-STEP` is made and `go-STEP` is waited for. The Python
 code of `--patch` is run before the training: the fault. The report is `report.json`: seconds of the first hook
 (`begin_s`), of the end (`end_s`) and of every other hook, longest first (`hooks`); what the training thread did with
-sockets between the first step and the last (`sockets`); a digest of the weights.
+sockets between the first step and the last (`sockets`), and how many calls were seen at all; a digest of the weights.
+Seconds for which the thread was ready to go on and other programs had the processors are left out, but for `end_s`.
 """
 
 from __future__ import annotations
@@ -73,16 +74,23 @@ class Pace:
                 time.sleep(0.02)
 
 
+def clock() -> tuple[float, float]:
+    """Seconds, and those for which this thread has waited for a processor so far."""
+    waited = Path("/proc/thread-self/schedstat").read_text().split()[1]
+    return time.perf_counter(), int(waited) / 1e9
+
+
 def timed(call: Callable[..., Any], name: str, times: list[tuple[float, str]]) -> Callable[..., Any]:
     """`call`, whose durations go to `times`."""
 
     @functools.wraps(call)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        begin = time.perf_counter()
+        begin, idle = clock()
         try:
             return call(*args, **kwargs)
         finally:
-            times.append((time.perf_counter() - begin, name))
+            end, idled = clock()
+            times.append((end - begin - (idled - idle), name))
 
     return wrapper
 
