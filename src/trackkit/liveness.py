@@ -1,7 +1,9 @@
-"""Whether the process that writes a run still lives."""
+"""Who writes a run: whether that process still lives, and that it is the only one."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import socket
 import time
@@ -11,10 +13,50 @@ from typing import Any, Literal
 
 # A live run writes at least its system metrics every 15 s; a cluster's file system shows that late.
 SILENT_S = 300.0
+# W&B's process looks every second whether its program lives, and writes what it has every second.
+LINGER_S = 3.0
 # In /proc/<pid>/stat, behind the program's name.
 _BEGAN = 19
 
 Life = Literal["alive", "gone", "unknown"]
+
+_claims: dict[Path, int] = {}
+# A forked process has none of its parent's locks.
+os.register_at_fork(after_in_child=_claims.clear)
+
+
+def claim(folder: Path) -> bool:
+    """Makes this process the only one that writes a run, until it releases the run's folder or ends.
+
+    A folder that takes no file, or a file system that knows no locks, refuses nobody.
+
+    Returns:
+        Whether no other process has claimed it.
+    """
+    folder = folder.resolve()
+    if folder in _claims:
+        return True
+    try:
+        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:
+        return True
+    try:
+        # Of the process, not of the file: the children of a killed program would still have an flock.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(file)
+        return False
+    except OSError:
+        pass
+    _claims[folder] = file
+    return True
+
+
+def release(folder: Path) -> None:
+    """Others may write the run again."""
+    file = _claims.pop(folder.resolve(), None)
+    if file is not None:
+        os.close(file)
 
 
 def process_fields() -> dict[str, Any]:
@@ -46,10 +88,12 @@ def process_life(run: Mapping[str, Any]) -> Life:
     return "gone" if _is_zombie(pid) or _is_another(pid, run) else "alive"
 
 
-def is_elsewhere(run: Mapping[str, Any]) -> bool:
-    """Whether another process of this machine is known to write the run at this moment."""
-    writing = run.get("status") == "running" and "ended" not in run
-    return writing and process_life(run) == "alive" and int(run["pid"]) != os.getpid()
+def is_open(path: Path) -> bool:
+    """Whether a process of this machine has a file open; where that can't be seen, whether it was just written."""
+    if not os.path.isdir("/proc/self/fd"):
+        return 0 <= time.time() - path.stat().st_mtime < LINGER_S
+    wanted = str(path.resolve())
+    return any(wanted in _open_files(each) for each in os.listdir("/proc") if each.isdigit())
 
 
 def is_running(run: Mapping[str, Any], folder: Path, *files: Path) -> bool:
@@ -80,6 +124,15 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def _open_files(pid: str) -> set[str]:
+    folder, found = f"/proc/{pid}/fd", set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"{folder}/{name}"))
+    return found
 
 
 def _stat(pid: int) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.errors import ConfigError
-from trackkit.liveness import is_elsewhere
+from trackkit.liveness import claim
 from trackkit.reading import RUNS, finite_words, read_json
 from trackkit.records import Row, Tier
 
@@ -55,41 +55,67 @@ def run_folder(root: Path, run_id: str) -> Path:
     return root / RUNS / run_id
 
 
-def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str) -> tuple[str | None, Path, str]:
-    """The run that a training goes on in.
+def find(
+    setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str, step: int = 0
+) -> tuple[str | None, Path, str]:
+    """The run that a training goes on in. It is this process's from then on: see `liveness.claim`.
 
     Args:
         setting: `auto`, `never` or a run id.
         checkpoint: what the checkpoint says of its run; None where there is none, or it says nothing.
         root: folder that run folders are made in.
         project: of this training.
+        step: optimizer steps taken before it.
 
     Returns:
         The run's id (None: a new run), the folder that holds its run folder, and the line to tell, "" for none.
 
     Raises:
-        ConfigError: `setting` names a run that is not there.
+        ConfigError: `setting` names a run that is not there, or that can't be gone on with.
     """
     if setting == "never":
         return None, root, ""
     if setting != "auto":
         known = checkpoint is not None and checkpoint.get("run_id") == setting
-        home = next((each for each in _homes(root, checkpoint) if run_folder(each, setting).is_dir()), None)
+        home = _home(setting, root, checkpoint)
         if home is None and not known:
             raise ConfigError(
                 f"'resume' must name a run that is there; '{setting}' has no folder in '{root / RUNS}'; "
                 "give the id of one that has, 'auto' or 'never', or set 'dir' to where it is"
             )
+        take("resume", home or root, setting, project, checkpoint if home is None else None)
         return setting, home or root, ""
     if checkpoint is None:
-        return None, root, ""
+        told = "the checkpoint names no run: this is a new run; to go on in one, set 'resume' to its id"
+        return None, root, told if step else ""
     run_id = str(checkpoint["run_id"])
     if checkpoint.get("project") not in (None, project):
         return None, root, f"the checkpoint's run {run_id} is of project '{checkpoint['project']}': this is a new run"
-    home = next((each for each in _homes(root, checkpoint) if run_folder(each, run_id).is_dir()), root)
-    if is_elsewhere(read_json(run_folder(home, run_id) / "run.json")):
-        return None, root, f"the checkpoint's run {run_id} is still being written by another process: this is a new run"
+    home = _home(run_id, root, checkpoint) or root
+    if not claim(run_folder(home, run_id)):
+        return None, root, f"the checkpoint's run {run_id} is still open in another process: this is a new run"
     return run_id, home, ""
+
+
+def take(setting: str, root: Path, run_id: str, project: str, checkpoint: Mapping[str, Any] | None = None) -> None:
+    """Claims a run that the user has named.
+
+    Raises:
+        ConfigError: it is of another project, or another process writes it.
+    """
+    folder = run_folder(root, run_id)
+    recorded = (checkpoint or {}).get("project") or read_json(folder / "config.json").get("trackkit/settings/project")
+    if recorded not in (None, project):
+        raise ConfigError(
+            f"'{setting}' must name a run of project '{project}'; '{run_id}' is of '{recorded}'; "
+            f"set 'project' to '{recorded}', or name another run"
+        )
+    if not claim(folder):
+        pid = read_json(folder / "run.json").get("pid", "unknown")
+        raise ConfigError(
+            f"'{setting}' must name a run that no other process writes; '{run_id}' is open in process {pid}; "
+            "end that one first, or name another run"
+        )
 
 
 def read_earlier(root: Path, run_id: str) -> Earlier:
@@ -126,8 +152,10 @@ def checkpoint_fields(run_id: str, root: Path, project: str) -> dict[str, Any]:
     return {"run_id": run_id, "root": str(root), "project": project, "saved": time.time()}
 
 
-def _homes(root: Path, checkpoint: Mapping[str, Any] | None) -> list[Path]:
-    return [root, *([Path(str(checkpoint["root"]))] if checkpoint is not None and "root" in checkpoint else [])]
+def _home(run_id: str, root: Path, checkpoint: Mapping[str, Any] | None) -> Path | None:
+    """The folder that holds the run's folder: this training's, else the one that the checkpoint was made in."""
+    homes = [root, *([Path(str(checkpoint["root"]))] if checkpoint is not None and "root" in checkpoint else [])]
+    return next((each for each in homes if run_folder(each, run_id).is_dir()), None)
 
 
 def _origins(renames: Mapping[str, Any]) -> dict[str, str]:

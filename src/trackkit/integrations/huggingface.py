@@ -138,13 +138,12 @@ class HuggingFaceAdapter:
         self._state, self._seen_step, self._data_s = state, state.global_step, 0.0
         self._scaled = getattr(kwargs.get("optimizer"), "scaler", None) is not None
         start = describe(args, state, kwargs, "fit", self._samples, self._tokens)
-        retried = args.auto_find_batch_size and self.session is not None and self.session.phase == "fitting"
-        if retried and self.session is not None:
-            self.session.join_fit(start)
-        else:
-            carried = state.stateful_callbacks.get("trackkit") if state.global_step else None
-            start = replace(start, step=state.global_step, checkpoint=carried["attributes"] if carried else None)
-            self.session = self.kit.begin(start)
+        broken_off = self.session
+        if args.auto_find_batch_size and broken_off is not None and broken_off.phase == "fitting":
+            start = replace(start, again=True, checkpoint=broken_off.checkpoint_fields())
+        elif state.global_step and "trackkit" in state.stateful_callbacks:
+            start = replace(start, checkpoint=state.stateful_callbacks["trackkit"]["attributes"])
+        self.session = self.kit.begin(replace(start, step=state.global_step))
         self.session.tracker.position = self._moment
         # Plain data under a callback's name is saved with every checkpoint, and is there again on resume.
         state.stateful_callbacks["trackkit"] = {"args": {}, "attributes": self.session.checkpoint_fields()}

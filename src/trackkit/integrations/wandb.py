@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.config import TrackKitConfig
 from trackkit.errors import TrackKitError
+from trackkit.integrations.wandb_file import find_files, read_history
+from trackkit.liveness import is_open
 from trackkit.notices import logger
 from trackkit.records import Row, RunInfo
 from trackkit.redaction import redact, redact_arguments
@@ -34,8 +36,8 @@ PROBE_AGAIN_S = 0.3
 INIT_S = 20.0
 GATHER_S = 0.25
 QUIET_S = 1.0
-# W&B's process looks every second whether its program lives, and writes what it has every second.
-LINGER_S = 3.0
+# W&B's process ends a second after its program was killed.
+ORPHAN_S = 10.0
 _AXES = {"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"}
 _REFUSED = (401, 403)
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
@@ -154,6 +156,8 @@ class WandbSink(Sink):
 
         _keep_out_of_home()
         mode, self._why = self._choose_mode()
+        if info.earlier is not None:
+            self._await_orphans(info)
         try:
             return self._init_as(mode, info)
         except Exception as error:
@@ -202,6 +206,13 @@ class WandbSink(Sink):
             reinit="create_new" if self._nested else "default",
             settings=wandb.Settings(**{name: value for name, value in settings.items() if name in known}),
         )
+
+    def _await_orphans(self, info: RunInfo) -> None:
+        """W&B's process of a program that was killed may still write and send: what it has sent is the watermark."""
+        deadline = time.monotonic() + ORPHAN_S
+        for path in find_files(info.root, info.run_id):
+            while is_open(path) and time.monotonic() < deadline:
+                time.sleep(0.05)
 
     def _choose_mode(self) -> tuple[str, str]:
         """The mode to start in, and why, where it is not the one asked for."""
@@ -328,16 +339,9 @@ class WandbSink(Sink):
 
     def _offline_step(self, info: RunInfo) -> int:
         """The last step in this run's earlier offline files; everything, where they are gone: they were uploaded."""
-        from trackkit.integrations.wandb_file import read_history, read_run_file
-
-        files = sorted(info.root.glob(f"wandb/offline-run-*-{info.run_id}/run-{info.run_id}.wandb"))
+        files = find_files(info.root, info.run_id, "offline-run")
         mine = Path(self._of_run().dir).parent
-        others = [path for path in files if path.parent != mine]
-        for path in others:
-            # W&B's own process outlives the one that was killed, and may write once more.
-            while 0 <= time.time() - path.stat().st_mtime < LINGER_S and read_run_file(path).exit_code is None:
-                time.sleep(0.1)
-        steps = [row["_step"] for path in others for row in read_history(path)]
+        steps = [row["_step"] for path in files if path.parent != mine for row in read_history(path)]
         return max(steps, default=1 << 62 if len(files) < 2 else -1)
 
     def _update_config(self, values: Mapping[str, Any]) -> None:

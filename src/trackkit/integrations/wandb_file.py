@@ -139,6 +139,18 @@ class Writer:
         self._file.close()
 
 
+def find_files(root: Path, run_id: str, kind: str = "*run") -> list[Path]:
+    """A run's transaction logs below its output folder, in order of start.
+
+    Args:
+        root: the output folder.
+        run_id: of the run. W&B puts a number behind it in the folder of a run that it begins again in one second.
+        kind: `offline-run`, `run` or both.
+    """
+    found = root.glob(f"wandb/{kind}-[0-9]*/run-{run_id}.wandb")
+    return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
+
+
 def read_records(path: Path) -> Iterator[Any]:
     """Every whole record of a file, parsed."""
     for data in Reader(path).new():

@@ -11,7 +11,7 @@ from typing import Any
 
 from trackkit import index
 from trackkit.errors import TrackKitError, did_you_mean
-from trackkit.integrations.wandb_file import read_run_file
+from trackkit.integrations.wandb_file import find_files, read_run_file
 from trackkit.liveness import is_fresh, is_running, process_life
 from trackkit.reading import RUNS, read_json, run_folders
 
@@ -39,9 +39,7 @@ class Target:
     @property
     def fragments(self) -> list[Path]:
         """Its W&B files, in order of start: one per process that went on in the run."""
-        found = [*self.root.glob(f"wandb/offline-run-*-{self.run_id}/run-{self.run_id}.wandb")]
-        found += self.root.glob(f"wandb/run-*-{self.run_id}/run-{self.run_id}.wandb")
-        return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
+        return find_files(self.root, self.run_id)
 
     @property
     def home(self) -> Path:
