@@ -1,0 +1,101 @@
+"""Two gloo processes under torchrun, of which one dies, or that are told to end: what is left, and nothing hangs."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.doomed import Task
+from tests.support.processes import ROOT, clean_env, run_torchrun
+from tests.support.wandb_offline import read_finished
+from trackkit import read_run
+
+FRAMEWORKS = ("lightning", "huggingface")
+AT = 30
+# A row of rank 0's waits for the other's record, which takes up to two turns of the thread that looks for it.
+PAUSE, WAITING = 0.05, 5
+KILLED = "import os, signal, time; os.environ['RANK'] == '{}' and os.kill(os.getpid(), signal.SIGKILL)"
+# Rank 0 meets nobody for a while: torchrun's SIGTERM is the first that it hears of its neighbour's death.
+BUSY = "; time.sleep(1)"
+TERMINATED = "import os, signal; os.environ['RANK'] == '0' and os.kill(os.getppid(), signal.SIGTERM)"
+ENDINGS = {
+    "rank 0 killed": Task("", at=AT, then=KILLED.format(0), pause=PAUSE),
+    "rank 1 killed": Task("", at=AT, then=KILLED.format(1)),
+    "rank 1 killed, rank 0 busy": Task("", at=AT, then=KILLED.format(1) + BUSY),
+    "torchrun terminated": Task("", at=AT, then=TERMINATED, pause=PAUSE),
+}
+BARE = ("rank 1 killed",)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder per ending, framework and `tracked` or `bare`, each with torchrun's exit code in `code`."""
+    home = tmp_path_factory.mktemp("ranks")
+
+    def end(ending: str, framework: str, kind: str) -> None:
+        folder = home / ending / framework / kind
+        folder.mkdir(parents=True)
+        task = replace(ENDINGS[ending], framework=framework, kit={} if kind == "tracked" else None)
+        script = ROOT / "tests" / "support" / "doomed.py"
+        done = run_torchrun(script, json.dumps(asdict(task)), cwd=folder, env=clean_env(TRACKKIT_INDEX="index"))
+        (folder / "code").write_text(str(done.returncode))
+        (folder / "err.txt").write_text(done.stderr)
+
+    trainings = [(ending, framework, "tracked") for ending in ENDINGS for framework in FRAMEWORKS]
+    trainings += [(ending, framework, "bare") for ending in BARE for framework in FRAMEWORKS]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda training: end(*training), trainings))
+    return home
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_local_log_has_every_row_and_the_right_status(ended: Path, ending: str, framework: str) -> None:
+    home = ended / ending / framework / "tracked"
+    told = (home / "err.txt").read_text()
+    taken = len((home / "truth").read_text().splitlines())
+    run = read_run(home / "out")
+    steps = [row["batch/step"] for row in run.history if "batch/step" in row]
+    assert steps == list(range(1, len(steps) + 1)), told
+    lost = taken - len(steps)
+    assert 0 <= lost <= (WAITING if ending == "rank 0 killed" else 0), told
+    assert taken >= AT
+    assert run.run["status"] == ("preempted" if ending == "torchrun terminated" else "failed"), told
+    assert run.config["runtime/world_size"] == 2
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_torchrun_ends_as_without(ended: Path, ending: str, framework: str) -> None:
+    """Its exit code, whom it blames, and that it did not have to kill anybody."""
+    tracked = ended / ending / framework / "tracked"
+    told = (tracked / "err.txt").read_text()
+    assert (tracked / "code").read_text() == "1", told
+    if ending in BARE:
+        bare = ended / ending / framework / "bare"
+        assert (bare / "code").read_text() == "1"
+        assert _first_failure(told) == _first_failure((bare / "err.txt").read_text())
+    if ending != "torchrun terminated":
+        assert "forcefully exiting via SIGKILL" not in told
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("ending", ["rank 1 killed", "rank 1 killed, rank 0 busy"])
+def test_wandb_has_all_that_the_writing_rank_had(ended: Path, ending: str, framework: str) -> None:
+    """Although torchrun terminates it while it ends its run."""
+    home = ended / ending / framework / "tracked"
+    local, online = read_run(home / "out"), read_finished(home / "out")
+    assert [step for step, _ in online.history("batch/loss")] == [step for step, _ in local.series("batch/loss")]
+    assert (online.summary["final/status"], online.exit_code) == ("failed", 1)
+
+
+def _first_failure(told: str) -> tuple[str, ...]:
+    """Rank and exit code that torchrun reports as the root cause."""
+    found = re.search(r"rank\s*: (\d+).*?exitcode\s*: (-?\d+)", told.partition("Root Cause")[2], re.DOTALL)
+    assert found is not None, told
+    return found.groups()
