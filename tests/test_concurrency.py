@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import torch
 import transformers
 import wandb
 
@@ -24,6 +25,9 @@ from trackkit import TrackKit
 
 OUTER, INNER = Recipe(epochs=2, every=1, lr=0.1), Recipe(epochs=1, every=2, lr=0.3)
 FRAMEWORKS = sorted(TRAININGS)
+# More threads would only wait for each other.
+torch.set_num_threads(1)
+
 STEPS = {48: list(range(1, 49)), 24: [1, *range(2, 25, 2)]}
 
 
@@ -171,3 +175,13 @@ def left_behind() -> tuple[int, int]:
     gc.collect()
     time.sleep(0.3)
     return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_program_that_ends_the_wandb_run_itself_loses_nothing(tmp_path: Path, framework: str) -> None:
+    """As W&B's agent does after every training of a sweep."""
+    TRAININGS[framework](INNER, tmp_path, [TrackKit(name="ended", dir=str(tmp_path))])
+    wandb.finish()
+    trackkit.finish()
+    (run,) = local_runs(tmp_path)
+    assert_whole(run, online_side(tmp_path)[run.run["run_id"]], 24, "ended")

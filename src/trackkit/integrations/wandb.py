@@ -36,6 +36,7 @@ PROBE_AGAIN_S = 0.3
 INIT_S = 20.0
 GATHER_S = 0.25
 QUIET_S = 1.0
+HAND_OVER_S = 5.0
 # W&B's process ends a second after its program was killed.
 ORPHAN_S = 10.0
 _AXES = {"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"}
@@ -111,6 +112,8 @@ class WandbSink(Sink):
     def summary(self, values: Mapping[str, Any]) -> None:
         kept = dict(values)
         self._submit(lambda: self._of_run().summary.update(kept))
+        # Training is over, and the next may be a `wandb.finish()`: the program's, or that of W&B's agent.
+        self.flush(HAND_OVER_S)
 
     def preempting(self) -> None:
         run = self._of_run()
@@ -142,7 +145,9 @@ class WandbSink(Sink):
         self._raise_failed()
 
     def flush(self, timeout_s: float) -> None:
-        """Waits until everything submitted so far has been handed to W&B."""
+        """Waits until everything submitted so far has been handed to W&B; not after `close`."""
+        if self._drained.is_set():
+            return
         done = threading.Event()
         self._submit(done.set)
         self._hurry.set()
