@@ -1,9 +1,9 @@
 """POST /graphql: the queries and mutations served, and the root from which requests are answered.
 
 Queries: viewer, serverInfo, entity, organization, project, model, models, artifact, artifactCollection,
-clientIDMapping. Mutations: see `run_mutations`, `artifact_uploads` and `artifact_mutations`. Not served: sweeps,
-launch, reports, registries and links, tags and new names of collections, distributed artifacts, multipart
-uploads, forks and rewinds, automations, teams. What a client asks of them is in `State.unserved`.
+clientIDMapping. Mutations: see `run_mutations`, `artifact_uploads`, `artifact_mutations` and `sweeps`. Not served:
+sweeps' queries, launch, reports, registries and links, tags and new names of collections, distributed artifacts,
+multipart uploads, forks and rewinds, automations, teams. What a client asks of them is in `State.unserved`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import artifact_mutations, artifact_uploads, run_mutations
+from . import artifact_mutations, artifact_uploads, run_mutations, sweeps
 from .artifact_nodes import collection_node, version_node
 from .document import Document
 from .execute import GraphQLError, Node, connection, execute
@@ -98,6 +98,7 @@ def mutation_root(service: Service, client: str) -> Node:
         **run_mutations.MUTATIONS,
         **artifact_uploads.MUTATIONS,
         **artifact_mutations.MUTATIONS,
+        **sweeps.MUTATIONS,
     }
     mutations["upsertBucket"] = functools.partial(run_mutations.upsert_bucket, client=client)
     return {"__typename": "Mutation", **{name: field(mutation) for name, mutation in mutations.items()}}

@@ -7,10 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .artifacts import Collection, Version, digest_hex
 from .runs import Run
+
+if TYPE_CHECKING:
+    from .sweeps import Sweep
 
 
 @dataclass
@@ -68,6 +71,7 @@ class State:
         self.projects: dict[tuple[str, str], Project] = {}
         self.collections: dict[tuple[str, str, str], Collection] = {}
         """By entity, project and name."""
+        self.sweeps: dict[str, Sweep] = {}
         self.blobs: dict[str, bytes] = {}
         """Artifact files by `birth artifact id/hexadecimal digest`."""
         self.alerts: list[Alert] = []

@@ -1,0 +1,60 @@
+"""Sweeps, as far as `wandb.sweep` and `wandb.agent` in a program need them: every combination of values, once each.
+
+No search, no metric, no early stopping, and no agent is told to stop a run. An agent that has had all gets nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .execute import GraphQLError, Node
+from .nodes import project_info
+from .service import Service
+
+
+@dataclass
+class Sweep:
+    """A sweep, and the combinations of its parameters' values that no agent has had yet."""
+
+    name: str
+    entity: str
+    project: str
+    trials: Iterator[dict[str, Any]]
+
+
+def upsert_sweep(service: Service, given: dict[str, Any]) -> Node:
+    entity = given.get("entityName") or service.state.entity
+    parameters: dict[str, Any] = yaml.safe_load(given["config"])["parameters"]
+    combinations = itertools.product(*(spec["values"] for spec in parameters.values()))
+    trials = (dict(zip(parameters, values, strict=True)) for values in combinations)
+    sweep = Sweep(f"s{service.state.number():07d}", entity, given["projectName"], trials)
+    service.state.sweeps[sweep.name] = sweep
+    project = project_info(service, entity, sweep.project)
+    return {"sweep": {"name": sweep.name, "project": project}, "configValidationWarnings": []}
+
+
+def create_agent(service: Service, given: dict[str, Any]) -> Node:
+    """An agent; its id carries the name of its sweep."""
+    if given["sweep"] not in service.state.sweeps:
+        raise GraphQLError(f"sweep {given['sweep']} not found", status=404)
+    return {"agent": {"id": f"{given['sweep']}:{service.state.number()}"}}
+
+
+def agent_heartbeat(service: Service, given: dict[str, Any]) -> Node:
+    """What the agent shall do next: begin a run, where none of its runs is at work."""
+    sweep = service.state.sweeps[given["id"].partition(":")[0]]
+    trial = None if json.loads(given["runState"]) else next(sweep.trials, None)
+    commands = []
+    if trial is not None:
+        arguments = {name: {"value": value} for name, value in trial.items()}
+        commands = [{"type": "run", "run_id": f"t{service.state.number():07d}", "args": arguments}]
+    return {"agent": {"id": given["id"]}, "commands": json.dumps(commands)}
+
+
+MUTATIONS = {"upsertSweep": upsert_sweep, "createAgent": create_agent, "agentHeartbeat": agent_heartbeat}
