@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,16 +18,14 @@ from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 
 FRAMEWORKS = pytest.mark.parametrize("framework", ["lightning", "huggingface"])
-HANG = "import time; time.sleep(60)"
+HANG = "import time; time.sleep(600)"
+KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
 
-def kill_at_74(home: Path, framework: str, env: dict[str, str] | None = None) -> str:
-    """A training that lasts over two of W&B's seconds; gives its last checkpoint, of step 60."""
-    program = Program(home, Task(framework, pause=0.03), env)
-    program.until(74)
-    program.kill()
-    program.wait()
-    assert program.steps < STEPS
+def killed(home: Path, task: Task, env: dict[str, str] | None = None) -> str:
+    """A training that comes to its end by SIGKILL; gives its last checkpoint."""
+    program = Program(home, task, env)
+    assert program.wait() == -signal.SIGKILL, program.told
     return last_checkpoint(home)
 
 
@@ -54,19 +53,36 @@ def assert_each_step_once(server: WandbServer, home: Path) -> None:
     assert (run.state, len(server.state.runs)) == ("finished", 1)
 
 
+def send(server: WandbServer, home: Path, tool: str) -> None:
+    """With W&B's own sync, file by file, or with TrackKit's."""
+    if tool == "wandb":
+        commands = [["wandb", "sync", str(path.parent)] for path in find_runs(home)]
+    else:
+        commands = [["trackkit.cli.main", "sync", str(home / "out")]]
+    for command in commands:
+        env = {**environment(server, home), "WANDB_MODE": "online"}
+        done = subprocess.run([sys.executable, "-m", *command], cwd=home, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
 @pytest.mark.parametrize(("framework", "tool"), [("lightning", "wandb"), ("huggingface", "trackkit")])
 def test_offline_files_are_merged_by_sync(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
-    go_on(tmp_path, framework, kill_at_74(tmp_path, framework))
-    files = find_runs(tmp_path)
-    assert len(files) == 2
-    if tool == "wandb":
-        commands = [["wandb", "sync", str(path.parent)] for path in files]
-    else:
-        commands = [["trackkit.cli.main", "sync", str(tmp_path / "out")]]
-    for command in commands:
-        env = {**environment(wandb_server, tmp_path), "WANDB_MODE": "online"}
-        done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    """The training lasts over two of W&B's seconds."""
+    go_on(tmp_path, framework, killed(tmp_path, Task(framework, pause=0.03, at=74, then=KILL)))
+    assert len(find_runs(tmp_path)) == 2
+    send(wandb_server, tmp_path, tool)
+    assert_each_step_once(wandb_server, tmp_path)
+
+
+@FRAMEWORKS
+def test_online_kills_and_resumes_at_once(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
+    """W&B's process of the killed program lives on for a second, and may still be sending."""
+    env, checkpoint = online(wandb_server, tmp_path), ""
+    for at in (30, 50, 74):
+        task = Task(framework, {"mode": "online"}, resume=checkpoint, pause=0.03, at=at, then=KILL)
+        checkpoint = killed(tmp_path, task, env)
+    go_on(tmp_path, framework, checkpoint, env)
+    assert local_run(tmp_path).run["passes"] == 4
     assert_each_step_once(wandb_server, tmp_path)
 
 
