@@ -87,7 +87,7 @@ def test_a_run_keeps_to_its_folder_and_to_its_inode_budget(
     home.mkdir()
     out.mkdir()
     folders = {f"WANDB_{name}_DIR": str(tmp_path / "wandb" / name) for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT")}
-    env = {"HOME": str(home), "WANDB_DIR": str(out), **dict.fromkeys(folders, "")}
+    env = {"HOME": str(home), "WANDB_DIR": str(out), "TRACKKIT_INDEX": "", **dict.fromkeys(folders, "")}
     training = Training(wandb_server, tmp_path / "cwd", [framework, "--mode", "offline", "--patch", WATCHED], env)
     try:
         training.start().finish()
