@@ -24,13 +24,17 @@ CASES = [
 ]
 
 
+# As patient as `mode: auto`, so that the test is shorter.
+QUICK = "import trackkit.integrations.wandb as ours; ours.PROBE_S['online'] = ours.PROBE_S['auto']"
+
+
 def start(server: WandbServer, home: Path, framework: str, fault: str, mode: str) -> Training:
     env = {"wrong key": {"WANDB_API_KEY": "f" * 40}, "no key": {"WANDB_API_KEY": ""}}.get(fault, {})
     if fault == "denied":
         server.faults.deny("UpsertBucket", status=403)
     elif not env:
         server.faults.set(fault)
-    return Training(server, home, [framework, "--mode", mode], env).start()
+    return Training(server, home, [framework, "--mode", mode, "--patch", QUICK], env).start()
 
 
 @pytest.mark.parametrize(("framework", "fault", "why"), CASES)
@@ -59,6 +63,7 @@ def test_auto_trains_at_once_offline_and_says_why_and_how_to_send_it(
     [
         ("refuse", "Connection refused"),
         ("http_500", "HTTP 500"),
+        ("hang", "no answer within 2.5 s"),
         ("wrong key", "HTTP 401"),
         ("no key", "there is none in WANDB_API_KEY"),
         ("denied", "wandb.init failed"),
