@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,13 @@ def go_on(home: Path, framework: str, checkpoint: str, env: dict[str, str] | Non
     program = Program(home, Task(framework, resume=checkpoint, out=out), env)
     assert program.wait() == 0, program.told
     assert "Tried to log to step" not in program.told, program.told
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def online(server: WandbServer, home: Path) -> dict[str, str]:
@@ -84,6 +93,19 @@ def test_online_kills_and_resumes_at_once(wandb_server: WandbServer, tmp_path: P
     go_on(tmp_path, framework, checkpoint, env)
     assert local_run(tmp_path).run["passes"] == 4
     assert_each_step_once(wandb_server, tmp_path)
+
+
+@FRAMEWORKS
+def test_whoever_still_has_the_earlier_file_open_is_waited_for(tmp_path: Path, framework: str) -> None:
+    """As W&B's process of a killed program has, for as long as it writes and sends."""
+    checkpoint = killed(tmp_path, Task(framework, at=74, then=KILL))
+    with find_runs(tmp_path)[0].open("rb"):
+        program = Program(tmp_path, Task(framework, resume=checkpoint))
+        until(lambda: local_run(tmp_path).run.get("passes") == 2)
+        time.sleep(1.5)
+        assert len(find_runs(tmp_path)) == 1
+    assert program.wait() == 0, program.told
+    assert len(find_runs(tmp_path)) == 2
 
 
 @FRAMEWORKS

@@ -16,18 +16,20 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import clean_env, run_python
+from tests.support.doomed import STEPS, Task
+from tests.support.processes import clean_env
+from tests.support.warm import Program, last_checkpoint
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment, kill
 from trackkit import index, read_run
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 
 def record(root: Path, run_id: str, first: int, last: int, *more: str) -> None:
     """A run recorded offline by a process that has ended."""
     process = start_recorder(root, run_id, first, last, *more)
-    out, err = process.communicate(timeout=40)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == (-signal.SIGKILL if "kill" in more else 0), f"{out}\n{err}"
 
 
@@ -48,7 +50,7 @@ def start_sync(server: WandbServer, home: Path, *arguments: str | Path, **env: s
     return subprocess.Popen(command, cwd=home, env=surroundings, stdin=subprocess.DEVNULL, **pipes)
 
 
-def finish_sync(process: subprocess.Popen[str], code: int, timeout: float = 45) -> str:
+def finish_sync(process: subprocess.Popen[str], code: int, timeout: float = 100) -> str:
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -66,7 +68,7 @@ def sync(server: WandbServer, home: Path, *arguments: str | Path, code: int = 0,
 
 def plain_wandb_sync(server: WandbServer, home: Path, *paths: Path) -> None:
     command = [sys.executable, "-m", "wandb", "beta", "sync", *map(str, paths)]
-    subprocess.run(command, cwd=home, env=environment(server, home), capture_output=True, timeout=40, check=True)
+    subprocess.run(command, cwd=home, env=environment(server, home), capture_output=True, timeout=100, check=True)
 
 
 def row_of(text: str, run_id: str) -> list[str]:
@@ -200,7 +202,7 @@ def test_a_sync_that_was_broken_off(wandb_server: WandbServer, tmp_path: Path, h
             wandb_server.faults.set("refuse")
         else:
             process.send_signal(signal.SIGINT)
-        printed = finish_sync(process, 1 if how == "outage" else 130, 20)
+        printed = finish_sync(process, 1 if how == "outage" else 130, 60)
     finally:
         process.kill()
     assert ("must answer, and does not" if how == "outage" else "goes on from there") in printed
@@ -288,7 +290,7 @@ def test_watch_shows_live_runs_until_they_end(wandb_server: WandbServer, tmp_pat
         assert wandb_server.state.run("r1").state == "running"
         if end == "ok":
             process.send_signal(signal.SIGINT)
-            finish_sync(process, 130, 10)
+            finish_sync(process, 130, 40)
             process = start_sync(wandb_server, tmp_path, "--watch")
             wandb_server.state.wait_for(lambda state: all(state.run(name).resumed for name in ("r1", "r2")))
         (root / "go").touch()
@@ -333,46 +335,25 @@ def test_two_syncs_at_once(wandb_server: WandbServer, tmp_path: Path) -> None:
     assert_all_there(wandb_server, root, "r1")
 
 
-def wait_for(condition: Any, timeout_s: float = 20) -> None:
+def wait_for(condition: Any, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-TRAINING = """
-import os, signal, sys, time
-from pathlib import Path
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
-from tests.support.lightning_toys import Logging, data, trainer
-from trackkit import TrackKit
-
-class Killer(pl.Callback):
-    def on_train_batch_end(self, trainer, *_):
-        time.sleep(0.02)
-        if trainer.global_step == 74 and len(sys.argv) == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-out = Path("out").absolute()
-kit = [TrackKit(project="p"), Killer(), ModelCheckpoint(out / "checkpoints", every_n_train_steps=40, save_top_k=-1)]
-fit = trainer(kit, max_epochs=5, log_every_n_steps=1, default_root_dir=out, enable_checkpointing=True)
-fit.fit(Logging(), data(20), data(3), ckpt_path=sys.argv[1] if len(sys.argv) > 1 else None)
-"""
-
-
 def test_a_training_that_was_killed_and_resumed(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """The local log has steps 41 to 74 twice; W&B keeps the first pass."""
-    assert run_python(TRAINING, cwd=tmp_path).returncode == -signal.SIGKILL
-    checkpoint = next((tmp_path / "out" / "checkpoints").glob("*step=40*"))
-    resumed = run_python(TRAINING, str(checkpoint), cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
+    """The local log has steps 61 to 74 twice; W&B keeps the first pass."""
+    killed = Program(tmp_path, Task("lightning", at=74, then="import os, signal; os.kill(os.getpid(), signal.SIGKILL)"))
+    assert killed.wait() == -signal.SIGKILL, killed.told
+    resumed = Program(tmp_path, Task("lightning", resume=last_checkpoint(tmp_path)))
+    assert resumed.wait() == 0, resumed.told
     run = read_run(tmp_path / "out")
     assert {row["_pass"] for row in run.history} == {1, 2}
-    assert [step for step, _ in run.series("batch/loss")] == list(range(1, 101))
+    assert [step for step, _ in run.series("batch/loss")] == list(range(1, STEPS + 1))
     run_id = run.run["run_id"]
     assert row_of(sync(wandb_server, tmp_path, "out"), run_id)[3:6] == ["0", "ok", "ok"]
     history = wandb_server.state.run(run_id).history
-    assert [row["batch/step"] for row in history if "batch/loss" in row] == list(range(1, 101))
+    assert [row["batch/step"] for row in history if "batch/loss" in row] == list(range(1, STEPS + 1))
     first = {row["batch/step"]: row["batch/loss"] for row in reversed(run.history) if "batch/loss" in row}
     assert {row["batch/step"]: row["batch/loss"] for row in history if "batch/loss" in row} == first

@@ -177,7 +177,7 @@ class Job:
 
     def _shown(self, arrived: Callable[[ServerRun], bool]) -> ServerRun:
         """The run, once the server shows what it has taken: what does not show yet must not be sent again."""
-        deadline = time.monotonic() + SETTLE_S
+        deadline, pause = time.monotonic() + SETTLE_S, 0.1
         while True:
             server = self._server.run(self._path)
             if server is not None and arrived(server):
@@ -186,7 +186,8 @@ class Job:
                 raise ServerError(
                     f"what was uploaded must show within {SETTLE_S:.0f} s, and does not; run the same command later"
                 )
-            time.sleep(1.0)
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
 
     # -- what is known -------------------------------------------------------------------------------------------
 
