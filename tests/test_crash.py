@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tests.support.wandb_offline import read_finished
 from tests.support.warm import Program
 from tests.wandb_server import WandbServer
 from trackkit import read_run
+
+Ended = Callable[[str, str], tuple[Path, Path]]
 
 FRAMEWORKS = ("lightning", "huggingface")
 AT = 30
@@ -72,26 +75,28 @@ ENDINGS = {
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a folder per ending, framework and `tracked` or `bare`, each with the exit code in `code`."""
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """The folders of a training that has come to an ending: with TrackKit, and without."""
     home = tmp_path_factory.mktemp("endings")
 
-    def end(ending: str, framework: str, kind: str) -> None:
-        given = {**vars(ENDINGS[ending]), "framework": framework, "kit": {} if kind == "tracked" else None}
-        Program(home / ending / framework / kind, Task(**given)).wait()
+    @functools.cache
+    def end(ending: str, framework: str) -> tuple[Path, Path]:
+        task = replace(ENDINGS[ending], framework=framework)
+        folder = home / ending / framework
+        programs = [Program(folder / "tracked", task), Program(folder / "bare", replace(task, kit=None))]
+        for program in programs:
+            program.wait()
+        return programs[0].home, programs[1].home
 
-    trainings = [(e, framework, kind) for e in ENDINGS for framework in FRAMEWORKS for kind in ("tracked", "bare")]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda training: end(*training), trainings))
-    return home
+    return end
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_program_ends_with_the_same_code_and_signal_handlers_as_without(
-    ended: Path, ending: str, framework: str
+    ended: Ended, ending: str, framework: str
 ) -> None:
-    tracked, bare = ended / ending / framework / "tracked", ended / ending / framework / "bare"
+    tracked, bare = ended(ending, framework)
     assert (tracked / "code").read_text() == (bare / "code").read_text(), (tracked / "err.txt").read_text()
     for name in ("handled", "truth"):
         assert (tracked / name).exists() == (bare / name).exists()
@@ -118,9 +123,9 @@ def test_a_program_ends_with_the_same_code_and_signal_handlers_as_without(
     ],
 )
 def test_the_local_log_has_every_row_and_the_right_status(
-    ended: Path, ending: str, status: str, framework: str
+    ended: Ended, ending: str, status: str, framework: str
 ) -> None:
-    home = ended / ending / framework / "tracked"
+    home, _ = ended(ending, framework)
     if framework == "lightning" and ending in ("handled", "ignored"):
         # Its own handler stops the training, whatever the user's says.
         status = "preempted"
@@ -138,9 +143,9 @@ def test_the_local_log_has_every_row_and_the_right_status(
     [("raised", 1), ("sys.exit", 1), ("interrupted", 255), ("terminated", 143), ("terminated with all", 143)],
 )
 def test_wandb_has_all_of_a_program_that_could_still_end_its_run(
-    ended: Path, ending: str, code: int, framework: str
+    ended: Ended, ending: str, code: int, framework: str
 ) -> None:
-    home = ended / ending / framework / "tracked"
+    home, _ = ended(ending, framework)
     local, online = local_run(home), read_finished(home / "out")
     assert online.history("batch/loss") == local.history("batch/loss")
     assert online.summary["final/status"] == local.run["status"]
@@ -183,16 +188,16 @@ def test_killed_while_it_still_ends_is_preempted(tmp_path: Path, framework: str)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_users_own_handler_is_called_once(ended: Path, framework: str) -> None:
-    home = ended / "handled" / framework / "tracked"
+def test_the_users_own_handler_is_called_once(ended: Ended, framework: str) -> None:
+    home, _ = ended("handled", framework)
     assert (home / "handled").read_text() == f"{int(signal.SIGTERM)}\n"
     if framework == "huggingface":
         assert "users" in (home / "left").read_text()
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_killed_wandb_core_is_told_and_counted(ended: Path, framework: str) -> None:
-    home = ended / "core" / framework / "tracked"
+def test_a_killed_wandb_core_is_told_and_counted(ended: Ended, framework: str) -> None:
+    home, _ = ended("core", framework)
     assert local_run(home).summary["final/tracker_errors"] >= 1
     assert "sink 'WandbSink' (write) failed and is switched off; training goes on" in (home / "err.txt").read_text()
 

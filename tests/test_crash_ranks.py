@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,15 +30,16 @@ ENDINGS = {
     "rank 1 killed, rank 0 busy": Task("", at=AT, then=KILLED.format(1) + BUSY),
     "torchrun terminated": Task("", at=AT, then=TERMINATED, pause=PAUSE),
 }
-BARE = ("rank 1 killed",)
+Ended = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder per ending, framework and `tracked` or `bare`, each with torchrun's exit code in `code`."""
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """The folder of a training that has come to an ending; torchrun's exit code is in `code` there."""
     home = tmp_path_factory.mktemp("ranks")
 
-    def end(ending: str, framework: str, kind: str) -> None:
+    @functools.cache
+    def end(ending: str, framework: str, kind: str = "tracked") -> Path:
         folder = home / ending / framework / kind
         folder.mkdir(parents=True)
         task = replace(ENDINGS[ending], framework=framework, kit={} if kind == "tracked" else None)
@@ -45,18 +47,15 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = run_torchrun(script, json.dumps(asdict(task)), cwd=folder, env=clean_env(TRACKKIT_INDEX="index"))
         (folder / "code").write_text(str(done.returncode))
         (folder / "err.txt").write_text(done.stderr)
+        return folder
 
-    trainings = [(ending, framework, "tracked") for ending in ENDINGS for framework in FRAMEWORKS]
-    trainings += [(ending, framework, "bare") for ending in BARE for framework in FRAMEWORKS]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda training: end(*training), trainings))
-    return home
+    return end
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_local_log_has_every_row_and_the_right_status(ended: Path, ending: str, framework: str) -> None:
-    home = ended / ending / framework / "tracked"
+def test_the_local_log_has_every_row_and_the_right_status(ended: Ended, ending: str, framework: str) -> None:
+    home = ended(ending, framework)
     told = (home / "err.txt").read_text()
     taken = len((home / "truth").read_text().splitlines())
     run = read_run(home / "out")
@@ -71,13 +70,13 @@ def test_the_local_log_has_every_row_and_the_right_status(ended: Path, ending: s
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_torchrun_ends_as_without(ended: Path, ending: str, framework: str) -> None:
+def test_torchrun_ends_as_without(ended: Ended, ending: str, framework: str) -> None:
     """Its exit code, whom it blames, and that it did not have to kill anybody."""
-    tracked = ended / ending / framework / "tracked"
+    tracked = ended(ending, framework)
     told = (tracked / "err.txt").read_text()
     assert (tracked / "code").read_text() == "1", told
-    if ending in BARE:
-        bare = ended / ending / framework / "bare"
+    if ending == "rank 1 killed":
+        bare = ended(ending, framework, "bare")
         assert (bare / "code").read_text() == "1"
         assert _first_failure(told) == _first_failure((bare / "err.txt").read_text())
     if ending != "torchrun terminated":
@@ -86,9 +85,9 @@ def test_torchrun_ends_as_without(ended: Path, ending: str, framework: str) -> N
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("ending", ["rank 1 killed", "rank 1 killed, rank 0 busy"])
-def test_wandb_has_all_that_the_writing_rank_had(ended: Path, ending: str, framework: str) -> None:
+def test_wandb_has_all_that_the_writing_rank_had(ended: Ended, ending: str, framework: str) -> None:
     """Although torchrun terminates it while it ends its run."""
-    home = ended / ending / framework / "tracked"
+    home = ended(ending, framework)
     local, online = read_run(home / "out"), read_finished(home / "out")
     assert [step for step, _ in online.history("batch/loss")] == [step for step, _ in local.series("batch/loss")]
     assert (online.summary["final/status"], online.exit_code) == ("failed", 1)

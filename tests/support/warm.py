@@ -21,6 +21,9 @@ from typing import Any
 from tests.support.doomed import Task, main
 from tests.support.processes import ROOT, clean_env
 
+# A busy machine may take that long.
+PATIENCE_S = 120.0
+
 _lock = threading.Lock()
 _parents: list[subprocess.Popen[str]] = []
 
@@ -47,7 +50,7 @@ class Program:
             pipe.write(json.dumps(order) + "\n")
             pipe.flush()
 
-    def wait(self, timeout: float = 60.0) -> int:
+    def wait(self, timeout: float = PATIENCE_S) -> int:
         """Its exit code; negative for a signal."""
         try:
             return int(self._await("code", timeout))
@@ -61,7 +64,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        return int(self._await("pid", 60.0))
+        return int(self._await("pid", PATIENCE_S))
 
     @property
     def steps(self) -> int:
@@ -73,7 +76,7 @@ class Program:
     def told(self) -> str:
         return (self.home / "err.txt").read_text(encoding="utf-8", errors="replace")
 
-    def until(self, steps: int, timeout: float = 60.0) -> None:
+    def until(self, steps: int, timeout: float = PATIENCE_S) -> None:
         """Waits until so many steps are finished, or the program has ended."""
         deadline = time.monotonic() + timeout
         while self.steps < steps and not (self.home / "code").exists():
