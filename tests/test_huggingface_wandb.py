@@ -17,6 +17,7 @@ from tests.support.local_log import LocalRun, local_run
 from tests.support.toy import Points
 from tests.support.wandb_offline import OfflineRun, find_runs, read_finished
 from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
 
 VAL = Points(5, 12)
 
@@ -33,6 +34,18 @@ def _trained(out: Path, callbacks: list[Any], **given: Any) -> Trainer:
     )
     trainer.train()
     return trainer
+
+
+def test_of_two_in_one_trainer_the_users_own_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = _trained(tmp_path, [TrackKit(name="mine", sinks=[sink := MemorySink()])], report_to="trackkit")
+    trainer.evaluate(VAL)
+    trackkit.finish()
+    assert [line for line in caplog.messages if "two TrackKits" in line] == [
+        "this trainer has two TrackKits, by 'report_to' and in 'callbacks': the latter records"
+    ]
+    assert local_run(tmp_path).run["name"] == "mine"
+    assert sink.history("batch/loss") == logged(trainer, "loss")
+    assert find_runs(tmp_path) == []
 
 
 def test_alone_the_run_has_rows_axes_config_and_summary(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import guarded
+from trackkit.notices import ensure_heard, logger
 from trackkit.records import BATCH, Gradients, Moment, Split, Status, Where
 
 if TYPE_CHECKING:
@@ -20,6 +22,14 @@ _FRAMEWORK = {"loss": "batch/loss", "grad_norm": "batch/grad_norm", "learning_ra
 _NOT_METRICS = frozenset({"epoch", "step", "num_input_tokens_seen", "total_flos"})
 _SPEED = ("_runtime", "_samples_per_second", "_steps_per_second", "_tokens_per_second", "_model_preparation_time")
 _SPLITS: dict[str, Split] = {"eval": "val", "test": "test", "predict": "predict", "train": "train"}
+
+# The TrackKit that records a trainer, by the identity of the trainer's arguments.
+_recorders: dict[int, tuple[weakref.ref[Any], weakref.ref[Any]]] = {}
+
+
+def _recorder(args: Any) -> Any:
+    known, kit = _recorders.get(id(args), (None, None))
+    return kit() if known is not None and kit is not None and known() is args else None
 
 
 class HuggingFaceHooks:
@@ -34,13 +44,26 @@ class HuggingFaceHooks:
     _huggingface: HuggingFaceAdapter | None = None
     _huggingface_first_step = 1
 
+    @guarded
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Of two in one trainer, by `report_to` and in `callbacks`, the user's own comes last and records."""
+        if _recorder(args) not in (None, self):
+            ensure_heard()
+            logger.warning("this trainer has two TrackKits, by 'report_to' and in 'callbacks': the latter records")
+        for gone in [key for key, (known, _) in _recorders.items() if known() is None]:
+            del _recorders[gone]
+        _recorders[id(args)] = weakref.ref(args), weakref.ref(self)
+
+    def _huggingface_records(self, args: Any) -> bool:
+        return not self.disabled and _recorder(args) in (None, self)  # type: ignore[attr-defined]
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._huggingface_first_step = state.global_step + 1
         self._huggingface_begin(args, state, kwargs)
 
     @guarded
     def _huggingface_begin(self, args: Any, state: Any, kwargs: dict[str, Any]) -> None:
-        if not self.disabled:  # type: ignore[attr-defined]
+        if self._huggingface_records(args):
             # A fresh one: a training that was cut off is ended from where its own adapter left it.
             earlier, self._huggingface = self._huggingface, HuggingFaceAdapter(self)
             self._huggingface.session = earlier.session if earlier is not None else None
@@ -84,7 +107,7 @@ class HuggingFaceHooks:
 
     @guarded
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if not self.disabled and logs:  # type: ignore[attr-defined]
+        if logs and self._huggingface_records(args):
             if self._huggingface is None:
                 self._huggingface = HuggingFaceAdapter(self)
             self._huggingface.logged(args, state, logs, kwargs)
@@ -104,7 +127,7 @@ class HuggingFaceHooks:
 
     @guarded
     def on_predict(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **kwargs: Any) -> None:
-        if not self.disabled and metrics:  # type: ignore[attr-defined]
+        if metrics and self._huggingface_records(args):
             if self._huggingface is None:
                 self._huggingface = HuggingFaceAdapter(self)
             self._huggingface.predicted(args, state, metrics, kwargs)
