@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,26 +18,28 @@ from tests.support.warm import Program, last_checkpoint
 from trackkit import read_run
 from trackkit.integrations.wandb_file import read_run_file
 
-KILLS, AT_ONCE = 50, 5
+# Of each framework: in five turns one kill in each fifth of the training.
+TURNS, PARTS = 5, 5
 
 
-@pytest.mark.timeout(240)
-def test_fifty_kills_at_random_moments_lose_one_row_each_at_most(tmp_path: Path) -> None:
-    seeds = [random.SystemRandom().randrange(1 << 32) for _ in range(KILLS)]
-    tasks = [(seed, ("lightning", "huggingface")[number % 2]) for number, seed in enumerate(seeds)]
-    print("seeds:", *(f"{framework}:{seed}" for seed, framework in tasks))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        outcomes = list(pool.map(lambda task: kill_and_go_on(tmp_path, *task), tasks))
-    lost = Counter(outcome["lost"] for outcome in outcomes)
+@pytest.mark.parametrize("turn", range(TURNS))
+@pytest.mark.parametrize("framework", ["lightning", "huggingface"])
+def test_kills_at_random_moments_lose_one_row_each_at_most(tmp_path: Path, framework: str, turn: int) -> None:
+    """One in each fifth of the training; all but those in the first two leave a checkpoint for certain."""
+    seeds = [random.SystemRandom().randrange(1 << 32) for _ in range(PARTS)]
+    print("seeds:", *seeds)
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda each: kill_and_go_on(tmp_path, framework, *each), enumerate(seeds)))
     resumed = sum(outcome["resumed"] for outcome in outcomes)
-    print(f"kills by rows lost: {dict(lost)}; resumed: {resumed}; killed in mid-training: {len(outcomes)}")
-    assert resumed >= KILLS // 3
+    print(f"rows lost by each kill: {[outcome['lost'] for outcome in outcomes]}; resumed: {resumed}")
+    assert resumed >= PARTS - 2
 
 
-def kill_and_go_on(home: Path, seed: int, framework: str) -> dict[str, int]:
+def kill_and_go_on(home: Path, framework: str, part: int, seed: int) -> dict[str, int]:
     moments = random.Random(seed)
-    program = Program(home / f"{framework}-{seed}", Task(framework, pause=0.01))
-    steps = moments.randrange(STEPS)
+    # It waits for its kill before the last step: a busy machine may be late with it.
+    program = Program(home / str(seed), Task(framework, pause=0.01, at=STEPS - 1, then="import time; time.sleep(60)"))
+    steps = part * STEPS // PARTS + moments.randrange(STEPS // PARTS)
     program.until(steps)
     time.sleep(moments.uniform(0, 0.02 if steps else 1.0))
     program.kill()
