@@ -82,7 +82,7 @@ def test_the_files_are_strict_json_with_words_for_what_is_not_finite(tmp_path: P
     assert strict((folder / "summary.json").read_text()) == {"final/train/loss": "NaN", "final/status": "finished"}
     run = strict((folder / "run.json").read_text())
     assert (run["run_id"], run["status"], run["exit_code"], run["started"]) == ("abc", "finished", 0, 123.0)
-    assert sorted(os.listdir(folder)) == ["config.json", "rows.jsonl", "run.json", "summary.json"]
+    assert sorted(os.listdir(folder)) == [".lock", "config.json", "rows.jsonl", "run.json", "summary.json"]
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 | `config.json` | the flat run config |
 | `rows.jsonl` | one JSON object per row, flushed as it is written: `_row`, `_time`, then the row's keys |
 | `summary.json` | the `final/*` columns |
+| `.lock` | held by the process that writes the run |
 
 NaN and infinities are the strings "NaN", "Infinity" and "-Infinity", so that every line is strict JSON.
 """
