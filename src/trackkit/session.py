@@ -159,6 +159,9 @@ class Session:
             self._bereft = True
         if ends:
             self.close()
+        else:
+            # A SIGKILL may follow before anything else happens.
+            self.tracker.flush()
 
     def close(self) -> None:
         """The run is over. A fit whose end never came has failed, or was stopped by Ctrl-C."""
@@ -312,9 +315,19 @@ def _writable(root: Path, run_id: str) -> Path:
 
 
 def _free_id(root: Path, run_id: str) -> str:
-    """`run_id`, or the next of `run_id-2`, `run_id-3` that has no folder: a spawned fit can't tell its parent."""
+    """`run_id`, or the next of `run_id-2`, `run_id-3` whose folder this process is the one to make.
+
+    A spawned fit can't tell its parent which id it has taken, and its siblings begin at the same moment.
+    """
     number, free = 1, run_id
-    while (root / "trackkit-runs" / free).exists():
-        number += 1
-        free = f"{run_id}-{number}"
-    return free
+    while True:
+        try:
+            resume.run_folder(root, free).mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            free = f"{run_id}-{number}"
+        except OSError:
+            # `_writable` looks elsewhere, and says why.
+            return free
+        else:
+            return free
