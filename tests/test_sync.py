@@ -159,6 +159,16 @@ def test_a_wandb_file_without_a_record_is_made_good(wandb_server: WandbServer, t
     assert wandb_server.state.run("r1").project == "q"
 
 
+def test_a_wandb_file_that_ends_within_a_record_is_sent(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """As a crash may leave it: W&B's own sync refuses it."""
+    root = tmp_path / "out"
+    record(root, "r1", 0, 25)
+    path = wandb_files(root)[0]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
+    assert_all_there(wandb_server, root, "r1")
+
+
 def test_fragments_of_one_run_with_a_crash_between_them(wandb_server: WandbServer, tmp_path: Path) -> None:
     """What the first file lost goes in before the second is uploaded; W&B would take it no more afterwards."""
     root = tmp_path / "out"

@@ -112,7 +112,8 @@ class Job:
         there = fragment.there(server)
         # Lines of other fragments are on the server too: how many, is noted before a fragment's first upload.
         before = self._target.noted(fragment.name, sum(each.file.console for each in earlier) if there else lines)
-        if not live and (server is None or not (server.lines or server.console)):
+        # W&B refuses a file that a crash has cut within a record.
+        if fragment.file.whole and not live and (server is None or not (server.lines or server.console)):
             upload(fragment.path, self._server, self._lock)
             return
         measured = server.measured if server else 0.0
