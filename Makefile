@@ -5,20 +5,13 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-# What needs a server that misbehaves, or processes that die: long, and sensitive to a busy machine. In the works.
-FAULTS := crash crash_random resume resume_wandb outage outage_start sync concurrency launches wandb_server
-FAULT_TESTS := $(FAULTS:%=tests/test_%.py)
-
-.PHONY: demo test test-faults lint bench docs clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(READY)
 	$(VENV)/bin/python examples/demo.py
 
 test: $(READY) lint
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(FAULT_TESTS:%=--ignore=%)
-
-test-faults: $(READY)
-	$(VENV)/bin/python -m pytest $(FAULT_TESTS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

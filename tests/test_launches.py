@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.support.local_log import local_runs
 from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs, read_finished
 from tests.wandb_server import WandbServer
+from trackkit.session import _free_id
 
 # Files and folders of one offline run, stated in docs/reliability.md: TrackKit's folder with its files, and W&B's.
 OWN_INODES, INODES = 6, 28
@@ -79,6 +82,23 @@ def test_processes_that_train_at_once_make_a_run_each(tmp_path: Path, how: str, 
     others = [read_finished(path) for path in find_runs(tmp_path)]
     assert sorted(other.run_id for other in others) == sorted(ids)
     assert all(len(other.history("batch/loss")) == 7 for other in others)
+
+
+def _take_id(root: Path, starts: Any, taken: Any) -> None:
+    starts.wait()
+    taken.put(_free_id(root, "same"))
+
+
+def test_processes_that_begin_at_the_same_moment_take_ids_of_their_own(tmp_path: Path) -> None:
+    fork, rounds = multiprocessing.get_context("fork"), 20
+    for number in range(rounds):
+        starts, taken = fork.Barrier(2), fork.Queue()
+        processes = [fork.Process(target=_take_id, args=(tmp_path / str(number), starts, taken)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        assert sorted(taken.get(timeout=30) for _ in processes) == ["same", "same-2"]
+        for process in processes:
+            process.join()
 
 
 @pytest.mark.parametrize("framework", ["lightning", "huggingface"])
