@@ -13,17 +13,18 @@ from tests.support.doomed import STEPS, Task
 from tests.support.local_log import local_run, local_runs
 from tests.support.warm import Program, last_checkpoint
 from tests.test_resume import CHECKPOINT, FRAMEWORKS, break_off, steps, train
+from tests.test_resume_wandb import until
 from trackkit import ConfigError
 
-HANG = "import time; time.sleep(600)"
+HANG = "open('hangs', 'w').close(); import time; time.sleep(600)"
 
 
 @contextmanager
 def alive(home: Path, framework: str) -> Iterator[tuple[str, int]]:
     """A training of another process that stands at step 74; gives its run's id and its process."""
     program = Program(home, Task(framework, at=74, then=HANG))
-    program.until(74)
     try:
+        until((home / "hangs").exists)
         yield local_run(home).run["run_id"], program.pid
     finally:
         program.kill()
