@@ -13,7 +13,7 @@ import pytest
 # The toys are small and the workers several: torch's own threads would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests.wandb_server.fixture import wandb_server  # noqa: E402
+from tests.wandb_server.fixture import wandb_server
 
 __all__ = ["isolated", "wandb_server"]
 
