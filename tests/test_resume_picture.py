@@ -22,13 +22,13 @@ VALUE = "batch/step_time_s"
 
 
 def cut(path: Path, step: int) -> None:
-    """The file as if W&B had flushed no more than up to `step`."""
+    """The file as if W&B had flushed no more than up to `step`, and a part of the record behind it."""
     whole, few, many = path.read_bytes(), 0, path.stat().st_size
     while few < many:
         middle = (few + many) // 2
         path.write_bytes(whole[:middle])
         few, many = (middle + 1, many) if max(batch_steps(path), default=0) < step else (few, middle)
-    path.write_bytes(whole[:few])
+    path.write_bytes(whole[: few + 20])
 
 
 def batch_steps(path: Path) -> list[int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.config import TrackKitConfig
 from trackkit.errors import TrackKitError
-from trackkit.integrations.wandb_file import find_files, read_history
+from trackkit.integrations.wandb_file import find_files, read_history, trim
 from trackkit.liveness import is_open
 from trackkit.notices import logger
 from trackkit.records import Row, RunInfo
@@ -218,6 +218,8 @@ class WandbSink(Sink):
         for path in find_files(info.root, info.run_id):
             while is_open(path) and time.monotonic() < deadline:
                 time.sleep(0.05)
+            if not is_open(path):
+                trim(path)
 
     def _choose_mode(self) -> tuple[str, str]:
         """The mode to start in, and why, where it is not the one asked for."""

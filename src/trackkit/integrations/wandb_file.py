@@ -8,6 +8,7 @@ several (types 2, 3 ..., 4).
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -149,6 +150,14 @@ def find_files(root: Path, run_id: str, kind: str = "*run") -> list[Path]:
     """
     found = root.glob(f"wandb/{kind}-[0-9]*/run-{run_id}.wandb")
     return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
+
+
+def trim(path: Path) -> None:
+    """Cuts off the record that a crash left unfinished: W&B's own sync refuses a file that ends within one."""
+    reader = Reader(path)
+    records = sum(1 for _ in reader.new())
+    if records and not reader.damaged and reader.rest:
+        os.truncate(path, path.stat().st_size - reader.rest)
 
 
 def read_records(path: Path) -> Iterator[Any]:
