@@ -42,15 +42,15 @@ def huggingface(checkpoint: Path | None = None, epochs: int = 1, settings: Any =
     return Path(f"out/checkpoint-{fit.state.global_step}")
 
 
-def without_callbacks(checkpoint: Path) -> Path:
-    """Somebody has thrown the callbacks' states away."""
+def nameless(checkpoint: Path) -> Path:
+    """Somebody has thrown away what says which run it belongs to."""
     if checkpoint.is_dir():
         state = json.loads((checkpoint / "trainer_state.json").read_text())
         del state["stateful_callbacks"]["trackkit"]
         (checkpoint / "trainer_state.json").write_text(json.dumps(state))
     else:
         state = torch.load(checkpoint, weights_only=False)
-        del state["callbacks"]
+        del state["callbacks"], state["trackkit"]
         torch.save(state, checkpoint)
     return checkpoint
 
@@ -61,6 +61,16 @@ TRAININGS = pytest.mark.parametrize("training", [lightning, huggingface])
 @pytest.mark.parametrize("arguments", [{"weights_only": True}, {"weights_only": False}], ids=str)
 def test_lightning_loads_it_with_weights_only(isolated: Path, arguments: dict[str, Any]) -> None:
     lightning(lightning(), epochs=2, **arguments)
+    run = local_run(isolated)
+    assert (steps(run, 1), steps(run, 2)) == (list(range(1, 7)), list(range(7, LAST + 1)))
+
+
+def test_lightning_restores_no_callbacks(isolated: Path) -> None:
+    checkpoint = lightning()
+    state = torch.load(checkpoint, weights_only=False)
+    del state["callbacks"]
+    torch.save(state, checkpoint)
+    lightning(checkpoint, epochs=2)
     run = local_run(isolated)
     assert (steps(run, 1), steps(run, 2)) == (list(range(1, 7)), list(range(7, LAST + 1)))
 
@@ -82,21 +92,21 @@ def test_lightning_goes_on_from_no_checkpoint_of_weights_only(isolated: Path) ->
 
 
 @TRAININGS
-def test_a_checkpoint_without_callbacks_begins_a_new_run_and_tells_how_not_to(
+def test_a_checkpoint_that_names_no_run_begins_a_new_run_and_tells_how_not_to(
     isolated: Path, training: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Which of the runs that lie there has made it, can't be known."""
-    training(without_callbacks(training()), epochs=2)
+    training(nameless(training()), epochs=2)
     old, new = local_runs(isolated)
     assert NEW_RUN in caplog.messages
     assert (steps(old, 1), steps(new, 1)) == (list(range(1, 7)), list(range(7, LAST + 1)))
 
 
 @TRAININGS
-def test_a_checkpoint_without_callbacks_goes_on_in_the_run_that_is_named(
+def test_a_checkpoint_that_names_no_run_goes_on_in_the_run_that_is_named(
     isolated: Path, training: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoint = without_callbacks(training())
+    checkpoint = nameless(training())
     training(checkpoint, epochs=2, settings={"resume": local_run(isolated).run["run_id"]})
     run = local_run(isolated)
     assert NEW_RUN not in caplog.messages

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.config import TrackKitConfig, load_config, unknown_setting
 from trackkit.integrations.bases import FrameworkBase
-from trackkit.integrations.guard import guarded
 from trackkit.integrations.huggingface import HuggingFaceHooks
 from trackkit.integrations.lightning import LightningHooks
 from trackkit.notices import ensure_heard, logger
@@ -85,7 +84,6 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         self._session: Session | None = None
         self._told: set[str] = set()
         self._early_errors = 0
-        self._checkpoint: dict[str, Any] | None = None
         super().__init__()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
@@ -94,21 +92,6 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
             self._huggingface_train_end(*args, **kwargs)
         else:
             self._lightning_train_end(*args, **kwargs)
-
-    @guarded
-    def state_dict(self) -> dict[str, Any]:
-        """For Lightning's checkpoints: which run the training belongs to."""
-        return self._session.checkpoint_fields() if self._session is not None else {}
-
-    @guarded
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a Lightning checkpoint that is resumed from."""
-        self._checkpoint = dict(state_dict)
-
-    def take_checkpoint(self) -> dict[str, Any] | None:
-        """What the checkpoint said of its run, once."""
-        taken, self._checkpoint = self._checkpoint, None
-        return taken
 
     # -- for the adapters ----------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _INF = float("inf")
 _BEFORE_STEP = "on_before_optimizer_step"
+# Where a checkpoint says which run it belongs to.
+_CARRIED = "trackkit"
 
 # Hooks of every batch that TrackKit leaves to others.
 UNUSED = (
@@ -41,16 +43,15 @@ class LightningAdapter:
 
     Lightning has no hook for what the module logs: the logger connector's `log_metrics` is wrapped on this trainer's
     own connector, where every train, epoch and evaluation event passes as tensors, before any conversion.
-
-    Attributes:
-        loaded_step: optimizer steps of the checkpoint that this evaluation has loaded.
     """
 
     def __init__(self, kit: Any, trainer: Any) -> None:
         self.kit = kit
         self.trainer = trainer
-        self.loaded_step: int | None = None
         self.session: Session | None = None
+        # Of the checkpoint that was loaded: its optimizer steps, and its run.
+        self._loaded_step: int | None = None
+        self._carried: dict[str, Any] | None = None
         self._patches = Patches()
         self._logged_values = Logged(trainer)
         self._schedule: Schedule
@@ -115,12 +116,17 @@ class LightningAdapter:
 
     def _wrap_resume_end(self, original: Any) -> Any:
         def resume_end() -> None:
-            # A checkpoint of weights only reaches no callback's `on_load_checkpoint`.
-            step = self.trainer._checkpoint_connector._loaded_checkpoint.get("global_step")
-            self.loaded_step = int(step) if step is not None else self.loaded_step
+            self._guard(self._loaded)
             original()
 
         return resume_end
+
+    def _loaded(self) -> None:
+        """A checkpoint is restored. One of weights only, or without callbacks' states, reaches no callback's hook."""
+        checkpoint = self.trainer._checkpoint_connector._loaded_checkpoint
+        if "global_step" in checkpoint:
+            self._loaded_step = int(checkpoint["global_step"])
+        self._carried = checkpoint.get(_CARRIED)
 
     def _wrap_before_fetch(self, original: Any) -> Any:
         def before_fetch() -> None:
@@ -155,14 +161,14 @@ class LightningAdapter:
         total = trainer.estimated_stepping_batches if self._automatic else trainer.max_steps
         self._total_steps = int(total) if 0 <= total < _INF else None
         self._seen_step = trainer.global_step
-        self.loaded_step = self.kit._lightning_position = None
+        self._loaded_step = self.kit._lightning_position = None
         self._ranks = trainer.world_size
         self._scaler = Scaler(trainer)
         self._schedule = Schedule(trainer, self._automatic, bool(self._scaler))
         per_step = any(each.interval == "step" for each in trainer.lr_scheduler_configs)
         clips = trainer.gradient_clip_val or overrides(module, "configure_gradient_clipping")
         self._unclipped = not (per_step or clips)
-        carried = self.kit.take_checkpoint() if trainer.global_step else None
+        carried = self._carried if trainer.global_step else None
         start = replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried)
         self.session = self.kit.begin(start)
         self.session.tracker.position = self._moment
@@ -294,7 +300,7 @@ class LightningAdapter:
 
     # -- pauses --------------------------------------------------------------------------------------------------
 
-    def saving_begins(self) -> None:
+    def saving_begins(self, checkpoint: dict[str, Any]) -> None:
         """`on_save_checkpoint`: no hook tells when the file is written; the next event does.
 
         What leads up to the checkpoint must be on disk before it: a training that goes on from there won't make it.
@@ -303,6 +309,7 @@ class LightningAdapter:
             self._guard(self._complete_row)
         if self.session is not None:
             self.session.tracker.flush()
+            checkpoint[_CARRIED] = self.session.checkpoint_fields()
         if self._pause is None:
             self._pause = ("checkpoint", time.perf_counter())
 
@@ -387,11 +394,11 @@ class LightningAdapter:
         """Optimizer steps and passes through the data, of the weights that what is logged now belongs to."""
         last: tuple[int, float | None] | None = self._at or self.kit._lightning_position
         trainer = self.trainer
-        step = trainer.global_step if self.loaded_step is None else self.loaded_step
+        step = trainer.global_step if self._loaded_step is None else self._loaded_step
         if last is not None and (self._fitting or step == last[0]):
             return last
-        if last is not None and step == 0 and self.loaded_step is None:
+        if last is not None and step == 0 and self._loaded_step is None:
             # Lightning's counter knows nothing of it: raw optimizers, or another trainer with the same TrackKit.
             return last
-        epoch = trainer.current_epoch if self.loaded_step is None and step else None
+        epoch = trainer.current_epoch if self._loaded_step is None and step else None
         return int(step), None if epoch is None else float(epoch)

@@ -22,11 +22,6 @@ class LightningHooks:
             self._lightning.attach()
 
     @guarded
-    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        if self._lightning is not None:
-            self._lightning.loaded_step = int(checkpoint["global_step"])
-
-    @guarded
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if self._lightning is not None:
             self._lightning.fit_begins(pl_module)
@@ -64,7 +59,7 @@ class LightningHooks:
     @guarded
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._lightning is not None:
-            self._lightning.saving_begins()
+            self._lightning.saving_begins(checkpoint)
 
     @guarded
     def _lightning_train_end(self, trainer: Any, pl_module: Any) -> None:
