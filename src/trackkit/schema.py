@@ -171,6 +171,10 @@ def canonical(name: str, where: Where) -> str:
     return sanitize(short)
 
 
+AXES = frozenset({"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"})
+"""Keys that say where a row stands: of their own they are no row."""
+
+
 def axis_key(key: str, epoch_axis: str = "step") -> str:
     """The x-axis that `key` is plotted against."""
     return f"epoch/{epoch_axis}" if key.startswith("epoch/") else "batch/step"

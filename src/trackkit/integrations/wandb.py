@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import queue
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,11 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trackkit.config import TrackKitConfig
 from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb_file import find_files, read_history, trim
+from trackkit.integrations.wandb_place import Place
+from trackkit.integrations.wandb_probe import REFUSED, credentials, probe
 from trackkit.liveness import is_open
 from trackkit.notices import logger
 from trackkit.records import Row, RunInfo
 from trackkit.redaction import redact, redact_arguments
-from trackkit.schema import axis_key
+from trackkit.schema import AXES, axis_key
 from trackkit.sinks import Sink
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 # `auto` begins to train within 5 s, of which wandb itself takes one or two.
 PROBE_S = {"auto": 2.5, "online": 10.0}
-PROBE_AGAIN_S = 0.3
 # For what comes after the probe; W&B's own is 90 s.
 INIT_S = 20.0
 GATHER_S = 0.25
@@ -39,8 +37,6 @@ QUIET_S = 1.0
 HAND_OVER_S = 5.0
 # W&B's process ends a second after its program was killed.
 ORPHAN_S = 10.0
-_AXES = {"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"}
-_REFUSED = (401, 403)
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
 
 
@@ -71,7 +67,7 @@ class WandbSink(Sink):
         self._failed: BaseException | None = None
         self._why = ""
         self._defined: set[str] = set()
-        self._place = _Place()
+        self._place = Place()
         self._lock = threading.RLock()
         self._hurry = threading.Event()
         self._drained = threading.Event()
@@ -226,7 +222,7 @@ class WandbSink(Sink):
         asked = self._config.mode
         if asked == "offline":
             return "offline", ""
-        key, url = _credentials()
+        key, url = credentials()
         if not key:
             if asked == "online":
                 raise WandbError(
@@ -237,7 +233,7 @@ class WandbSink(Sink):
         trouble = probe(url, key, PROBE_S[asked])
         if trouble is None:
             return "online", ""
-        if trouble in [f"HTTP {code}" for code in _REFUSED]:
+        if trouble in [f"HTTP {code}" for code in REFUSED]:
             trouble += ": it refuses the key; 'wandb login --relogin' sets another"
         if asked == "online":
             raise WandbError(
@@ -315,9 +311,9 @@ class WandbSink(Sink):
         values = dict(row.values)
         if self._written:
             values = {key: value for key, value in values.items() if row.step > self._written.get(key, -1)}
-            if values.keys() <= _AXES:
+            if values.keys() <= AXES:
                 return {}
-            values.update({key: row.values[key] for key in _AXES if key in row.values})
+            values.update({key: row.values[key] for key in AXES if key in row.values})
         return values
 
     def _catch_up(self, earlier: Earlier, info: RunInfo) -> None:
@@ -334,7 +330,7 @@ class WandbSink(Sink):
         """Rows of the local log that W&B lacks: those beyond the last step that it has."""
         run = self._of_run()
         has = run.starting_step - 1 if not run.offline else self._offline_step(info)
-        place, lacking = _Place(), []
+        place, lacking = Place(), []
         for row in earlier.rows:
             if any(row.step > self._written.get(key, -1) for key in row.values):
                 place.take(row.step, row.values, -1)
@@ -364,90 +360,9 @@ class WandbSink(Sink):
         )
 
 
-class _Place:
-    """Finds the W&B step of one row after the other: never backwards, and nothing is written over.
-
-    Attributes:
-        step: of the row taken last.
-    """
-
-    def __init__(self) -> None:
-        self.step = -1
-        self._values: dict[str, float | int] = {}
-
-    def take(self, step: int, values: Mapping[str, float | int], counter: int) -> None:
-        """Gives a row its step.
-
-        Args:
-            step: the row's own.
-            values: the row's.
-            counter: W&B's, where somebody else may have pushed it on; -1 where nobody has.
-        """
-        step = max(step, self.step, counter)
-        if step == self.step and any(
-            key in self._values and not _same(self._values[key], value) for key, value in values.items()
-        ):
-            step += 1
-        if step != self.step:
-            self.step, self._values = step, {}
-        self._values.update(values)
-
-
-def probe(url: str, key: str, deadline_s: float) -> str | None:
-    """Asks the server who the key belongs to. None where it answers, else what went wrong, within the deadline.
-
-    A second time where the first failed: one dropped connection must not leave a long training without its server.
-    """
-    answer: list[str | None] = [f"no answer within {deadline_s:g} s"]
-
-    def ask() -> None:
-        answer[0], final = _ask(url, key, deadline_s)
-        if not final:
-            time.sleep(PROBE_AGAIN_S)
-            answer[0], _ = _ask(url, key, deadline_s)
-
-    # A socket's timeout restarts with every byte; the thread gives the whole exchange one deadline.
-    thread = threading.Thread(target=ask, name="trackkit-probe", daemon=True)
-    thread.start()
-    thread.join(deadline_s)
-    return answer[0]
-
-
-def _ask(url: str, key: str, timeout_s: float) -> tuple[str | None, bool]:
-    """What went wrong with one request, None for nothing, and whether asking again is of no use."""
-    token = base64.b64encode(f"api:{key}".encode()).decode()
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/graphql",
-        data=b'{"query":"query Viewer { viewer { id } }","variables":{}}',
-        headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as response:
-            response.read()
-        return None, True
-    except urllib.error.HTTPError as error:
-        return f"HTTP {error.code}", error.code in _REFUSED
-    except Exception as error:
-        return str(getattr(error, "reason", error)) or type(error).__name__, False
-
-
 def _keep_out_of_home() -> None:
     """Where WANDB_DIR is set, W&B's cache, staging area and own logs go there too: a cluster's homes are small."""
     folder = os.environ.get("WANDB_DIR")
     if folder:
         for name in ("CACHE", "DATA"):
             os.environ.setdefault(f"WANDB_{name}_DIR", str(Path(folder).absolute() / "wandb" / f".{name.lower()}"))
-
-
-def _credentials() -> tuple[str | None, str]:
-    """The key that W&B would use, without prompting for one, and the server's address."""
-    import wandb
-    from wandb.sdk.lib import wbauth
-
-    settings = wandb.setup().settings
-    url = str(settings.base_url)
-    return settings.api_key or wbauth.read_netrc_auth(host=url), url
-
-
-def _same(a: float, b: float) -> bool:
-    return a == b or (a != a and b != b)

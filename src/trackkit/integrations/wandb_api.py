@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from trackkit.errors import TrackKitError
-from trackkit.integrations.wandb import probe
+from trackkit.integrations.wandb_probe import credentials, probe
 from trackkit.reading import NOT_FINITE, ReadError, RecordedRun
 
 T = TypeVar("T")
@@ -79,9 +79,7 @@ class Server:
 
     def __init__(self, patience: float = 60.0) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
-        from trackkit.integrations.wandb import _credentials
-
-        self.key, self.url = _credentials()
+        self.key, self.url = credentials()
         self.patience = patience
         self.probe_s = min(PROBE_S, patience / 2)
         self.stopped = threading.Event()

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trackkit.reading import NOT_FINITE
-
-AXES = frozenset({"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"})
+from trackkit.schema import AXES
 
 
 @dataclass(frozen=True, slots=True)
