@@ -65,7 +65,8 @@ def test_the_local_log_has_every_row_and_the_right_status(ended: Ended, ending: 
     assert steps == list(range(1, len(steps) + 1)), told
     assert 0 <= taken - len(steps) <= LOST.get((ending, framework), 0), told
     assert taken >= AT
-    assert run.run["status"] == ("preempted" if ending == "torchrun terminated" else "failed"), told
+    statuses = {"preempted"} if ending == "torchrun terminated" else {"failed"}
+    assert run.run["status"] in statuses | ({"failed"} if _hung(told) else set()), told
     assert run.config["runtime/world_size"] == 2
 
 
@@ -80,8 +81,8 @@ def test_torchrun_ends_as_without(ended: Ended, ending: str, framework: str) -> 
         bare = ended(ending, framework, "bare")
         assert (bare / "code").read_text() == "1"
         assert _first_failure(told) == _first_failure((bare / "err.txt").read_text())
-    if ending != "torchrun terminated":
-        assert "forcefully exiting via SIGKILL" not in told
+    # Lightning may wait for the other rank in its handler of SIGTERM, while that one waits in a collective.
+    assert not _hung(told) or (ending, framework) == ("torchrun terminated", "lightning"), told
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,11 @@ def test_wandb_has_all_that_the_writing_rank_had(
     local, online = read_run(home / "out"), read_finished(home / "out")
     assert [step for step, _ in online.history("batch/loss")] == [step for step, _ in local.series("batch/loss")]
     assert (online.summary["final/status"], online.exit_code) == (status, code)
+
+
+def _hung(told: str) -> bool:
+    """Whether torchrun had to kill a rank: one that hangs in a collective runs no handler, and tells nothing."""
+    return "forcefully exiting" in told
 
 
 def _first_failure(told: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs
-from trackkit.integrations.wandb_file import BLOCK, Reader, Writer, last_steps, read_history, read_run_file
+from trackkit.integrations.wandb_file import BLOCK, Reader, Writer, last_steps, parse, read_history, read_run_file
+from trackkit.integrations.wandb_upload import Rest
 
 CODE = """
 import wandb
@@ -21,6 +22,29 @@ for step in range(600):
 print("a line")
 run.finish(exit_code=3)
 """
+
+
+CHUNKS = """
+import sys, time, wandb
+run = wandb.init(project="p", id="r1", settings=wandb.Settings(x_disable_stats=True))
+for text in ("one\\ntwo\\nthr", "ee\\nfour", "\\nfive\\nsix\\n", "seven\\n"):
+    sys.stdout.write(text)
+    time.sleep(0.3)
+run.finish()
+"""
+
+
+@pytest.mark.parametrize("there", range(8))
+def test_the_rest_of_the_console_begins_behind_the_lines_that_are_there(tmp_path: Path, there: int) -> None:
+    """Output is recorded in pieces of several lines, and of parts of lines."""
+    done = run_python(CHUNKS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rest = Rest(find_runs(tmp_path)[0], tmp_path / "rest", console=there)
+    rest.copy()
+    rest.close()
+    records = [parse(data) for data in Reader(rest.path).new()]
+    printed = "".join(each.output_raw.line for each in records if each.WhichOneof("record_type") == "output_raw")
+    assert printed.splitlines() == ["one", "two", "three", "four", "five", "six", "seven"][there:]
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,9 @@ class Rest:
         """Copies what is new; with `final` no more will come."""
         for data in self._reader.new(final):
             record = parse(data)
-            if self._wanted(record):
+            if record.WhichOneof("record_type") == "output_raw":
+                self._copy_console(record, data)
+            elif self._wanted(record):
                 self._writer.add(data)
             self.ended |= record.WhichOneof("record_type") == "exit"
 
@@ -76,10 +78,19 @@ class Rest:
             return False
         if kind == "stats":
             return bool(record.stats.timestamp.ToNanoseconds() / 1e9 > self._measured)
-        if kind == "output_raw" and self._console > 0:
-            self._console -= record.output_raw.line.count("\n")
-            return False
         return True
+
+    def _copy_console(self, record: Any, data: bytes) -> None:
+        """A record holds any piece of the output: several lines, or parts of some."""
+        if self._console > 0:
+            *whole, last = record.output_raw.line.split("\n")
+            new = [*whole[self._console :], last]
+            self._console -= len(whole)
+            if self._console > 0 or new == [""]:
+                return
+            record.output_raw.line = "\n".join(new)
+            data = record.SerializeToString()
+        self._writer.add(data)
 
 
 def upload(path: Path, server: Server, lock: int, live: bool = False, tick: Callable[[], None] = lambda: None) -> None:
