@@ -59,7 +59,9 @@ class LightningAdapter:
         self._loop = trainer.fit_loop.epoch_loop
         self._ranks = 1
         self._total_steps: int | None = None
-        # Steps: the trainer's count that was seen last, and where the batch that ended last has left the training.
+        # Steps: the trainer's own counter, its count that was seen last, and where the batch that ended last has left
+        # the training.
+        self._counter: Any = None
         self._seen_step = 0
         self._at: tuple[int, float] | None = None
         # The row of the step just taken: open until Lightning has logged; or not made, or still to be made.
@@ -161,6 +163,9 @@ class LightningAdapter:
         total = trainer.estimated_stepping_batches if self._automatic else trainer.max_steps
         self._total_steps = int(total) if 0 <= total < _INF else None
         self._seen_step = trainer.global_step
+        if self._automatic:
+            # What `global_step` reads through six properties, at every batch.
+            self._counter = self._loop.automatic_optimization.optim_progress.optimizer.step.total
         self._loaded_step = self.kit._lightning_position = None
         self._ranks = trainer.world_size
         self._scaler = Scaler(trainer)
@@ -198,7 +203,7 @@ class LightningAdapter:
         if self._pause is not None:
             self._resume()
         trainer = self.trainer
-        step = trainer.global_step
+        step = trainer.global_step if self._counter is None else self._counter.completed
         taken = step - self._seen_step
         stepped = taken > 0
         if not self._automatic:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import guarded
 from trackkit.integrations.lightning.adapter import LightningAdapter
 
@@ -31,10 +32,15 @@ class LightningHooks:
         if self._lightning is not None:
             self._lightning.before_step(optimizer)
 
-    @guarded
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self._lightning is not None:
-            self._lightning.batch_ends(outputs, batch, batch_idx)
+        # Guarded in place: at every batch, a call less.
+        try:
+            if self._lightning is not None:
+                self._lightning.batch_ends(outputs, batch, batch_idx)
+        except TrackKitError:
+            raise
+        except Exception as error:
+            self.hook_failed("on_train_batch_end", error)  # type: ignore[attr-defined]
 
     @guarded
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
