@@ -212,9 +212,9 @@ class WandbSink(Sink):
         """W&B's process of a program that was killed may still write and send: what it has sent is the watermark."""
         deadline = time.monotonic() + ORPHAN_S
         for path in find_files(info.root, info.run_id):
-            while is_open(path) and time.monotonic() < deadline:
+            while (busy := is_open(path)) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            if not is_open(path):
+            if not busy:
                 trim(path)
 
     def _choose_mode(self) -> tuple[str, str]:
