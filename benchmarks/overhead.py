@@ -180,14 +180,14 @@ class _adapter_timed:
         self.clock, self.active = clock, active
 
     def __enter__(self) -> None:
-        from trackkit.integrations.lightning import LightningAdapter
+        from trackkit.integrations.lightning.adapter import LightningAdapter
 
         self.kept = {name: getattr(LightningAdapter, name) for name in self.NAMES}
         if self.active:
             self.clock.time(LightningAdapter, *self.NAMES)
 
     def __exit__(self, *_: object) -> None:
-        from trackkit.integrations.lightning import LightningAdapter
+        from trackkit.integrations.lightning.adapter import LightningAdapter
 
         for name, method in self.kept.items():
             setattr(LightningAdapter, name, method)

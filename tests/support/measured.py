@@ -26,8 +26,7 @@ from typing import Any
 import trackkit
 from tests.support.toy import TRAININGS, Recipe
 from trackkit import TrackKit
-from trackkit.integrations.lightning import LightningAdapter
-from trackkit.integrations.lightning.adapter import UNUSED
+from trackkit.integrations.lightning.adapter import UNUSED, LightningAdapter
 
 BEGIN = ("setup", "on_train_start", "on_train_begin", "on_init_end")
 END = ("on_train_end", "on_fit_end", "teardown")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import guarded
-from trackkit.integrations.lightning.adapter import LightningAdapter
+
+if TYPE_CHECKING:
+    from trackkit.integrations.lightning.adapter import LightningAdapter
 
 
 class LightningHooks:
@@ -18,6 +20,9 @@ class LightningHooks:
     @guarded
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if not (self.disabled or trainer.fast_dev_run or trainer.barebones):  # type: ignore[attr-defined]
+            # Only now: `import trackkit` is to be quick.
+            from trackkit.integrations.lightning.adapter import LightningAdapter
+
             self._detach()
             self._lightning = LightningAdapter(self, trainer)
             self._lightning.attach()
