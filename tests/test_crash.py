@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -199,7 +200,9 @@ def test_the_users_own_handler_is_called_once(ended: Ended, framework: str) -> N
 def test_a_killed_wandb_core_is_told_and_counted(ended: Ended, framework: str) -> None:
     home, _ = ended("core", framework)
     assert local_run(home).summary["final/tracker_errors"] >= 1
-    assert "sink 'WandbSink' (write) failed and is switched off; training goes on" in (home / "err.txt").read_text()
+    said = (home / "err.txt").read_text()
+    # W&B's thread hears of it in a burst of rows: which call of the training comes next is a matter of its pace.
+    assert len(re.findall(r"sink 'WandbSink' \((?:write|summary|close)\) failed and is switched off", said)) == 1, said
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
