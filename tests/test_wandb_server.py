@@ -192,3 +192,19 @@ with open("folder", "w") as file:
     assert state.file("data", "best", "a.txt") == b"from offline"
     assert [alert.title for alert in state.alerts] == ["offline"]
     assert state.unserved == []
+
+
+def test_a_sweep_is_read_back(wandb_server: WandbServer, tmp_path: Path) -> None:
+    code = """
+import wandb
+config = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"lr": {"values": [0.1]}}}
+name = wandb.sweep(config, project="p")
+sweep = wandb.Api().sweep(f"{wandb.Api().default_entity}/p/{name}")
+print(sweep.config == config, sweep.name == name)
+try:
+    wandb.Api().sweep(f"{wandb.Api().default_entity}/p/another")
+except wandb.errors.CommError as error:
+    print("none" if "Could not find" in str(error) else error)
+"""
+    assert run(wandb_server, tmp_path, code).splitlines()[-2:] == ["True True", "none"]
+    assert wandb_server.state.unserved == []

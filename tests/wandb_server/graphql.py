@@ -2,7 +2,7 @@
 
 Queries: viewer, serverInfo, entity, organization, project, model, models, artifact, artifactCollection,
 clientIDMapping. Mutations: see `run_mutations`, `artifact_uploads`, `artifact_mutations` and `sweeps`. Not served:
-sweeps' queries, launch, reports, registries and links, tags and new names of collections, distributed artifacts,
+lists of sweeps, launch, reports, registries and links, tags and new names of collections, distributed artifacts,
 multipart uploads, forks and rewinds, automations, teams. What a client asks of them is in `State.unserved`.
 """
 

@@ -1,4 +1,4 @@
-"""GraphQL nodes of projects with all that is in them: runs, artifact types, collections."""
+"""GraphQL nodes of projects with all that is in them: runs, sweeps, artifact types, collections."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .filters import matches, ordered
 from .nodes import project_info, run_node
 from .runs import Run
 from .service import Service, opaque, timestamp
+from .sweeps import sweep_node
 
 
 def project_node(service: Service, entity: str | None, name: str | None) -> Node | None:
@@ -65,6 +66,7 @@ def project_node(service: Service, entity: str | None, name: str | None) -> Node
             [full_run_node(service, found) for found in runs(arguments)], arguments, "RunConnection"
         ),
         "runCount": lambda arguments: len(runs(arguments)),
+        "sweep": lambda arguments: sweep_node(service, project.entity, project.name, arguments["sweepName"]),
         "artifactTypes": lambda arguments: connection(types(), arguments),
         "artifactType": lambda arguments: types(arguments["name"])[0],
         "artifactCollection": collection,

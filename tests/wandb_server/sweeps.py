@@ -1,6 +1,7 @@
 """Sweeps, as far as `wandb.sweep` and `wandb.agent` in a program need them: every combination of values, once each.
 
-No search, no metric, no early stopping, and no agent is told to stop a run. An agent that has had all gets nothing.
+No search, no early stopping, and no agent is told to stop a run. An agent that has had all gets nothing. What a sweep
+was made from can be read back.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from .service import Service
 
 @dataclass
 class Sweep:
-    """A sweep, and the combinations of its parameters' values that no agent has had yet."""
+    """A sweep, what it was made from (YAML), and the combinations of values that no agent has had yet."""
 
     name: str
     entity: str
     project: str
+    config: str
     trials: Iterator[dict[str, Any]]
 
 
@@ -33,10 +35,33 @@ def upsert_sweep(service: Service, given: dict[str, Any]) -> Node:
     parameters: dict[str, Any] = yaml.safe_load(given["config"])["parameters"]
     combinations = itertools.product(*(spec["values"] for spec in parameters.values()))
     trials = (dict(zip(parameters, values, strict=True)) for values in combinations)
-    sweep = Sweep(f"s{service.state.number():07d}", entity, given["projectName"], trials)
+    sweep = Sweep(f"s{service.state.number():07d}", entity, given["projectName"], given["config"], trials)
     service.state.sweeps[sweep.name] = sweep
     project = project_info(service, entity, sweep.project)
     return {"sweep": {"name": sweep.name, "project": project}, "configValidationWarnings": []}
+
+
+def sweep_node(service: Service, entity: str, project: str, name: str) -> Node | None:
+    """The sweep as `wandb.Api().sweep` reads it; None where there is none of that name."""
+    sweep = service.state.sweeps.get(name)
+    if sweep is None or (sweep.entity, sweep.project) != (entity, project):
+        return None
+    of_it = [run for run in service.state.runs_of(entity, project) if run.sweep == name]
+    return {
+        "__typename": "Sweep",
+        "id": name,
+        "name": name,
+        "displayName": None,
+        "method": yaml.safe_load(sweep.config)["method"],
+        "state": "RUNNING",
+        "description": None,
+        "bestLoss": None,
+        "config": sweep.config,
+        "createdAt": None,
+        "updatedAt": None,
+        "runCount": len(of_it),
+        "runCountExpected": None,
+    }
 
 
 def create_agent(service: Service, given: dict[str, Any]) -> Node:
