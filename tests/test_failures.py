@@ -15,7 +15,7 @@ from tests.support.failures import FRAMEWORKS, RECIPE, bare, boom, counted_boom,
 from tests.support.local_log import local_run, local_runs
 from tests.support.toy import TRAININGS
 from trackkit import TrackKit
-from trackkit.integrations.huggingface import HuggingFaceAdapter
+from trackkit.integrations.huggingface.adapter import HuggingFaceAdapter
 from trackkit.integrations.lightning.adapter import LightningAdapter
 from trackkit.integrations.memory import MemorySink
 from trackkit.session import Session
