@@ -16,7 +16,7 @@ from tests.support.local_log import local_run
 from tests.support.wandb_offline import find_runs
 from tests.support.warm import Program, last_checkpoint
 from trackkit import read_run
-from trackkit.integrations.wandb_file import read_run_file
+from trackkit.integrations.wandb.file import read_run_file
 
 # Of each framework: in five turns one kill in each fifth of the training.
 TURNS, PARTS = 5, 5

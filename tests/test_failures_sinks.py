@@ -20,10 +20,10 @@ from tests.support.local_log import local_run
 from trackkit import TrackKit
 from trackkit.integrations.local import LocalSink
 from trackkit.integrations.memory import MemorySink
-from trackkit.integrations.wandb import WandbSink
+from trackkit.integrations.wandb.sink import WandbSink
 from trackkit.sinks import Sink
 
-for module in pkgutil.iter_modules(trackkit.integrations.__path__, "trackkit.integrations."):
+for module in pkgutil.walk_packages(trackkit.integrations.__path__, "trackkit.integrations."):
     importlib.import_module(module.name)
 
 SINKS = [kind for kind in Sink.__subclasses__() if kind.__module__.startswith("trackkit.")]
@@ -79,11 +79,11 @@ def test_a_failing_sink_takes_no_other_with_it(
         assert witness.exit_code == 0
 
 
-@pytest.mark.parametrize("method", ["_init", "_log", "_update_config", "_define"])
+@pytest.mark.parametrize("method", ["begin", "WandbSink._log", "WandbSink._update_config", "define"])
 def test_what_fails_in_the_thread_of_the_wandb_sink_is_told_on_its_next_call(
     method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(WandbSink, method, boom)
+    monkeypatch.setattr(f"trackkit.integrations.wandb.sink.{method}", boom)
     train("lightning", TrackKit())
     run = local_run(Path.cwd())
     assert len(errors(caplog)) == 1

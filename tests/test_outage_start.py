@@ -25,7 +25,7 @@ CASES = [
 
 
 # As patient as `mode: auto`, so that the test is shorter.
-QUICK = "import trackkit.integrations.wandb as ours; ours.PROBE_S['online'] = ours.PROBE_S['auto']"
+QUICK = "import trackkit.integrations.wandb.begin as ours; ours.PROBE_S['online'] = ours.PROBE_S['auto']"
 
 
 def start(server: WandbServer, home: Path, framework: str, fault: str, mode: str) -> Training:
@@ -78,7 +78,7 @@ def test_online_says_what_was_tried_before_the_first_step(
     finally:
         training.kill()
     last = training.told.strip().splitlines()
-    error = next(line for line in last if line.startswith("trackkit.integrations.wandb.WandbError:"))
+    error = next(line for line in last if line.startswith("trackkit.integrations.wandb.begin.WandbError:"))
     assert why in error
     assert "mode: auto" in error
     assert fault in ("no key", "denied") or wandb_server.url in error

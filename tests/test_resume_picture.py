@@ -14,7 +14,7 @@ from tests.support.warm import Program
 from tests.test_resume_wandb import KILL, killed, send
 from tests.wandb_server import WandbServer
 from trackkit import read_run
-from trackkit.integrations.wandb_file import read_history
+from trackkit.integrations.wandb.file import read_history
 
 CHECKPOINT, FLUSHED, CRASH, END = 500, 560, 740, 1000
 # No two passes take the same time for a step.

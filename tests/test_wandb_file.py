@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs
-from trackkit.integrations.wandb_file import BLOCK, Reader, Writer, last_steps, parse, read_history, read_run_file
-from trackkit.integrations.wandb_upload import Rest
+from trackkit.integrations.wandb.blocks import BLOCK, Reader, Writer
+from trackkit.integrations.wandb.file import last_steps, parse, read_history, read_run_file
+from trackkit.integrations.wandb.rest import Rest
 
 CODE = """
 import wandb

@@ -91,7 +91,7 @@ def read_run(path: str | os.PathLike[str]) -> RecordedRun:
         return read_folder(find_folder(folder))
     parts = str(path).split("/")
     if len(parts) == 3 and all(parts):
-        from trackkit.integrations.wandb_api import read_server_run
+        from trackkit.integrations.wandb.reading import read_server_run
 
         return read_server_run(*parts)
     raise ReadError(

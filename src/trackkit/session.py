@@ -17,7 +17,7 @@ from trackkit.callbacks import build_callbacks
 from trackkit.config import TrackKitConfig
 from trackkit.git import read_git
 from trackkit.integrations.local import LocalSink
-from trackkit.integrations.wandb import WandbSink
+from trackkit.integrations.wandb.sink import WandbSink
 from trackkit.liveness import claim
 from trackkit.naming import Names
 from trackkit.notices import ensure_heard, logger

@@ -19,7 +19,7 @@ from typing import Any
 from trackkit import index
 from trackkit.config import TrackKitConfig
 from trackkit.integrations.local import LocalSink
-from trackkit.integrations.wandb import WandbSink
+from trackkit.integrations.wandb.sink import WandbSink
 from trackkit.ranks import Exchange
 from trackkit.records import BATCH, RunInfo, Where
 from trackkit.tracker import Tracker

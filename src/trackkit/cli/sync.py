@@ -15,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from trackkit.integrations.wandb_api import Server
+    from trackkit.integrations.wandb.api import Server
     from trackkit.sync.target import Target
     from trackkit.sync.verdict import Report
 
@@ -47,7 +47,7 @@ def sync(
     """
     from trackkit import index
     from trackkit.errors import TrackKitError
-    from trackkit.integrations.wandb_api import Server
+    from trackkit.integrations.wandb.api import Server
     from trackkit.sync.target import find_targets
 
     console = Console()

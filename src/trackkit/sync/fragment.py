@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trackkit.integrations.wandb_api import ServerRun
-from trackkit.integrations.wandb_file import RunFile, read_run_file
+from trackkit.integrations.wandb.api import ServerRun
+from trackkit.integrations.wandb.file import RunFile, read_run_file
 
 
 class Fragment:

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trackkit.integrations.wandb_api import Server, ServerError, ServerRun
-from trackkit.integrations.wandb_file import RunFile
-from trackkit.integrations.wandb_upload import Rest, complete, upload
+from trackkit.integrations.wandb.api import Server, ServerError, ServerRun
+from trackkit.integrations.wandb.file import RunFile
+from trackkit.integrations.wandb.rest import Rest
+from trackkit.integrations.wandb.upload import complete, upload
 from trackkit.reading import RecordedRun, read_folder
 from trackkit.sync.compare import Expected, addable_rows, compare, lacking_columns
 from trackkit.sync.fragment import Fragment

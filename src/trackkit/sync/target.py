@@ -11,7 +11,7 @@ from typing import Any
 
 from trackkit import index
 from trackkit.errors import TrackKitError, did_you_mean
-from trackkit.integrations.wandb_file import find_files, read_run_file
+from trackkit.integrations.wandb.file import find_files, read_run_file
 from trackkit.liveness import is_fresh, is_running, process_life
 from trackkit.reading import RUNS, read_json, run_folders
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trackkit.integrations.wandb_api import ServerRun
-from trackkit.integrations.wandb_file import RunFile
+from trackkit.integrations.wandb.api import ServerRun
+from trackkit.integrations.wandb.file import RunFile
 from trackkit.reading import RecordedRun
 from trackkit.sync.compare import Expected, compare, expected_rows, lacking_columns
 from trackkit.sync.target import Target

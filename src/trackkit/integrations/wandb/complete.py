@@ -1,6 +1,6 @@
 """Completes a run on a server from its local log: a process that goes on in the run online.
 
-    python -m trackkit.integrations.wandb_complete TASK.json
+    python -m trackkit.integrations.wandb.complete TASK.json
 
 The task: `entity`, `project`, `run_id`, `folder` (for what W&B writes), `rows` (each `at`, which is W&B's step, `time`
 and `values`), `summary`, `config`, `fields` (of a run that the server does not know), `exit_code`,
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trackkit.integrations.wandb import _NO_SUMMARY
+from trackkit.integrations.wandb.axes import define
+from trackkit.integrations.wandb.settings import known
 from trackkit.reading import finite_words
-from trackkit.schema import axis_key
 
 
 def main(task: dict[str, Any]) -> None:
@@ -31,7 +31,6 @@ def main(task: dict[str, Any]) -> None:
         "x_disable_stats": True,
         "x_save_requirements": False,
     }
-    known = wandb.Settings.model_fields
     run = wandb.init(
         entity=task["entity"],
         project=task["project"],
@@ -40,12 +39,10 @@ def main(task: dict[str, Any]) -> None:
         mode="online",
         **task.get("fields", {}),
         dir=task["folder"],
-        settings=wandb.Settings(**{name: value for name, value in settings.items() if name in known}),
+        settings=known(settings),
     )
     for key in sorted({key for row in task["rows"] for key in row["values"]}):
-        axis = axis_key(key, task["epoch_axis"])
-        summary = "none" if key.startswith(_NO_SUMMARY) else None
-        run.define_metric(key, step_metric=None if key == axis else axis, summary=summary)
+        define(run, key, task["epoch_axis"])
     for row in task["rows"]:
         run.log({**finite_words(row["values"]), "_timestamp": row["time"]}, step=row["at"])
     run.summary.update(task["summary"])

@@ -12,13 +12,12 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from trackkit.errors import TrackKitError
-from trackkit.integrations.wandb_probe import credentials, probe
-from trackkit.reading import NOT_FINITE, ReadError, RecordedRun
+from trackkit.integrations.wandb.probe import credentials, probe
+from trackkit.reading import NOT_FINITE
 
 T = TypeVar("T")
 
 PROBE_S = 5.0
-_STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}
 # One at a time: the client's requests to its own service share what is not meant to be shared.
 _asking = threading.Lock()
 
@@ -170,29 +169,6 @@ class Server:
             fields={"name": run.name, "group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
             | {"started": datetime.fromisoformat(run.created_at.replace("Z", "+00:00")).timestamp()},
         )
-
-
-def read_server_run(entity: str, project: str, run_id: str) -> RecordedRun:
-    """A run on a server, in the shape of `trackkit.read_run`.
-
-    Raises:
-        ReadError: the server can't be asked, or has no such run.
-    """
-    path = f"{entity}/{project}/{run_id}"
-    try:
-        server = Server()
-        run = server.run(path)
-    except ServerError as error:
-        raise ReadError(f"'{path}' is no folder, and so a run on a W&B server: {error}") from error
-    if run is None:
-        raise ReadError(f"'{path}' must be a folder or a run on {server.url}, and is neither; give another")
-    history = [
-        {"_row": number, "_time": row.get("_timestamp"), "_pass": 1}
-        | {key: value for key, value in row.items() if key[0] != "_"}
-        for number, row in enumerate(run.rows)
-    ]
-    fields = {"run_id": run_id, "status": _STATUS.get(run.state, run.state), "url": run.url, **run.fields}
-    return RecordedRun(history, run.config, run.summary, fields)
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:

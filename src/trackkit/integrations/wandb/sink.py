@@ -1,0 +1,141 @@
+"""Writes a training's rows, config and summary to one W&B run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trackkit.config import TrackKitConfig
+from trackkit.integrations.wandb.axes import define
+from trackkit.integrations.wandb.begin import WandbError, begin
+from trackkit.integrations.wandb.resume import FirstPass, lacking
+from trackkit.integrations.wandb.turns import Turns
+from trackkit.integrations.wandb.worker import Worker
+from trackkit.notices import logger
+from trackkit.records import Row, RunInfo
+from trackkit.sinks import Sink
+
+if TYPE_CHECKING:
+    import wandb
+
+    from trackkit.resume import Earlier
+
+HAND_OVER_S = 5.0
+
+_beginning = threading.Lock()
+_owners: list[WandbSink] = []
+
+
+class WandbSink(Sink):
+    """Writes one W&B run, from a thread of its own."""
+
+    FATAL: ClassVar[tuple[type[Exception], ...]] = (WandbError,)
+
+    def __init__(self, config: TrackKitConfig, nested: bool = False) -> None:
+        self.run: wandb.Run | None = None
+        self._config = config
+        self._nested = nested
+        self._owner = False
+        self._defined: set[str] = set()
+        self._first_pass = FirstPass()
+        self._turns: Turns | None = None
+        self._worker = Worker(config.finish_timeout)
+
+    def open(self, info: RunInfo) -> None:
+        why = self._open_run(info)
+        run = self._of_run()
+        self._update_config(info.config)
+        self._turns = Turns(run)
+        self._worker.start()
+        if (earlier := info.earlier) is not None and self._owner:
+            self._worker.submit(lambda: self._catch_up(earlier, info))
+        why = f" ({why})" if why else ""
+        where = run.url if not run.offline else f"offline{why}; to send it: trackkit sync {info.folder}"
+        logger.info("run '%s': %s", run.name or info.name, where)
+
+    def write(self, row: Row) -> None:
+        self._worker.submit(lambda: self._log(row))
+
+    def config(self, values: Mapping[str, Any]) -> None:
+        kept = dict(values)
+        self._worker.submit(lambda: self._update_config(kept))
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        kept = dict(values)
+        self._worker.submit(lambda: self._of_run().summary.update(kept))
+        # Training is over, and the next may be a `wandb.finish()`: the program's, or that of W&B's agent.
+        self._worker.flush(HAND_OVER_S)
+
+    def preempting(self) -> None:
+        run = self._of_run()
+        if self._owner and not run.offline:
+            self._worker.submit(run.mark_preempting)
+
+    def close(self, exit_code: int) -> None:
+        bound = self._config.finish_timeout
+        try:
+            if not self._worker.drain():
+                logger.warning("W&B has not taken all rows within %.0f s; the local log has them", bound)
+            elif self._owner and self.run is not None:
+                began = time.monotonic()
+                self.run.finish(exit_code=exit_code)
+                if not self.run.offline and time.monotonic() - began >= bound:
+                    logger.warning(
+                        "W&B has not taken everything within %.0f s; it is on disk, and 'trackkit sync' sends it", bound
+                    )
+        finally:
+            if self in _owners:
+                _owners.remove(self)
+            self._worker.end()
+            if self._turns is not None:
+                self._turns.end()
+        self._worker.raise_failed()
+
+    def flush(self, timeout_s: float) -> None:
+        """Waits until everything submitted so far has been handed to W&B; not after `close`."""
+        self._worker.flush(timeout_s)
+
+    # -- the run -------------------------------------------------------------------------------------------------
+
+    def _open_run(self, info: RunInfo) -> str:
+        """Begins a run, or shares the one that is there; gives why it is offline, where that was not asked for."""
+        import wandb
+
+        with _beginning:
+            # A run of TrackKit's own that is open in this process is another training's: never to be shared.
+            nested = self._nested or (wandb.run is not None and wandb.run in [each.run for each in _owners])
+            shared = info.foreign_run if info.foreign_run is not None else (None if nested else wandb.run)
+            if shared is not None:
+                self.run = shared
+                return ""
+            self._owner = True
+            self.run, why = begin(self._config, info, nested)
+            _owners.append(self)
+            return why
+
+    def _of_run(self) -> wandb.Run:
+        assert self.run is not None
+        return self.run
+
+    # -- in the thread -------------------------------------------------------------------------------------------
+
+    def _log(self, row: Row) -> None:
+        for key in row.values:
+            if key not in self._defined:
+                self._defined.add(key)
+                define(self._of_run(), key, self._config.epoch_axis)
+        if values := self._first_pass.new(row):
+            assert self._turns is not None
+            self._turns.log(row.step, values)
+
+    def _catch_up(self, earlier: Earlier, info: RunInfo) -> None:
+        """W&B gets the rows of earlier passes that it lacks; from then on only what is beyond them."""
+        run = self._of_run()
+        for row in lacking(run, earlier, info):
+            self._log(row)
+        self._first_pass = FirstPass.of(run, earlier, info)
+
+    def _update_config(self, values: Mapping[str, Any]) -> None:
+        self._of_run().config.update(dict(values), allow_val_change=True)  # type: ignore[no-untyped-call]
