@@ -47,7 +47,7 @@ class Bench:
         if row:
             self.tracker.row(Moment(self._step, **moment))
         self.tracker.seal()
-        assert self.tracker.errors == 0
+        assert self.tracker.faults.count == 0
         return dict(self.sink.rows[-1].values) if row and self.sink.rows else {}
 
     def columns(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def columns(
         tracker.row(Moment(10 * number, float(number)))
         tracker.report(values, where or Where("epoch", "val"), 10 * number, float(number))
     tracker.end("finished")
-    assert tracker.errors == 0
+    assert tracker.faults.count == 0
     assert all(describe(key) for key in sink.columns)
     assert all(math.isfinite(value) for value in sink.columns.values() if isinstance(value, float))
     return sink.columns

@@ -120,14 +120,14 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         resumed = not fit or self._run_id == given_run_id()
         self._session = open_session(self.config, start, self._run_id, self._sinks, resumed)
         self._run_id = self._session.info.run_id
-        self._session.tracker.errors += self._early_errors
+        self._session.tracker.faults.count += self._early_errors
         self._early_errors = 0
         return self._session
 
     def hook_failed(self, hook: str, error: BaseException) -> None:
         """A hook of TrackKit's failed: counted, and its traceback logged the first time."""
         if self._session is not None:
-            self._session.tracker.errors += 1
+            self._session.tracker.faults.count += 1
         else:
             self._early_errors += 1
         if hook not in self._told:

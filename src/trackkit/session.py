@@ -181,7 +181,7 @@ class Session:
             elif self.phase == "evaluating":
                 self.end("finished")
         except Exception as error:
-            self.tracker.fault("the end of the run", error)
+            self.tracker.faults.add("the end of the run", error)
         self.tracker.close(self.exit_code)
 
 
