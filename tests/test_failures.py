@@ -80,7 +80,7 @@ def test_the_engine_itself_may_fail(
 def test_a_run_that_can_not_be_opened_is_told_once(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("trackkit.session.open_session", boom)
+    monkeypatch.setattr("trackkit.opening.open_session", boom)
     train(framework, TrackKit(sinks=[]))
     assert local_runs(Path.cwd()) == []
     assert 1 <= len(errors(caplog)) == len(set(errors(caplog)))

@@ -14,7 +14,7 @@ from tests.support.local_log import local_runs
 from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs, read_finished
 from tests.wandb_server import WandbServer
-from trackkit.session import _free_id
+from trackkit.home import _free_id
 
 # Files and folders of one offline run, stated in docs/reliability.md: TrackKit's folder with its files, and W&B's.
 OWN_INODES, INODES = 6, 28

@@ -110,9 +110,9 @@ def test_a_read_only_folder_moves_the_run_and_says_so(wandb_server: WandbServer,
 
 
 NVML = """
-import pynvml, trackkit.callbacks.final_summary, trackkit.session
-original = trackkit.session.RunInfo
-trackkit.session.RunInfo = lambda **fields: original(**{**fields, "has_cuda": True})
+import pynvml, trackkit.callbacks.final_summary, trackkit.opening
+original = trackkit.opening.RunInfo
+trackkit.opening.RunInfo = lambda **fields: original(**{**fields, "has_cuda": True})
 import trackkit.nvml
 trackkit.nvml.device_handle = lambda device: device
 def energy(handle, readings=[1000.0]):

@@ -15,7 +15,8 @@ from trackkit.sinks import Sink
 if TYPE_CHECKING:
     import os
 
-    from trackkit.session import Session, Start
+    from trackkit.session import Session
+    from trackkit.start import Start
 
 
 class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
@@ -103,7 +104,8 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
     def begin(self, start: Start) -> Session:
         """Opens the run of a fit or an evaluation, or goes on in the one that is open."""
         from trackkit.identity import given_run_id, new_run_id
-        from trackkit.session import open_session, open_sessions
+        from trackkit.opening import open_session
+        from trackkit.session import open_sessions
 
         session = self._session
         fit = start.phase == "fit"

@@ -116,7 +116,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _serve() -> None:
-    for name in ("lightning.pytorch", "transformers.trainer", "transformers.integrations", "wandb", "trackkit.session"):
+    for name in ("lightning.pytorch", "transformers.trainer", "transformers.integrations", "wandb", "trackkit.opening"):
         importlib.import_module(name)
     running: dict[int, str] = {}
     while True:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trackkit.session import Start
+    from trackkit.start import Start
 
 
 def describe(args: Any, state: Any, kwargs: dict[str, Any], phase: str, samples: int, tokens: int) -> Start:
     """What Hugging Face knows of a run that begins."""
     from trackkit.run_config import data_config, flatten, model_config, optimizer_config
-    from trackkit.session import Start
+    from trackkit.start import Start
 
     model, loader = kwargs.get("model"), kwargs.get("train_dataloader")
     optimizer, scheduler = kwargs.get("optimizer"), kwargs.get("lr_scheduler")

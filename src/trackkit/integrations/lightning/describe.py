@@ -10,7 +10,7 @@ from trackkit.records import Where
 from trackkit.schema import canonical
 
 if TYPE_CHECKING:
-    from trackkit.session import Start
+    from trackkit.start import Start
 
 # Trainer attributes that are arguments of its constructor and plain values.
 _ARGUMENTS = (
@@ -39,7 +39,7 @@ _ARGUMENTS = (
 def describe(trainer: Any, module: Any, phase: str) -> Start:
     """What Lightning knows of a run that begins."""
     from trackkit.run_config import data_config, flatten, model_config, optimizer_config
-    from trackkit.session import Start
+    from trackkit.start import Start
 
     root = type(trainer).__module__.split(".")[0]
     hparams = flatten("", dict(getattr(module, "hparams_initial", None) or getattr(module, "hparams", {}) or {}))

@@ -1,0 +1,141 @@
+"""How a run is opened: which one it is, where it is recorded, and what is known of it from the start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trackkit import identity, index, ranks, resume
+from trackkit.callbacks import build_callbacks
+from trackkit.config import TrackKitConfig
+from trackkit.git import GitState, read_git
+from trackkit.home import Home, settle
+from trackkit.integrations.local import LocalSink
+from trackkit.integrations.wandb.sink import WandbSink
+from trackkit.naming import Names
+from trackkit.notices import ensure_heard, logger
+from trackkit.records import RunInfo
+from trackkit.run_config import flatten, runtime_config
+from trackkit.session import Phase, Session, open_sessions
+from trackkit.sinks import Sink
+from trackkit.start import Start
+from trackkit.tracker import Tracker
+
+
+def open_session(
+    config: TrackKitConfig, start: Start, run_id: str, backends: Sequence[Sink] | None, resumed: bool = False
+) -> Session:
+    """Opens a run. Runs of earlier fits that are over are closed first.
+
+    Args:
+        config: the settings.
+        start: what the adapter knows.
+        run_id: proposed; a later fit of the same object gets another.
+        backends: sinks beside the local log; default W&B.
+        resumed: whether the id may already have a folder (an evaluation after a fit in another process).
+
+    Raises:
+        WandbError: `mode: online` can't be met.
+    """
+    ensure_heard()
+    for each in open_sessions():
+        if each.phase != "fitting":
+            each.close()
+    rank = ranks.current()
+    root = Path(config.dir) if config.dir else start.output
+    home = Home(run_id, root.expanduser().absolute())
+    git = None
+    sinks: list[Sink] = []
+    wandb_sink: WandbSink | None = None
+    if rank.writes:
+        git = read_git(Path.cwd())
+        config = _completed(config, git)
+        home = _find_home(config, start, home, resumed)
+        if backends is None:
+            backends = [wandb_sink := WandbSink(config, nested=bool(open_sessions()))]
+        sinks = [LocalSink(), *backends]
+    info = _info(config, start, rank, home, git)
+    session = _session(config, info, rank, sinks, wandb_sink)
+    session.begin()
+    if rank.writes:
+        index.remember(info.folder, info.run_id, config.project, config.mode)
+    return session
+
+
+def _completed(config: TrackKitConfig, git: GitState | None) -> TrackKitConfig:
+    """The settings with the defaults that depend on where the training runs."""
+    return replace(
+        config,
+        project=config.project or identity.default_project(git),
+        tags=identity.default_tags(config.tags),
+    )
+
+
+def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) -> Home:
+    """The place of the run that the training goes on in, or else of the proposed one."""
+    project = str(config.project)
+    if start.phase != "fit":
+        return settle(home.run_id, home.root, project, resumed)
+    setting = "auto" if start.again else config.resume
+    known, root, told = resume.find(setting, start.checkpoint, home.root, project, start.step)
+    if told:
+        logger.warning(told)
+    # A fit of this process that was broken off, and whose end nobody has told.
+    for each in open_sessions():
+        if each.info.run_id == known:
+            each.close()
+    return settle(known or home.run_id, root, project, resumed or known is not None)
+
+
+def _info(config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None) -> RunInfo:
+    earlier, given = home.earlier, start.name if config.name is None else ""
+    return RunInfo(
+        run_id=home.run_id,
+        name=(earlier.name if earlier is not None else "")
+        or given
+        or identity.run_name(config.name, home.run_id, start.phase, git, start.hparams, start.version),
+        framework=start.framework,
+        root=home.root,
+        started=(earlier.started if earlier is not None else 0.0) or time.time(),
+        config=_run_config(config, start, rank, home, git) if rank.writes else {},
+        world_size=rank.world_size,
+        has_cuda=start.device.startswith("cuda"),
+        device=start.device,
+        monitor=start.monitor,
+        goal=start.goal,
+        samples=start.samples,
+        tokens=start.tokens,
+        foreign_run=start.foreign_run,
+        earlier=earlier,
+        step=start.step if start.phase == "fit" else None,
+    )
+
+
+def _session(
+    config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Sequence[Sink], wandb_sink: WandbSink | None
+) -> Session:
+    callbacks = build_callbacks(config.callbacks)
+    shared = sorted({key for callback in callbacks for key in callback.REDUCE})
+    exchange = ranks.open_exchange(rank, shared)
+    tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
+    phase: Phase = "evaluating" if info.step is None else "fitting"
+    return Session(tracker, info, phase, wandb_sink, str(config.project), exchange)
+
+
+def _run_config(
+    config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None
+) -> dict[str, Any]:
+    from trackkit import __version__
+
+    return {
+        **runtime_config(start.framework, start.package, rank.world_size, start.device, start.output),
+        **(git.config() if git is not None else {}),
+        **start.config,
+        **flatten("hparams", start.hparams),
+        **flatten("trackkit/settings", config.to_dict()),
+        "trackkit/version": __version__,
+        "trackkit/folder": str(home.root),
+    }

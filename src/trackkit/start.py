@@ -1,0 +1,47 @@
+"""What an adapter knows when a run starts: the value that every framework's description is made into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an adapter knows when a run starts.
+
+    Attributes:
+        framework: as in `RunInfo`.
+        package: distribution whose version is recorded.
+        output: the trainer's own output folder.
+        phase: `fit`, `validate`, `test` or `predict`.
+        config: the framework's part of the run config.
+        hparams: the user's hyperparameters, flat, without their section.
+        name: display name that the framework was given; "" for none.
+        version: the framework's version of this experiment; "" for none.
+        device: as torch spells it.
+        monitor, goal, samples, tokens, foreign_run: as in `RunInfo`.
+        step: optimizer steps taken so far.
+        checkpoint: what the checkpoint that the training goes on from says of its run; None where it says nothing.
+        again: whether a fit of this process was broken off by the framework, which begins it anew in the same run.
+    """
+
+    framework: str
+    package: str
+    output: Path
+    phase: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    version: str = ""
+    device: str = ""
+    monitor: str | None = None
+    goal: str | None = None
+    samples: int = 0
+    tokens: int = 0
+    foreign_run: Any = None
+    step: int = 0
+    checkpoint: Mapping[str, Any] | None = None
+    again: bool = False
