@@ -174,23 +174,22 @@ def lightning_round(variant: str, steps: int, every: int, hooks: bool, folder: s
 class _adapter_timed:
     """Counts what TrackKit does outside of its hooks: in what it wraps of the trainer's own."""
 
-    NAMES = ("_logged", "_complete_row", "_resume")
-
     def __init__(self, clock: Clock, active: bool) -> None:
+        from trackkit.integrations.lightning import clock as pauses
+        from trackkit.integrations.lightning.reports import Reports
+
         self.clock, self.active = clock, active
+        self.timed = {Reports: ("logged", "complete_row"), pauses.Clock: ("resume",)}
 
     def __enter__(self) -> None:
-        from trackkit.integrations.lightning.adapter import LightningAdapter
-
-        self.kept = {name: getattr(LightningAdapter, name) for name in self.NAMES}
+        self.kept = [(owner, name, getattr(owner, name)) for owner, names in self.timed.items() for name in names]
         if self.active:
-            self.clock.time(LightningAdapter, *self.NAMES)
+            for owner, names in self.timed.items():
+                self.clock.time(owner, *names)
 
     def __exit__(self, *_: object) -> None:
-        from trackkit.integrations.lightning.adapter import LightningAdapter
-
-        for name, method in self.kept.items():
-            setattr(LightningAdapter, name, method)
+        for owner, name, method in self.kept:
+            setattr(owner, name, method)
 
 
 # -- Hugging Face ------------------------------------------------------------------------------------------------

@@ -17,11 +17,15 @@ from tests.support.toy import TRAININGS
 from trackkit import TrackKit
 from trackkit.integrations.huggingface.adapter import HuggingFaceAdapter
 from trackkit.integrations.lightning.adapter import LightningAdapter
+from trackkit.integrations.lightning.clock import Clock
+from trackkit.integrations.lightning.position import Position
+from trackkit.integrations.lightning.reports import Reports
 from trackkit.integrations.memory import MemorySink
 from trackkit.session import Session
 
 LIGHTNING = ["attach", "fit_begins", "before_step", "batch_ends", "evaluation_begins", "evaluation_ends", "fit_ends"]
-LIGHTNING_INNER = ["_logged", "_complete_row", "_resume", "_moment", "saving_begins", "detach"]
+LIGHTNING += ["saving_begins", "detach"]
+LIGHTNING_INNER = [(Reports, "logged"), (Reports, "complete_row"), (Clock, "resume"), (Position, "moment")]
 HUGGINGFACE = ["fit_begins", "step_begins", "before_step", "between_rows", "step_ends", "logged", "paused", "fit_ends"]
 # What only a checkpoint asks for.
 SAVING = ["saving_begins", "checkpoint_fields"]
@@ -44,7 +48,8 @@ def test_a_sound_training_reports_no_error(framework: str, caplog: pytest.LogCap
 @pytest.mark.parametrize(
     ("framework", "adapter", "method"),
     [
-        *(("lightning", LightningAdapter, method) for method in LIGHTNING + LIGHTNING_INNER),
+        *(("lightning", LightningAdapter, method) for method in LIGHTNING),
+        *(("lightning", room, method) for room, method in LIGHTNING_INNER),
         *(("huggingface", HuggingFaceAdapter, method) for method in HUGGINGFACE),
         *((framework, Session, "checkpoint_fields") for framework in FRAMEWORKS),
     ],
@@ -125,8 +130,9 @@ def test_a_failing_on_exception_leaves_the_users_error_as_it_is(
 def test_an_evaluation_survives_every_hook(
     stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for method in ("attach", "evaluation_begins", "evaluation_ends", "_logged", "detach"):
+    for method in ("attach", "evaluation_begins", "evaluation_ends", "detach"):
         monkeypatch.setattr(LightningAdapter, method, boom)
+    monkeypatch.setattr(Reports, "logged", boom)
     from tests.support.lightning_toys import Logging, data, trainer
 
     class Predicting(Logging):

@@ -26,7 +26,7 @@ from typing import Any
 import trackkit
 from tests.support.toy import TRAININGS, Recipe
 from trackkit import TrackKit
-from trackkit.integrations.lightning.adapter import UNUSED, LightningAdapter
+from trackkit.integrations.lightning.wiring import UNUSED, Wiring
 
 BEGIN = ("setup", "on_train_start", "on_train_begin", "on_init_end")
 END = ("on_train_end", "on_fit_end", "teardown")
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seen = watch_sockets(lambda: pace.training)
     times: list[tuple[float, str]] = []
     kit = TrackKit(project="p", mode=given.mode, finish_timeout=given.finish_timeout)
-    LightningAdapter._guard = timed(LightningAdapter._guard, "_guard", times)  # type: ignore[method-assign]
+    Wiring.guard = timed(Wiring.guard, "guard", times)  # type: ignore[method-assign]
     for name in dir(kit):
         if (name.startswith("on_") and name not in UNUSED) or name in ("setup", "teardown"):
             setattr(kit, name, timed(getattr(kit, name), name, times))
