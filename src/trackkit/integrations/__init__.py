@@ -1,1 +1,1 @@
-"""Where TrackKit plugs in, one file each: who trains (lightning, huggingface), where rows go (wandb, local, memory)."""
+"""Where TrackKit plugs in, a room each: who trains (lightning, huggingface), where rows go (wandb, local, memory)."""
