@@ -11,7 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from trackkit import TrackKit
-from trackkit.config import TrackKitConfig, load_config
+from trackkit.config import TrackKitConfig
+from trackkit.config_sources import load_config
 
 # setting: (a value, its text as a variable)
 VALUES: dict[str, tuple[Any, str]] = {

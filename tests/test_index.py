@@ -13,7 +13,7 @@ import pytest
 from tests.support.lightning_toys import Silent, data, trainer
 from tests.support.processes import clean_env, run_python
 from trackkit import TrackKit, index
-from trackkit.config import load_config
+from trackkit.config_sources import load_config
 
 
 def folders(root: Path, *names: str) -> list[Path]:

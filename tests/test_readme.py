@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.support.processes import ROOT
 from trackkit import TrackKit
 from trackkit.callbacks import CALLBACKS
-from trackkit.config import TrackKitConfig, load_config
+from trackkit.config import TrackKitConfig
+from trackkit.config_sources import load_config
 from trackkit.schema import describe
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

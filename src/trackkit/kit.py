@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trackkit.config import TrackKitConfig, load_config, unknown_setting
+from trackkit.config import TrackKitConfig, unknown_setting
 from trackkit.integrations.bases import FrameworkBase
 from trackkit.integrations.huggingface import HuggingFaceHooks
 from trackkit.integrations.lightning import LightningHooks
@@ -74,9 +74,10 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         }
         for key in unknown:
             raise unknown_setting(key, "arguments", [*given, "config", "sinks"])
-        self.config: TrackKitConfig = load_config(config, given)
         from trackkit import identity
+        from trackkit.config_sources import load_config
 
+        self.config: TrackKitConfig = load_config(config, given)
         identity.check_template(self.config.name)
         self._sinks = list(sinks) if sinks is not None else None
         # Minted here, so that a fit and a test in spawned processes find the same run.
