@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,15 @@ def index_path() -> Path:
         return Path(wandb_dir).expanduser() / NAME
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(state).expanduser() / "trackkit" / "runs.jsonl"
+
+
+def state_folders() -> list[Path]:
+    """Where else something of the user's may be kept, best first: beside the index; among temporary files."""
+    temporary = Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}"
+    try:
+        return [index_path().parent, temporary]
+    except RuntimeError:
+        return [temporary]
 
 
 def remember(folder: Path, run_id: str, project: str | None, mode: str) -> None:

@@ -48,18 +48,20 @@ def sync(
     from trackkit import index
     from trackkit.errors import TrackKitError
     from trackkit.integrations.wandb.api import Server
+    from trackkit.sync.ledger import Ledger
     from trackkit.sync.target import find_targets
 
     console = Console()
     try:
         targets = find_targets(runs or [])
+        server = Server(patience)
         if not runs:
             index.compact()
-            targets = [target for target in targets if not target.verified()]
+            targets = [target for target in targets if not Ledger(target, server.url).verified()]
         if not targets:
             console.print("Nothing to sync: every run of the index is on the server.")
             return
-        reports = _sync_all(targets, Server(patience), watch, jobs, console)
+        reports = _sync_all(targets, server, watch, jobs, console)
     except TrackKitError as error:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(_FAILED) from None

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from trackkit.integrations.wandb.api import Server, ServerError, ServerRun
-from trackkit.integrations.wandb.file import RunFile
 from trackkit.integrations.wandb.rest import Rest
 from trackkit.integrations.wandb.upload import complete, upload
 from trackkit.reading import RecordedRun, read_folder
 from trackkit.sync.compare import Expected, addable_rows, compare, lacking_columns
 from trackkit.sync.fragment import Fragment
+from trackkit.sync.ledger import Ledger
+from trackkit.sync.lock import locked
 from trackkit.sync.target import Target
 from trackkit.sync.verdict import Report, judge, wanted_summary
 
@@ -40,7 +38,8 @@ class Job:
         self._target = target
         self._server = server
         self._say = say
-        self._lock = -1
+        self._ledger = Ledger(target, server.url)
+        self._locks: Sequence[int] = ()
         self._path = ""
         self._local: RecordedRun | None = None
         self._ended_at: float | None = None
@@ -58,8 +57,11 @@ class Job:
             if not watch:
                 return Report(target, "running", "it is still being written: '--watch' keeps it visible")
         try:
-            with _locked(target.home) as self._lock, tempfile.TemporaryDirectory(prefix="trackkit-sync-") as spare:
-                return self._sync(Path(spare), watch)
+            fragments = self._fragments(watch)
+            self._path = target.path(self._server.entity)
+            spare = tempfile.TemporaryDirectory(prefix="trackkit-sync-")
+            with spare as home, locked(target.home, self._server.url, self._path) as self._locks:
+                return self._sync(fragments, Path(home), watch)
         except ServerError as error:
             return Report(target, "failed", str(error), url=self._url())
         except BlockingIOError:
@@ -67,10 +69,8 @@ class Job:
 
     # -- the steps -----------------------------------------------------------------------------------------------
 
-    def _sync(self, spare: Path, watch: bool) -> Report:
+    def _sync(self, fragments: list[Fragment], spare: Path, watch: bool) -> Report:
         self._local = self._read_local()
-        fragments = self._fragments(watch)
-        self._path = self._server_path([each.file for each in fragments])
         server = self._server.run(self._path)
         for number, fragment in enumerate(fragments):
             live = watch and number == len(fragments) - 1 and self._target.running
@@ -92,8 +92,8 @@ class Job:
         server = self._complete(self._addable(fragments, server), summary, config, server, spare)
         report = judge(self._target, self._local, [each.file for each in fragments], server)
         if report.verdict == "complete":
-            found = {"server": self._server.url, "path": self._path, "url": server.url, "rows": report.rows}
-            self._target.remember({**found, "verified": time.time()})
+            found = {"path": self._path, "url": server.url, "rows": report.rows}
+            self._ledger.remember({**found, "verified": time.time()})
         return report
 
     def _fragments(self, watch: bool) -> list[Fragment]:
@@ -112,16 +112,16 @@ class Job:
         lines = server.console if server else 0
         there = fragment.there(server)
         # Lines of other fragments are on the server too: how many, is noted before a fragment's first upload.
-        before = self._target.noted(fragment.name, sum(each.file.console for each in earlier) if there else lines)
+        before = self._ledger.noted(fragment.name, sum(each.file.console for each in earlier) if there else lines)
         # W&B refuses a file that a crash has cut within a record.
         if fragment.file.whole and not live and (server is None or not (server.lines or server.console)):
-            upload(fragment.path, self._server, self._lock)
+            upload(fragment.path, self._server, self._locks)
             return
         measured = server.measured if server else 0.0
         rest = Rest(fragment.path, home, there, max(0, lines - before), measured)
         try:
             rest.copy(final=not live)
-            upload(rest.path, self._server, self._lock, live, lambda: self._follow(rest) if live else None)
+            upload(rest.path, self._server, self._locks, live, lambda: self._follow(rest) if live else None)
         finally:
             rest.close()
         fragment.marker.touch()
@@ -171,7 +171,7 @@ class Job:
         task["epoch_axis"] = str(self._local.config.get("trackkit/settings/epoch_axis", "step"))
         if server.fields == {}:
             task["fields"] = _fields(self._local)
-        complete(task, self._server, self._lock)
+        complete(task, self._server, self._locks)
         wanted = [Expected(row["axis"], row["step"], row["time"], row["values"]) for row in rows]
         return self._shown(
             lambda run: not compare(wanted, run.rows).missing and not lacking_columns(summary, run.summary)
@@ -194,8 +194,8 @@ class Job:
     # -- what is known -------------------------------------------------------------------------------------------
 
     def _unchanged(self) -> Report | None:
-        found = self._target.verified()
-        if found.get("server") != self._server.url:
+        found = self._ledger.verified()
+        if not found:
             return None
         rows = int(found["rows"])
         reason = "verified before, and unchanged since: nothing to upload"
@@ -203,13 +203,6 @@ class Job:
 
     def _read_local(self) -> RecordedRun | None:
         return read_folder(self._target.folder) if self._target.folder is not None else None
-
-    def _server_path(self, files: Sequence[RunFile]) -> str:
-        entity = next((each.entity for each in files if each.entity), self._server.entity)
-        project = next((each.project for each in files if each.project), "")
-        if not project and self._local is not None:
-            project = str(self._local.config.get("trackkit/settings/project") or "")
-        return f"{entity}/{project or 'uncategorized'}/{self._target.run_id}"
 
     def _url(self) -> str:
         entity, project, run_id = self._path.split("/") if self._path else ("", "", "")
@@ -224,18 +217,3 @@ def _fields(local: RecordedRun) -> dict[str, Any]:
     """What W&B is told of a run that it does not know yet."""
     settings = {key: local.config.get(f"trackkit/settings/{key}") for key in ("group", "job_type", "tags", "notes")}
     return {"name": local.run.get("name"), **{key: value for key, value in settings.items() if value}}
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[int]:
-    """The run's lock: of two syncs of one run, the second is refused.
-
-    Raises:
-        BlockingIOError: another process has it.
-    """
-    file = os.open(home / ".sync.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield file
-    finally:
-        os.close(file)

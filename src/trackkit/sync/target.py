@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trackkit import index
 from trackkit.errors import TrackKitError, did_you_mean
-from trackkit.integrations.wandb.file import find_files, read_run_file
+from trackkit.integrations.wandb.file import find_files, read_records, read_run_file
 from trackkit.liveness import is_fresh, is_running, process_life
 from trackkit.reading import RUNS, read_json, run_folders
-
-LEDGER = "sync.json"
 
 
 class SyncError(TrackKitError):
@@ -66,31 +61,18 @@ class Target:
         files = [*(self.folder / name for name in local)] if self.folder is not None else []
         return {path.name if path in files else path.parent.name: _bytes(path) for path in [*files, *self.fragments]}
 
-    def verified(self) -> dict[str, Any]:
-        """What the last sync found on the server, where that was everything and nothing has changed since; else {}."""
-        ledger = self._ledger()
-        return ledger if ledger.get("size") == self.size() else {}
+    def path(self, entity: str) -> str:
+        """Where it lies on a server: `entity/project/run_id`.
 
-    def noted(self, fragment: str, value: int) -> int:
-        """How many lines of console output the server had before a fragment's first upload: `value` if this is it."""
-        ledger = self._ledger()
-        before: dict[str, int] = ledger.get("before", {})
-        if fragment not in before:
-            before[fragment] = value
-            self._write({**ledger, "before": before})
-        return before[fragment]
-
-    def remember(self, found: dict[str, Any]) -> None:
-        """Notes that all of the run is on the server."""
-        self._write({**self._ledger(), **found, "size": self.size()})
-
-    def _ledger(self) -> dict[str, Any]:
-        return read_json(self.home / LEDGER) if self.folder is not None or self.fragments else {}
-
-    def _write(self, ledger: dict[str, Any]) -> None:
-        spare = self.home / f".{LEDGER}.{os.getpid()}"
-        spare.write_text(json.dumps(ledger, indent=1) + "\n", encoding="utf-8")
-        os.replace(spare, self.home / LEDGER)
+        Args:
+            entity: where the run itself names none.
+        """
+        heads = [_head(path) for path in self.fragments]
+        config = read_json(self.folder / "config.json") if self.folder is not None else {}
+        named = [*heads, [str(config.get(f"trackkit/settings/{key}") or "") for key in ("entity", "project")]]
+        entities, projects = zip(*named, strict=True)
+        project = next(filter(None, projects), "uncategorized")
+        return f"{next(filter(None, entities), entity)}/{project}/{self.run_id}"
 
 
 def find_targets(asked: Sequence[str]) -> list[Target]:
@@ -150,3 +132,11 @@ def _bytes(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _head(log: Path) -> tuple[str, str]:
+    """The entity and the project that a W&B file names; "" for what it does not."""
+    for record in read_records(log):
+        if record.WhichOneof("record_type") == "run":
+            return record.run.entity, record.run.project
+    return "", ""

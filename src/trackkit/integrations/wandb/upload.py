@@ -27,13 +27,15 @@ _NOT_FOR_UPLOADS = re.compile(
 )
 
 
-def upload(path: Path, server: Server, lock: int, live: bool = False, tick: Callable[[], None] = lambda: None) -> None:
+def upload(
+    path: Path, server: Server, locks: Sequence[int], live: bool = False, tick: Callable[[], None] = lambda: None
+) -> None:
     """Uploads one transaction log.
 
     Args:
         path: of the file.
         server: where to.
-        lock: file descriptor of the run's lock, which the upload holds for as long as it lives.
+        locks: file descriptors of the run's locks, which the upload holds for as long as it lives.
         live: whether the file still grows; the upload ends with the run's end in the file.
         tick: called every half second.
 
@@ -54,7 +56,7 @@ def upload(path: Path, server: Server, lock: int, live: bool = False, tick: Call
     ]
     marker = path.with_suffix(".wandb.synced")
     marker.unlink(missing_ok=True)
-    said = run_watched(command, server, lock, tick)
+    said = run_watched(command, server, locks, tick)
     # W&B's own exit code is 0 whatever happens; the marker is its word for an end.
     if not marker.exists():
         errors = [line.removeprefix("wandb: ERROR ") for line in said if "ERROR" in line] or said[-3:]
@@ -62,7 +64,7 @@ def upload(path: Path, server: Server, lock: int, live: bool = False, tick: Call
 
 
 def run_watched(
-    command: Sequence[str], server: Server, lock: int, tick: Callable[[], None] = lambda: None
+    command: Sequence[str], server: Server, locks: Sequence[int], tick: Callable[[], None] = lambda: None
 ) -> list[str]:
     """Runs a W&B client until it ends; gives the lines that it printed.
 
@@ -80,7 +82,7 @@ def run_watched(
         text=True,
         errors="replace",
         start_new_session=True,
-        pass_fds=(lock,),
+        pass_fds=locks,
     )
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(_printed(process)), daemon=True)
@@ -132,7 +134,7 @@ def _environment(server: Server) -> dict[str, str]:
     return {**kept, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": str(server.key)}
 
 
-def complete(task: dict[str, Any], server: Server, lock: int) -> None:
+def complete(task: dict[str, Any], server: Server, locks: Sequence[int]) -> None:
     """Runs `complete` on a task.
 
     Raises:
@@ -140,6 +142,6 @@ def complete(task: dict[str, Any], server: Server, lock: int) -> None:
     """
     path = Path(task["folder"]) / "task.json"
     path.write_text(json.dumps(task, default=str), encoding="utf-8")
-    said = run_watched([sys.executable, "-m", "trackkit.integrations.wandb.complete", str(path)], server, lock)
+    said = run_watched([sys.executable, "-m", "trackkit.integrations.wandb.complete", str(path)], server, locks)
     if not (path.parent / "done").exists():
         raise ServerError(f"completing the run from the local log failed: {' / '.join(said[-3:])[:500]}")
