@@ -125,7 +125,7 @@ def test_a_thread_that_is_not_the_main_one_trains_as_well(tmp_path: Path, framew
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(60)
+    thread.join(300)
     assert not thread.is_alive()
     assert errors == []
     trackkit.finish()
@@ -145,7 +145,7 @@ def test_two_threads_train_at_once_in_runs_of_their_own(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
         assert not thread.is_alive()
     trackkit.finish()
     runs, others = local_runs(tmp_path), online_side(tmp_path)

@@ -179,7 +179,7 @@ def test_killed_while_it_still_ends_is_preempted(tmp_path: Path, framework: str)
     program = Program(tmp_path, Task(framework, before=waits, at=AT, then=TERM))
     program.until(AT)
     run = tmp_path / "out"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not read_run(run).run.get("preempting"):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -60,7 +60,7 @@ if __name__ == "__main__":
     for process in processes:
         process.start()
     for process in processes:
-        process.join(200)
+        process.join(280)
     sys.exit(max(process.exitcode for process in processes))
 """
 
@@ -70,7 +70,7 @@ def test_processes_that_train_at_once_make_a_run_each(tmp_path: Path, how: str, 
     """All of them have the same TrackKit; where the parent has trained already, its run stays as it is."""
     script = tmp_path / "launch.py"
     script.write_text(LAUNCH)
-    done = run_python(script, how, parent, cwd=tmp_path, timeout=220)
+    done = run_python(script, how, parent, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     runs = local_runs(tmp_path)
     assert len(runs) == (3 if parent == "trained" else 2)
@@ -96,7 +96,7 @@ def test_processes_that_begin_at_the_same_moment_take_ids_of_their_own(tmp_path:
         processes = [fork.Process(target=_take_id, args=(tmp_path / str(number), starts, taken)) for _ in range(2)]
         for process in processes:
             process.start()
-        assert sorted(taken.get(timeout=30) for _ in processes) == ["same", "same-2"]
+        assert sorted(taken.get(timeout=300) for _ in processes) == ["same", "same-2"]
         for process in processes:
             process.join()
 

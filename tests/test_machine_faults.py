@@ -11,8 +11,6 @@ from tests.support.wandb_offline import find_runs
 from tests.wandb_server import WandbServer
 from trackkit.nvml import device_handle, energy_counter
 
-pytestmark = pytest.mark.timeout(90)
-
 LIMIT = 16384
 DISK_FULL = f"""
 import logging, os, resource, signal

@@ -10,8 +10,6 @@ from tests.support.forks import Training
 from tests.support.wandb_offline import read_offline
 from tests.wandb_server import WandbServer
 
-pytestmark = pytest.mark.timeout(90)
-
 BEGIN_S = 5.0
 CASES = [
     ("lightning", "refuse", "Connection refused"),

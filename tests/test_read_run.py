@@ -111,7 +111,7 @@ def test_status_of_a_run_whose_process_lives_has_died_or_is_elsewhere(tmp_path: 
         assert child.stdout.readline() == "written\n"
         assert read_run(tmp_path).run["status"] == "running"
         child.kill()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 300
         # Not reaped yet: a dead process all the same.
         while read_run(tmp_path).run["status"] != "failed":
             assert time.monotonic() < deadline
@@ -211,7 +211,7 @@ def test_fifty_thousand_rows_a_second(tmp_path: Path) -> None:
         [sys.executable, str(ROOT / "benchmarks" / "local_log.py"), "20000"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         cwd=tmp_path,
         check=True,
     )

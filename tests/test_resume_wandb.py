@@ -38,7 +38,7 @@ def go_on(home: Path, framework: str, checkpoint: str, env: dict[str, str] | Non
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -18,8 +18,6 @@ from tests.wandb_server import WandbServer
 from tests.wandb_server.client import run
 from trackkit import TrackKit
 
-pytestmark = pytest.mark.timeout(90)
-
 FRAMEWORKS = sorted(TRAININGS)
 STEPS = [1, *range(4, 25, 4)]
 BEGIN = """

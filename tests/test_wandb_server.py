@@ -14,8 +14,6 @@ from tests.support.server_calls import steps
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import finish, kill, run, start
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_a_run(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = """

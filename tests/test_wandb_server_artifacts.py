@@ -5,14 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.wandb_server import WandbServer
 from tests.wandb_server.artifacts import digest_hex
 from tests.wandb_server.client import run
-
-pytestmark = pytest.mark.timeout(60)
-
 
 ARTIFACTS = """
 import wandb

@@ -23,8 +23,6 @@ from tests.wandb_server import WandbServer
 from tests.wandb_server.client import run
 from tests.wandb_server.document import parse
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_chunks_sent_again(wandb_server: WandbServer) -> None:
     upsert(wandb_server, "r1")

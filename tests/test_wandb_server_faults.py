@@ -12,9 +12,6 @@ from tests.support.server_calls import first_line, steps
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import finish, kill, run, start
 
-pytestmark = pytest.mark.timeout(60)
-
-
 OUTAGE = """
 import os, time, wandb
 run = wandb.init(project="p", id="r1")

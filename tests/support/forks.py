@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.local_log import LocalRun, local_run
-from tests.support.processes import ROOT, clean_env
+from tests.support.processes import HANG_S, ROOT, clean_env
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 
@@ -70,12 +70,12 @@ class Training:
 
     def wait_at(self, step: int) -> None:
         """Until the training holds at a step."""
-        self._wait_for(f"at-{step}", 60)
+        self._wait_for(f"at-{step}", HANG_S)
 
     def go_on(self, step: int) -> None:
         (self.home / f"go-{step}").touch()
 
-    def finish(self, timeout: float = 60.0, code: int = 0) -> Training:
+    def finish(self, timeout: float = HANG_S, code: int = 0) -> Training:
         self._wait_for("code", timeout)
         ended = int((self.home / "code").read_text())
         assert ended == code, f"the training ended with {ended}, not {code}\n{self.told}"

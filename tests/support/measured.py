@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import trackkit
+from tests.support.processes import HANG_S
 from tests.support.toy import TRAININGS, Recipe
 from trackkit import TrackKit
 from trackkit.integrations.lightning.wiring import UNUSED, Wiring
@@ -68,7 +69,7 @@ class Pace:
         time.sleep(self._pause)
         if step in self._holds:
             Path(f"at-{step}").touch()
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + HANG_S
             while not Path(f"go-{step}").exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# A process that has not ended by then hangs, however busy the machine is: nothing is claimed by it.
+HANG_S = 300.0
+
 
 def clean_env(**more: str) -> dict[str, str]:
     """This process's environment without W&B's, TrackKit's and a launcher's variables; W&B offline; two threads.
@@ -25,7 +28,7 @@ def clean_env(**more: str) -> dict[str, str]:
 
 
 def run_python(
-    script: Path | str, *arguments: str, cwd: Path, timeout: float = 120, env: dict[str, str] | None = None
+    script: Path | str, *arguments: str, cwd: Path, timeout: float = HANG_S, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script file, or code given as text, in a fresh interpreter; the caller checks the exit code."""
     target = [str(script)] if isinstance(script, Path) else ["-c", script]
@@ -45,7 +48,7 @@ def run_torchrun(
     *arguments: str,
     cwd: Path,
     processes: int = 2,
-    timeout: float = 180,
+    timeout: float = HANG_S,
     env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script in `processes` gloo processes of one node, under torchrun."""

@@ -19,10 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.doomed import Task, main
-from tests.support.processes import ROOT, clean_env
-
-# A busy machine may take that long.
-PATIENCE_S = 120.0
+from tests.support.processes import HANG_S, ROOT, clean_env
 
 _lock = threading.Lock()
 _parents: list[subprocess.Popen[str]] = []
@@ -50,7 +47,7 @@ class Program:
             pipe.write(json.dumps(order) + "\n")
             pipe.flush()
 
-    def wait(self, timeout: float = PATIENCE_S) -> int:
+    def wait(self, timeout: float = HANG_S) -> int:
         """Its exit code; negative for a signal."""
         try:
             return int(self._await("code", timeout))
@@ -64,7 +61,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        return int(self._await("pid", PATIENCE_S))
+        return int(self._await("pid", HANG_S))
 
     @property
     def steps(self) -> int:
@@ -76,7 +73,7 @@ class Program:
     def told(self) -> str:
         return (self.home / "err.txt").read_text(encoding="utf-8", errors="replace")
 
-    def until(self, steps: int, timeout: float = PATIENCE_S) -> None:
+    def until(self, steps: int, timeout: float = HANG_S) -> None:
         """Waits until so many steps are finished, or the program has ended."""
         deadline = time.monotonic() + timeout
         while self.steps < steps and not (self.home / "code").exists():

@@ -50,7 +50,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 60.0, code: int | None = 0) -> str:
+def finish(process: subprocess.Popen[str], timeout: float = 300.0, code: int | None = 0) -> str:
     """Wait for a client, check its exit code (None: any), and return what it printed on stdout."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -68,7 +68,7 @@ def run(
     server: WandbServer,
     home: Path,
     command: str | Sequence[str],
-    timeout: float = 60.0,
+    timeout: float = 300.0,
     env: Mapping[str, str] | None = None,
     code: int | None = 0,
 ) -> str:

@@ -136,7 +136,7 @@ class State:
             entry = found.contents[name]
             return self.blobs[f"{entry['birthArtifactID']}/{digest_hex(entry['digest'])}"]
 
-    def wait_for(self, condition: Callable[[State], object], timeout: float = 30.0, what: str = "") -> None:
+    def wait_for(self, condition: Callable[[State], object], timeout: float = 300.0, what: str = "") -> None:
         """Wait until `condition(state)` holds, looking again when a request arrives and when it is done."""
         with self.changed:
             if not self.changed.wait_for(lambda: condition(self), timeout):
