@@ -152,10 +152,20 @@ def test_a_file_that_can_not_be_resolved(text: str) -> None:
     refused("trackkit.yaml", "can't be resolved")
 
 
-@pytest.mark.parametrize(("name", "text"), [("TAGS", "[a"), ("SYNONYMS", "{a"), ("CALLBACKS", "lr"), ("MODE", "on")])
-def test_a_variable_of_the_wrong_form(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("TAGS", "[a", ["'TRACKKIT_TAGS'", "YAML list", "'[a'"]),
+        ("TAGS", "{", ["'TRACKKIT_TAGS'", "YAML list", "'{'"]),
+        ("TAGS", "{a: b}", ["'tags'", "a list of texts", "{'a': 'b'}"]),
+        ("SYNONYMS", "{a", ["'TRACKKIT_SYNONYMS'", "YAML mapping", "'{a'"]),
+        ("CALLBACKS", "lr", ["'callbacks'", "a mapping", "'lr'"]),
+        ("MODE", "on", ["'mode'", "'on'"]),
+    ],
+)
+def test_a_variable_of_the_wrong_form(name: str, text: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"TRACKKIT_{name}", text)
-    refused(name if text.startswith(("[", "{")) else name.lower(), text)
+    refused(*said)
 
 
 def test_every_rank_is_refused_alike_before_anything_starts(tmp_path: Path) -> None:

@@ -73,8 +73,14 @@ NAMES = [
 def test_a_name_loses_what_repeats_its_tier_or_split(where: Where, name: str, short: str) -> None:
     assert canonical(name, where) == short
     assert canonical(short, where) == short, "canonical names are canonical"
+    assert canonical(short, where) == short, "canonical names are canonical"
     assert sanitize(short) == short
     assert re.fullmatch(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", short)
+
+
+@pytest.mark.parametrize("name", ["time_per_step", "steps_per_epoch", "train/time_per_step", "global_step"])
+def test_a_metric_has_one_name_where_lightning_makes_two_of_it(name: str) -> None:
+    assert canonical(f"{name}_step", BATCH) == canonical(f"{name}_epoch", TRAIN) == name.removeprefix("train/")
 
 
 def test_a_letter_that_keys_can_not_hold_does_not_end_a_word() -> None:

@@ -118,7 +118,7 @@ def _from_variables() -> dict[str, Any]:
 
 def _parse(variable: str, name: str, text: str) -> Any:
     """A variable's text as its setting's type: tags as `a,b` or a YAML list, mappings as YAML."""
-    if name == "tags" and not text.lstrip().startswith("["):
+    if name == "tags" and not text.lstrip().startswith(("[", "{")):
         return [tag.strip() for tag in text.split(",") if tag.strip()]
     if name in ("tags", "synonyms", "callbacks"):
         try:

@@ -160,14 +160,16 @@ def canonical(name: str, where: Where) -> str:
     """
     words = "|".join(_SPLIT_WORDS[where.split])
     tier = where.tier
-    before, short = "", name
+    before, short, forked = "", name, False
     while short != before:
         before = short
         short = re.sub(rf"^(?:{words})[\W_]+(?=\w)", "", short, flags=re.IGNORECASE)
         short = re.sub(rf"(?<=[^\W_])[\W_]+(?:{words})$", "", short, flags=re.IGNORECASE)
         short = short.removeprefix(f"{tier}/") or short
-        if short not in _OWN_WORDS:
-            short = short.removesuffix(_FORK_SUFFIX[tier]) or short
+        # Once: of `time_per_step`, Lightning makes `time_per_step_step` and `time_per_step_epoch`.
+        if not forked and short not in _OWN_WORDS:
+            bare = short.removesuffix(_FORK_SUFFIX[tier]) or short
+            short, forked = bare, bare != short
     return sanitize(short)
 
 
