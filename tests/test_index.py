@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,6 +78,40 @@ def test_a_run_is_listed_once_newest_last_and_gone_ones_are_dropped(tmp_path: Pa
     assert [entry.run_id for entry in index.entries()] == ["a", "c"]
 
 
+def test_a_folder_that_is_away_is_remembered(tmp_path: Path) -> None:
+    """As on a login node without the scratch; what was deleted from a folder that is there is dropped."""
+    for root in ("away", "old", "synced", "here"):
+        index.remember(folders(tmp_path / root, root)[0], root, "p", "offline")
+    index.mark([entry for entry in index.entries() if entry.run_id == "synced"], "https://server")
+    shutil.rmtree(folders(tmp_path / "here", "deleted")[0])
+    index.remember(tmp_path / "here" / "trackkit-runs" / "deleted", "deleted", "p", "offline")
+    path = index.index_path()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1]["time"] -= index.FORGOTTEN_S
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for root in ("away", "old", "synced"):
+        (tmp_path / root).rename(tmp_path / f"{root}.mnt")
+    for _ in range(2):
+        assert [entry.run_id for entry in index.entries()] == ["here"]
+        assert [entry.run_id for entry in index.missed()] == ["away"]
+        index.compact()
+    (tmp_path / "away.mnt").rename(tmp_path / "away")
+    assert [entry.run_id for entry in index.entries()] == ["away", "here"]
+    assert index.missed() == []
+
+
+def test_a_run_that_starts_again_is_no_longer_synced(tmp_path: Path) -> None:
+    (folder,) = folders(tmp_path, "a")
+    index.remember(folder, "a", "p", "offline")
+    before = index.entries()
+    index.mark(before, "https://server")
+    assert [entry.synced for entry in index.entries()] == ["https://server"]
+    time.sleep(0.01)
+    index.remember(folder, "a", "p", "offline")
+    index.mark(before, "https://server")
+    assert [entry.synced for entry in index.entries()] == [""]
+
+
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
     """No line is lost, torn or doubled, while some of them compact the file again and again."""
     code = """
@@ -109,3 +145,20 @@ def test_a_training_goes_on_where_it_can_not_be_written(tmp_path: Path, monkeypa
     assert len(module.losses) == 7
     assert index.entries() == []
     index.compact()
+
+
+@pytest.mark.parametrize("name", ["HOME", "TRACKKIT_INDEX"])
+def test_a_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A container may run as a user whom it knows no home of, and give a path below one."""
+    monkeypatch.setenv("TRACKKIT_INDEX", "~nobody-knows-me/index.jsonl")
+    if name == "HOME":
+        monkeypatch.delenv("TRACKKIT_INDEX")
+        monkeypatch.setenv("XDG_STATE_HOME", "~nobody-knows-me")
+    with pytest.raises(RuntimeError):
+        index.index_path()
+    (folder,) = folders(tmp_path, "a")
+    index.remember(folder, "a", "p", "offline")
+    index.mark([index.Entry(str(folder), "a")], "https://server")
+    index.compact()
+    assert index.entries() == index.missed() == []
+    assert index.state_folders() == [Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}"]
