@@ -145,3 +145,18 @@ def test_fast_dev_run_and_barebones_record_nothing(isolated: Path, off: dict[str
     assert sink.info is None
     assert not list(isolated.glob("**/trackkit-runs"))
     assert untouched(runner)
+
+
+def test_a_subclass_hears_of_every_step() -> None:
+    class Mine(TrackKit):
+        steps = 0
+
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            super().on_before_optimizer_step(trainer, pl_module, optimizer)
+            self.steps += 1
+
+    sink = MemorySink()
+    kit = Mine(sinks=[sink])
+    trainer(kit, max_epochs=2).fit(Logging(), data(7))
+    assert kit.steps == 14
+    assert [step for step, _ in sink.history("batch/grad_norm")] == [1, 14]

@@ -163,6 +163,8 @@ def mean(values: Any) -> float:
 
 def untouched(runner: pl.Trainer) -> bool:
     """Whether none of the trainer's own objects carries an attribute of TrackKit's."""
+    loop = runner.fit_loop.epoch_loop
     wrapped = {"log_metrics", "update_train_step_metrics", "_on_before_fetch", "_on_after_fetch", "resume_end"}
-    owners = (runner._logger_connector, runner._checkpoint_connector, runner.fit_loop.epoch_loop)
-    return not any(wrapped & set(vars(owner)) for owner in owners)
+    wrapped |= {"save_checkpoint", "run", "clip_gradients"}
+    owners = (runner, runner._logger_connector, runner._checkpoint_connector, loop, loop.val_loop)
+    return not any(wrapped & set(vars(owner)) for owner in (*owners, runner.precision_plugin))

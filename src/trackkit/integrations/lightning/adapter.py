@@ -15,7 +15,7 @@ from trackkit.integrations.lightning.reports import Reports
 from trackkit.integrations.lightning.scaler import Scaler
 from trackkit.integrations.lightning.schedule import Schedule
 from trackkit.integrations.lightning.wiring import Wiring
-from trackkit.records import Gradients, Status
+from trackkit.records import Gradients, Moment, Status
 
 if TYPE_CHECKING:
     from trackkit.session import Session
@@ -79,14 +79,15 @@ class LightningAdapter:
         self._unclipped = not (per_step or clips)
         carried = self._position.carried if trainer.global_step else None
         session = self._begin(replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried))
-        session.tracker.position = self._position.moment
+        session.tracker.position = self._last_position
         if not self._automatic:
             self._manual.watch(trainer.optimizers)
 
     def _begin(self, start: Start) -> Session:
         session: Session = self.kit.begin(start)
         self.session = session
-        self._clock.tracker = self._reports.tracker = session.tracker
+        self._reports.tracker = session.tracker
+        self._clock.begin(session.tracker)
         return session
 
     def before_step(self, optimizer: Any) -> None:
@@ -104,6 +105,7 @@ class LightningAdapter:
         session, clock = self.session, self._clock
         if session is None:
             return
+        clock.in_batch = False
         if clock.pause is not None:
             clock.resume()
         trainer, reports, tracker = self.trainer, self._reports, session.tracker
@@ -138,7 +140,7 @@ class LightningAdapter:
                 self._schedule.rowed = True
                 reports.row_opens()
                 tracker.row(self._position.moment())
-        if self._schedule.foresees:
+        if self._schedule.foresees and self._wiring.spares:
             called = self._schedule.next_may_be(step, batch_idx, stepped)
             if called is not self._called:
                 self._called = called
@@ -151,6 +153,11 @@ class LightningAdapter:
         self._clock.resume()
         status: Status = "stopped" if self.trainer.should_stop else "finished"
         self.session.end(status)
+
+    def _last_position(self) -> Moment:
+        """For a last row, which may be made in a pause."""
+        self._clock.settle()
+        return self._position.moment()
 
     def failed(self, error: BaseException) -> None:
         """`on_exception`. An evaluation after a fit that went well may be tried again: it leaves the run open."""
@@ -170,36 +177,29 @@ class LightningAdapter:
     # -- checkpoints and evaluations -------------------------------------------------------------------------------
 
     def saving_begins(self, checkpoint: dict[str, Any]) -> None:
-        """`on_save_checkpoint`: no hook tells when the file is written; the next event does.
+        """`on_save_checkpoint`: what leads up to the checkpoint must be on disk before it.
 
-        What leads up to the checkpoint must be on disk before it: a training that goes on from there won't make it.
+        A training that goes on from there won't make it.
         """
         if self._reports.row_due:
             self._wiring.guard(self._reports.complete_row)
         if self.session is not None:
             self.session.tracker.flush()
             checkpoint[CARRIED] = self.session.checkpoint_fields()
-        if self._clock.pause is None:
-            self._clock.stop("checkpoint")
 
     def evaluation_begins(self, phase: str) -> None:
         """`on_validation_start`, `on_test_start`."""
         if self.trainer.sanity_checking:
             return
         self._reports.values.evaluation_begins()
-        if self._position.fitting:
-            self._clock.resume()
-            self._clock.stop("evaluation")
-        else:
+        if not self._position.fitting:
             self._begin(describe(self.trainer, self.trainer.lightning_module, phase))
 
     def evaluation_ends(self) -> None:
         """`on_validation_end`, `on_test_end`."""
-        if self.session is None or self.trainer.sanity_checking:
+        if self.session is None or self._position.fitting:
             return
-        if self._position.fitting:
-            self._clock.resume()
-        elif self.session.phase == "fitted":
+        if self.session.phase == "fitted":
             self.session.tracker.summarise()
         else:
             self.session.tracker.end("finished")

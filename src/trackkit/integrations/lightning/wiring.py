@@ -7,6 +7,7 @@ from typing import Any
 
 from trackkit.errors import SchemaError
 from trackkit.integrations.lightning.clock import Clock
+from trackkit.integrations.lightning.hooks import LightningHooks
 from trackkit.integrations.lightning.patches import Patches
 from trackkit.integrations.lightning.position import Position
 from trackkit.integrations.lightning.reports import Reports
@@ -32,7 +33,9 @@ class Wiring:
     """Between a trainer's own objects and what listens to them.
 
     Lightning has no hook for what the module logs: the logger connector's `log_metrics` is wrapped on this trainer's
-    own connector, where every train, epoch and evaluation event passes as tensors, before any conversion.
+    own connector, where every train, epoch and evaluation event passes as tensors, before any conversion. Nothing is
+    heard of a trial in mid-training (Lightning's finders of a learning rate or a batch size), which takes the
+    trainer's callbacks away.
     """
 
     def __init__(self, kit: Any, trainer: Any, position: Position, clock: Clock, reports: Reports) -> None:
@@ -42,13 +45,19 @@ class Wiring:
         self._clock = clock
         self._reports = reports
         self._patches = Patches()
+        # A user's own hook is called at every step.
+        self.spares = type(kit).on_before_optimizer_step is LightningHooks.on_before_optimizer_step
+        """Whether Lightning can be spared `on_before_optimizer_step`."""
 
     def attach(self) -> None:
         """Wraps what Lightning offers no hook for, on this trainer's own objects."""
-        connector, loop, patches = self._trainer._logger_connector, self._trainer.fit_loop.epoch_loop, self._patches
+        trainer, patches = self._trainer, self._patches
+        connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
         patches.wrap(connector, "log_metrics", self._wrap_log_metrics)
         patches.wrap(connector, "update_train_step_metrics", self._wrap_update)
-        patches.wrap(self._trainer._checkpoint_connector, "resume_end", self._wrap_resume_end)
+        patches.wrap(trainer._checkpoint_connector, "resume_end", self._wrap_resume_end)
+        patches.wrap(trainer, "save_checkpoint", self._wrap_save)
+        patches.wrap(loop.val_loop, "run", self._wrap_validation)
         patches.wrap(loop, "_on_before_fetch", self._wrap_before_fetch)
         patches.wrap(loop, "_on_after_fetch", self._wrap_after_fetch)
         for name in UNUSED:
@@ -69,6 +78,10 @@ class Wiring:
         else:
             self._kit.__dict__[_BEFORE_STEP] = None
 
+    def heard(self) -> bool:
+        """Whether the trainer does its own work, and no trial."""
+        return self._kit in self._trainer.callbacks
+
     def guard(self, call: Any, *args: Any) -> None:
         """Calls what no hook of Lightning's does; what fails is counted, but for what the user has to mend."""
         try:
@@ -80,7 +93,8 @@ class Wiring:
 
     def _wrap_log_metrics(self, original: Any) -> Any:
         def log_metrics(metrics: dict[str, Any], step: int | None = None) -> None:
-            self.guard(self._reports.logged, metrics)
+            if self.heard():
+                self.guard(self._reports.logged, metrics)
             original(metrics, step)
 
         return log_metrics
@@ -90,7 +104,7 @@ class Wiring:
 
         def update_train_step_metrics() -> None:
             original()
-            if reports.row_due:
+            if reports.row_due and self.heard():
                 self.guard(reports.complete_row)
 
         return update_train_step_metrics
@@ -102,13 +116,34 @@ class Wiring:
 
         return resume_end
 
+    def _wrap_save(self, original: Any) -> Any:
+        clock = self._clock
+
+        def save_checkpoint(*args: Any, **kwargs: Any) -> None:
+            clock.stop("checkpoint")
+            original(*args, **kwargs)
+            if clock.in_batch:
+                self.guard(clock.resume)
+
+        return save_checkpoint
+
+    def _wrap_validation(self, original: Any) -> Any:
+        def run() -> Any:
+            self._clock.stop("evaluation")
+            return original()
+
+        return run
+
     def _wrap_before_fetch(self, original: Any) -> Any:
         clock = self._clock
 
         def before_fetch() -> None:
-            if clock.pause is not None:
-                self.guard(clock.resume)
-            clock.fetch_began = time.perf_counter()
+            if self.heard():
+                if clock.pause is not None:
+                    self.guard(clock.resume)
+                clock.fetch_began = time.perf_counter()
+            else:
+                clock.stop("trial")
             original()
 
         return before_fetch
@@ -118,6 +153,8 @@ class Wiring:
 
         def after_fetch() -> None:
             original()
-            clock.data_s += time.perf_counter() - clock.fetch_began
+            if clock.pause is None:
+                clock.data_s += time.perf_counter() - clock.fetch_began
+                clock.in_batch = True
 
         return after_fetch
