@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from trackkit.sync.target import Target
     from trackkit.sync.verdict import Report
 
-_STYLES = {"complete": "green", "unchanged": "green", "running": "yellow", "skipped": "yellow"}
+_STYLES = {"complete": "green", "unchanged": "green", "running": "yellow", "skipped": "yellow", "superseded": "yellow"}
 _FAILED = 1
 _CTRL_C = 130
 
@@ -45,42 +46,61 @@ def sync(
 
     Safe to repeat and to interrupt. Ends with 1 if anything is missing on the server.
     """
-    from trackkit import index
     from trackkit.errors import TrackKitError
-    from trackkit.integrations.wandb.api import Server
-    from trackkit.sync.ledger import Ledger
-    from trackkit.sync.target import find_targets
 
     console = Console()
     try:
-        targets = find_targets(runs or [])
-        server = Server(patience)
-        if not runs:
-            index.compact()
-            targets = [target for target in targets if not Ledger(target, server.url).verified()]
-        if not targets:
-            console.print("Nothing to sync: every run of the index is on the server.")
-            return
-        reports = _sync_all(targets, server, watch, jobs, console)
+        reports = _sync(runs or [], watch, patience, jobs, console)
     except TrackKitError as error:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(_FAILED) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. What was uploaded stays; the same command goes on from there.")
         raise typer.Exit(_CTRL_C) from None
-    _show(reports, console)
+    if reports:
+        _show(reports, console)
+    else:
+        console.print("Nothing to sync: every run of the index is on the server.")
+    if not runs:
+        _tell_missed(console)
     if not all(report.good for report in reports):
         raise typer.Exit(_FAILED)
 
 
-def _sync_all(targets: list[Target], server: Server, watch: bool, jobs: int, console: Console) -> list[Report]:
-    """Syncs every run; a line for each step of each."""
-    from trackkit.sync.job import Job
+def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Console) -> list[Report]:
+    """Syncs what is asked for; of the index, what the server is not known to have."""
+    from trackkit import index
+    from trackkit.integrations.wandb.api import Server
+    from trackkit.sync.copies import by_run
+    from trackkit.sync.ledger import Ledger
+    from trackkit.sync.target import find_targets
+
+    if not runs:
+        index.compact()
+    targets, known = find_targets(runs), {Path(entry.folder).resolve(): entry for entry in index.entries()}
+    if not targets:
+        return []
+    server = Server(patience)
+    groups = by_run(targets, server.entity)
+    if not runs:
+        groups = [group for group in groups if not all(Ledger(each, server.url).verified() for each in group)]
+    reports = _sync_all(groups, server, bool(runs), watch, jobs, console)
+    done = [report.target.folder for report in reports if report.verdict in ("complete", "unchanged")]
+    index.mark([entry for folder in done if folder and (entry := known.get(folder.resolve()))], server.url)
+    return reports
+
+
+def _sync_all(
+    groups: list[list[Target]], server: Server, asked: bool, watch: bool, jobs: int, console: Console
+) -> list[Report]:
+    """Syncs every run, the folders of one run one after another; a line for each step of each."""
+    from trackkit.sync.group import sync_group
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
 
-        def one(target: Target) -> Report:
+        @contextmanager
+        def telling(target: Target) -> Iterator[Callable[[str], None]]:
             task = progress.add_task(f"{target.run_id}: reading", total=None)
 
             def say(line: str) -> None:
@@ -88,13 +108,14 @@ def _sync_all(targets: list[Target], server: Server, watch: bool, jobs: int, con
                 console.print(f"{target.run_id}: {line}", soft_wrap=True, highlight=False, markup=False)
 
             try:
-                return Job(target, server, say).sync(watch)
+                yield say
             finally:
                 progress.remove_task(task)
 
         # Runs that are followed last for as long as they train: all at once.
-        with ThreadPoolExecutor(len(targets) if watch else jobs) as pool, _stoppable(server):
-            return list(pool.map(one, targets))
+        with ThreadPoolExecutor(max(1, len(groups)) if watch else jobs) as pool, _stoppable(server):
+            found = pool.map(lambda group: sync_group(group, server, asked, watch, telling), groups)
+            return [report for reports in found for report in reports]
 
 
 @contextmanager
@@ -119,8 +140,21 @@ def _show(reports: list[Report], console: Console) -> None:
         style = _STYLES.get(report.verdict, "red")
         cells = [report.target.run_id, *(str(number) for number in numbers), report.summary, report.config]
         table.add_row(*cells, report.console, report.artifacts, f"[{style}]{report.verdict}[/]")
+    if not console.is_terminal:
+        # A batch job's log has no width: no cell is cut.
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)
     for report in reports:
         about = report.reason or report.url
         if about:
             console.print(f"{report.target.run_id}: {about}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _tell_missed(console: Console) -> None:
+    """Says which runs could not be looked at."""
+    from trackkit import index
+
+    if missed := index.missed():
+        runs = "1 run's folder is" if len(missed) == 1 else f"{len(missed)} runs' folders are"
+        line = f"{runs} not here, such as '{missed[-1].folder}': if no server has it yet, sync it where its files are."
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

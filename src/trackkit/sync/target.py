@@ -106,14 +106,17 @@ def _find(word: str) -> list[Target]:
         )
     if path.suffix == ".wandb" and path.is_file():
         return [_of_log(path)]
-    known = {Path(entry.folder).name: entry for entry in index.entries()}
-    if word not in known:
-        hint = did_you_mean(word, known) if known else ""
+    known = [entry for entry in index.entries() if entry.run_id == word]
+    if not known:
+        if away := [entry.folder for entry in index.missed() if entry.run_id == word]:
+            raise SyncError(f"the folder of a run to sync must be here, and '{away[-1]}' is not; sync it where it is")
+        ids = {entry.run_id for entry in index.entries()}
+        hint = did_you_mean(word, ids) if ids else ""
         raise SyncError(
             f"a run to sync is a run id of the index, a run folder, an output folder or W&B's folder of a run; "
             f"'{word}' is none of these{hint}; give the folder that it lies in"
         )
-    return [_of_folder(Path(known[word].folder))]
+    return [_of_folder(Path(entry.folder)) for entry in known]
 
 
 def _of_folder(folder: Path) -> Target:

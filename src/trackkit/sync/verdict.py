@@ -19,7 +19,8 @@ class Report:
 
     Attributes:
         target: the run.
-        verdict: `complete`, `unchanged` (verified before), `running`, `skipped`, `incomplete` or `failed`.
+        verdict: `complete`, `unchanged` (verified before), `running`, `skipped`, `superseded` (the run went on in a
+            copy of the folder), `incomplete` or `failed`.
         reason: why it is not complete; else what there is to know.
         rows, present, missing, twice: of the local log; on the server; not there; there more than once.
         summary, config, console, artifacts: whether each is there, in a word or two.
@@ -42,7 +43,7 @@ class Report:
     @property
     def good(self) -> bool:
         """Whether nothing is missing that could be there now."""
-        return self.verdict in ("complete", "unchanged", "running", "skipped")
+        return self.verdict in ("complete", "unchanged", "running", "skipped", "superseded")
 
 
 def judge(target: Target, local: RecordedRun | None, files: Sequence[RunFile], server: ServerRun) -> Report:

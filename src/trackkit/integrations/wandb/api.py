@@ -20,6 +20,7 @@ T = TypeVar("T")
 PROBE_S = 5.0
 # One at a time: the client's requests to its own service share what is not meant to be shared.
 _asking = threading.Lock()
+_NO_RUN = re.compile(r"could not find (run|project)\b", re.IGNORECASE)
 
 
 class ServerError(TrackKitError):
@@ -106,7 +107,7 @@ class Server:
         """Answers a question to the server, within `patience` seconds of its last sign of life.
 
         Raises:
-            ServerError: it has none.
+            ServerError: it has none, or it does not answer that question.
         """
         answers: list[T] = []
         errors: list[BaseException] = []
@@ -132,8 +133,11 @@ class Server:
                 if silent_since is not None and time.monotonic() - silent_since >= self.patience:
                     raise ServerError(trouble)
                 next_probe = time.monotonic() + self.probe_s
-        if errors:
-            raise errors[0]
+        for error in errors:
+            if isinstance(error, ServerError) or not isinstance(error, Exception):
+                raise error
+            said = str(error) or type(error).__name__
+            raise ServerError(f"{self.url} must say what it has, and says: {said}") from error
         return answers[0]
 
     def check_stopped(self) -> None:
@@ -141,18 +145,28 @@ class Server:
         if self.stopped.is_set():
             raise ServerError("stopped; what was uploaded stays, and the same command goes on from there")
 
+    def has(self, path: str) -> bool:
+        """Whether there is a run at `entity/project/run_id`: one small request."""
+        return self.ask(lambda: self._find(path) is not None)
+
     def run(self, path: str) -> ServerRun | None:
         """The run at `entity/project/run_id`; None where there is none."""
         return self.ask(lambda: self._run(path))
 
-    def _run(self, path: str) -> ServerRun | None:
+    def _find(self, path: str) -> Any:
         self._api.flush()  # type: ignore[no-untyped-call]
         try:
-            run = self._api.run(path)
+            return self._api.run(path)
         except Exception as error:
-            if re.search(r"could not find|not found|404", str(error), re.IGNORECASE):
+            # The name of a run may hold any word: only W&B's own sentence says that there is none.
+            if _NO_RUN.match(str(error)):
                 return None
-            raise ServerError(f"{self.url} must answer for '{path}', and says: {error}") from error
+            raise
+
+    def _run(self, path: str) -> ServerRun | None:
+        run = self._find(path)
+        if run is None:
+            return None
         rows = [_row(row) for row in run.scan_history(use_cache=False)]
         system = run.history(samples=10_000, stream="system", pandas=False)
         return ServerRun(
