@@ -19,7 +19,7 @@ from trackkit.fingerprint import fingerprint
 from trackkit.git import GitState, read_git
 from trackkit.identity import default_project, default_tags, run_name
 from trackkit.integrations.memory import MemorySink
-from trackkit.run_config import data_config, model_config, optimizer_config
+from trackkit.run_config import data_config
 
 RECIPE = Recipe(epochs=1, every=10, accumulation=2)
 
@@ -140,27 +140,6 @@ def test_a_tag_says_whether_a_ci_system_ran_it(variable: str, place: str, monkey
     assert default_tags(given) == ["mine", place]
     assert default_tags([place]) == [place]
     assert given == ["mine"]
-
-
-def test_parameters_are_counted_where_they_are_trained() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(10, 10), torch.nn.Linear(10, 10, bias=False))
-    model[0].requires_grad_(False)
-    assert model_config(model) == {
-        "model/class": "torch.nn.modules.container.Sequential",
-        "model/total_params_M": 210 / 1e6,
-        "model/trainable_params_M": 100 / 1e6,
-    }
-
-
-def test_several_optimizers_are_numbered_and_the_first_rate_is_kept() -> None:
-    parameters = [torch.nn.Parameter(torch.ones(1))]
-    adam, sgd = torch.optim.Adam(parameters, lr=torch.tensor(0.5)), torch.optim.SGD(parameters, lr=0.1)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(sgd, 0.5)
-    sgd.step()
-    scheduler.step()
-    config = optimizer_config([adam, sgd], [scheduler])
-    assert (config["optim/0/class"], config["optim/0/lr"], config["optim/0/betas"]) == ("Adam", 0.5, [0.9, 0.999])
-    assert (config["optim/1/class"], config["optim/1/lr"], config["optim/scheduler"]) == ("SGD", 0.1, "ExponentialLR")
 
 
 class Untouchable:

@@ -28,6 +28,12 @@ class Faults:
             self._told.add(where)
             logger.error("%s failed and is switched off; training goes on", where, exc_info=error)
 
+    def left_out(self, parts: Iterable[tuple[str, Exception]]) -> None:
+        """What a run's description lacks, in words, and why: each is counted and told."""
+        for what, error in parts:
+            self.count += 1
+            logger.error("%s can't be recorded; training goes on without", what, exc_info=error)
+
 
 class Callbacks:
     """The callbacks of a run that are still switched on."""

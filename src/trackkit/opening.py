@@ -11,6 +11,7 @@ from typing import Any
 from trackkit import identity, index, ranks, resume
 from trackkit.callbacks import build_callbacks
 from trackkit.config import TrackKitConfig
+from trackkit.description import Description
 from trackkit.git import GitState, read_git
 from trackkit.home import Home, settle
 from trackkit.integrations.local import LocalSink
@@ -18,6 +19,7 @@ from trackkit.integrations.wandb.sink import WandbSink
 from trackkit.naming import Names
 from trackkit.notices import ensure_heard, logger
 from trackkit.records import RunInfo
+from trackkit.redaction import redact
 from trackkit.run_config import flatten, runtime_config
 from trackkit.session import Phase, Session, open_sessions
 from trackkit.sinks import Sink
@@ -47,30 +49,35 @@ def open_session(
     rank = ranks.current()
     root = Path(config.dir) if config.dir else start.output
     home = Home(run_id, root.expanduser().absolute())
-    git = None
+    known, git = Description(), None
     sinks: list[Sink] = []
     wandb_sink: WandbSink | None = None
     if rank.writes:
-        git = read_git(Path.cwd())
+        git = known.ask("the git repository", lambda: read_git(Path.cwd()), None)
         config = _completed(config, git)
         home = _find_home(config, start, home, resumed)
+        _describe(known, config, start, rank, home, git)
         if backends is None:
             backends = [wandb_sink := WandbSink(config, nested=bool(open_sessions()))]
         sinks = [LocalSink(), *backends]
-    info = _info(config, start, rank, home, git)
+    info = _masked(_info(config, start, rank, home, git, known.config))
     session = _session(config, info, rank, sinks, wandb_sink)
     session.begin()
+    session.tracker.faults.left_out([*start.faults, *known.faults])
     if rank.writes:
         index.remember(info.folder, info.run_id, config.project, config.mode)
     return session
 
 
 def _completed(config: TrackKitConfig, git: GitState | None) -> TrackKitConfig:
-    """The settings with the defaults that depend on where the training runs."""
+    """The settings with the defaults that depend on where the training runs, and no secret in what is told of it."""
     return replace(
         config,
         project=config.project or identity.default_project(git),
-        tags=identity.default_tags(config.tags),
+        tags=redact("", identity.default_tags(config.tags)),
+        group=redact("", config.group),
+        job_type=redact("", config.job_type),
+        notes=redact("", config.notes),
     )
 
 
@@ -90,17 +97,21 @@ def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) 
     return settle(known or home.run_id, root, project, resumed or known is not None)
 
 
-def _info(config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None) -> RunInfo:
+def _info(
+    config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None, known: dict[str, Any]
+) -> RunInfo:
     earlier, given = home.earlier, start.name if config.name is None else ""
     return RunInfo(
         run_id=home.run_id,
         name=(earlier.name if earlier is not None else "")
         or given
-        or identity.run_name(config.name, home.run_id, start.phase, git, start.hparams, start.version),
+        or identity.run_name(
+            config.name, home.run_id, start.phase, git, redact("", dict(start.hparams)), start.version
+        ),
         framework=start.framework,
         root=home.root,
         started=(earlier.started if earlier is not None else 0.0) or time.time(),
-        config=_run_config(config, start, rank, home, git) if rank.writes else {},
+        config=known,
         world_size=rank.world_size,
         has_cuda=start.device.startswith("cuda"),
         device=start.device,
@@ -114,6 +125,13 @@ def _info(config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, gi
     )
 
 
+def _masked(info: RunInfo) -> RunInfo:
+    """Without a secret in anything that is told of the run. Where it lies is told as it is: others look there."""
+    config = redact("", dict(info.config))
+    folder = {key: value for key, value in info.config.items() if key == "trackkit/folder"}
+    return replace(info, name=redact("", info.name), config={**config, **folder})
+
+
 def _session(
     config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Sequence[Sink], wandb_sink: WandbSink | None
 ) -> Session:
@@ -125,17 +143,20 @@ def _session(
     return Session(tracker, info, phase, wandb_sink, str(config.project), exchange)
 
 
-def _run_config(
-    config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None
-) -> dict[str, Any]:
+def _describe(
+    known: Description, config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None
+) -> None:
+    """The run config: what is nearer to the user comes later, and wins."""
     from trackkit import __version__
 
-    return {
-        **runtime_config(start.framework, start.package, rank.world_size, start.device, start.output),
-        **(git.config() if git is not None else {}),
-        **start.config,
-        **flatten("hparams", start.hparams),
-        **flatten("trackkit/settings", config.to_dict()),
-        "trackkit/version": __version__,
-        "trackkit/folder": str(home.root),
-    }
+    machine = (start.framework, start.package, rank.world_size, start.device, start.output)
+    known.add("the runtime", lambda: runtime_config(*machine))
+    known.config.update({**(git.config() if git is not None else {}), **start.config})
+    known.add("the hyperparameters", lambda: flatten("hparams", start.hparams))
+    known.config.update(
+        {
+            **flatten("trackkit/settings", config.to_dict()),
+            "trackkit/version": __version__,
+            "trackkit/folder": str(home.root),
+        }
+    )

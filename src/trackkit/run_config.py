@@ -45,6 +45,7 @@ def flatten(section: str, values: Any, depth: int = 3) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """`value` as JSON can hold it: what is neither a number, a text nor a container of them becomes its text."""
+    value = _number(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, enum.Enum):
@@ -59,22 +60,23 @@ def plain(value: Any) -> Any:
         return f"{value.__module__}.{value.__qualname__}"
     if dataclasses.is_dataclass(value):
         return plain(dict(_items(value)))
-    return str(value)[:_MAX_TEXT]
+    return _text(value)
 
 
 def model_config(model: torch.nn.Module, name: type | None = None) -> dict[str, Any]:
-    """`model/*`: class, and parameters in millions (whole sizes, also where a parameter is sharded)."""
-    total = trainable = 0
-    for parameter in model.parameters():
-        count = _size(parameter)
-        total += count
-        trainable += count if parameter.requires_grad else 0
+    """`model/*`: class, and parameters in millions (whole sizes, also where a parameter is sharded).
+
+    A lazy module that has seen no data yet does not know its parameters' sizes: there is no count then.
+    """
+    from torch.nn.parameter import is_lazy
+
     kind = name or type(model)
-    return {
-        "model/class": f"{kind.__module__}.{kind.__qualname__}",
-        "model/total_params_M": total / 1e6,
-        "model/trainable_params_M": trainable / 1e6,
-    }
+    flat: dict[str, Any] = {"model/class": f"{kind.__module__}.{kind.__qualname__}"}
+    parameters = list(model.parameters())
+    if not any(is_lazy(parameter) for parameter in parameters):
+        flat["model/total_params_M"] = sum(map(_size, parameters)) / 1e6
+        flat["model/trainable_params_M"] = sum(_size(each) for each in parameters if each.requires_grad) / 1e6
+    return flat
 
 
 def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) -> dict[str, Any]:
@@ -90,21 +92,26 @@ def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) 
                 first = item.param_groups[0]
                 settings = {name: value for name, value in first.items() if name not in ("params", "initial_lr")}
                 settings["lr"] = first.get("initial_lr", first["lr"])
-                flat.update({f"{section}/{name}": plain(_number(value)) for name, value in settings.items()})
+                flat.update({f"{section}/{name}": plain(_scalar(value)) for name, value in settings.items()})
     return flat
 
 
 def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_size: int) -> dict[str, Any]:
-    """`data/*`: sizes, accumulation and fingerprint; what is unknown is left out."""
+    """`data/*`: sizes and accumulation; what is unknown is left out."""
     flat: dict[str, Any] = {
         "data/train_samples": _length(dataset),
         "data/batch_size_per_device": batch_size,
         "data/accumulation": accumulation,
         "data/batch_size_global": None if batch_size is None else batch_size * accumulation * world_size,
         "data/dataset": None if dataset is None else type(dataset).__name__,
-        "data/fingerprint": fingerprint(dataset),
     }
     return {key: value for key, value in flat.items() if value is not None}
+
+
+def fingerprint_config(dataset: Any) -> dict[str, Any]:
+    """`data/fingerprint`, where the data's content can be seen."""
+    found = fingerprint(dataset)
+    return {} if found is None else {"data/fingerprint": found}
 
 
 def runtime_config(framework: str, package: str, world_size: int, device: str, output: Path) -> dict[str, Any]:
@@ -151,8 +158,29 @@ def _size(parameter: Any) -> int:
     return int(parameter.ds_numel if hasattr(parameter, "ds_numel") else parameter.numel())
 
 
+def _text(value: Any) -> str:
+    """Of an object that fails to tell what it is, its type."""
+    try:
+        return str(value)[:_MAX_TEXT]
+    except Exception:
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+
+
 def _number(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") and getattr(value, "numel", lambda: 0)() == 1 else value
+    """The Python number that a NumPy or torch scalar stands for; anything else as it is."""
+    if getattr(value, "ndim", None) != 0 or not callable(getattr(value, "item", None)):
+        return value
+    try:
+        number = value.item()
+    except RuntimeError:
+        # A tensor on the `meta` device has no value.
+        return value
+    return number if isinstance(number, (bool, int, float)) else value
+
+
+def _scalar(value: Any) -> Any:
+    """A tensor of one element as a scalar: torch takes either as a learning rate."""
+    return value.reshape(()) if callable(getattr(value, "numel", None)) and value.numel() == 1 else value
 
 
 def _is_mapping(value: Any) -> bool:

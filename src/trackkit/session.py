@@ -93,6 +93,7 @@ class Session:
             samples=start.samples,
             tokens=start.tokens,
         )
+        self.tracker.faults.left_out(start.faults)
         self.tracker.restart(self.info)
 
     def end(self, status: Status, exit_code: int | None = None) -> None:

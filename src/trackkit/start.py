@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ class Start:
         output: the trainer's own output folder.
         phase: `fit`, `validate`, `test` or `predict`.
         config: the framework's part of the run config.
+        faults: what could not be had of it, in words, and why.
         hparams: the user's hyperparameters, flat, without their section.
         name: display name that the framework was given; "" for none.
         version: the framework's version of this experiment; "" for none.
@@ -33,6 +34,7 @@ class Start:
     output: Path
     phase: str
     config: Mapping[str, Any] = field(default_factory=dict)
+    faults: Sequence[tuple[str, Exception]] = ()
     hparams: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     version: str = ""

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trackkit.description import Description
+    from trackkit.integrations.huggingface.sizes import Sizes
     from trackkit.start import Start
 
 
-def describe(args: Any, state: Any, kwargs: dict[str, Any], phase: str, samples: int, tokens: int) -> Start:
+def describe(
+    args: Any,
+    state: Any,
+    kwargs: dict[str, Any],
+    phase: str,
+    samples: int = 0,
+    tokens: int = 0,
+    sizes: Sizes | None = None,
+) -> Start:
     """What Hugging Face knows of a run that begins."""
-    from trackkit.run_config import data_config, flatten, model_config, optimizer_config
+    from trackkit.description import Description
     from trackkit.start import Start
 
-    model, loader = kwargs.get("model"), kwargs.get("train_dataloader")
-    optimizer, scheduler = kwargs.get("optimizer"), kwargs.get("lr_scheduler")
-    dataset = getattr(loader, "dataset", None) if phase == "fit" else None
-    config: dict[str, Any] = {}
-    if model is not None:
-        config.update(model_config(model))
-        if getattr(model, "config", None) is not None:
-            own = model.config if isinstance(model.config, dict) else model.config.to_dict()
-            config.update(flatten("model/config", own, depth=1))
-    if optimizer is not None:
-        bare = getattr(optimizer, "optimizer", optimizer)
-        config.update(optimizer_config([bare], [getattr(scheduler, "scheduler", scheduler)] if scheduler else []))
-    if phase == "fit":
-        batch = state.train_batch_size or args.train_batch_size
-        config.update(data_config(dataset, batch, args.gradient_accumulation_steps, args.world_size))
-    config.update(flatten("trainer", args.to_dict(), depth=1))
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "32"
-    config.update({"runtime/precision": precision, "runtime/strategy": str(args.parallel_mode.value)})
-    config.update({"seed/trainer": args.seed, "seed/data": args.data_seed if args.data_seed is not None else args.seed})
+    known = Description()
+    _describe(known, args, kwargs)
+    if sizes is not None:
+        _describe_data(known, args, kwargs.get("train_dataloader"), sizes)
     monitor = args.metric_for_best_model
     return Start(
         framework="huggingface",
         package="transformers",
         output=Path(args.output_dir),
         phase=phase,
-        config=config,
+        config=known.config,
         hparams=dict(state.trial_params or {}),
         name=args.run_name if args.run_name and args.run_name != args.output_dir else "",
         device=str(args.device),
@@ -47,4 +44,46 @@ def describe(args: Any, state: Any, kwargs: dict[str, Any], phase: str, samples:
         goal=None if args.greater_is_better is None else "max" if args.greater_is_better else "min",
         samples=samples,
         tokens=tokens,
+        faults=known.faults,
     )
+
+
+def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
+    """The run config, as far as the trainer tells."""
+    from trackkit.run_config import flatten, model_config, optimizer_config
+
+    model = kwargs.get("model")
+    optimizer, scheduler = kwargs.get("optimizer"), kwargs.get("lr_scheduler")
+    if model is not None:
+        known.add("the model", lambda: model_config(model))
+        known.add("the model's config", lambda: flatten("model/config", _own_config(model), depth=1))
+    if optimizer is not None:
+        bare = getattr(optimizer, "optimizer", optimizer)
+        schedulers = [getattr(scheduler, "scheduler", scheduler)] if scheduler else []
+        known.add("the optimizer", lambda: optimizer_config([bare], schedulers))
+    known.add("the trainer's arguments", lambda: flatten("trainer", args.to_dict(), depth=1))
+    known.config["runtime/precision"] = "bf16" if args.bf16 else "fp16" if args.fp16 else "32"
+    known.config["runtime/strategy"] = str(args.parallel_mode.value)
+    known.config["seed/trainer"] = args.seed
+    known.config["seed/data"] = args.data_seed if args.data_seed is not None else args.seed
+
+
+def _describe_data(known: Description, args: Any, loader: Any, sizes: Sizes) -> None:
+    """What is trained on."""
+    from trackkit.run_config import data_config, fingerprint_config
+
+    ranks, accumulation = args.world_size, args.gradient_accumulation_steps
+    dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
+    batch = None if sizes.batch is None else sizes.batch // ranks
+    known.add("the data", lambda: data_config(dataset, batch, accumulation, ranks))
+    known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
+
+
+def _own_config(model: Any) -> Any:
+    """The model's own `config`: a transformers model's, or whatever the user's model has under that name."""
+    config = getattr(model, "config", None)
+    if config is None or isinstance(config, Mapping):
+        return config or {}
+    if callable(to_dict := getattr(config, "to_dict", None)):
+        return to_dict()
+    return config if dataclasses.is_dataclass(config) or hasattr(config, "__dict__") else {}

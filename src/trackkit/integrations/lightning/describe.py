@@ -10,6 +10,7 @@ from trackkit.records import Where
 from trackkit.schema import canonical
 
 if TYPE_CHECKING:
+    from trackkit.description import Description
     from trackkit.start import Start
 
 # Trainer attributes that are arguments of its constructor and plain values.
@@ -38,44 +39,67 @@ _ARGUMENTS = (
 
 def describe(trainer: Any, module: Any, phase: str) -> Start:
     """What Lightning knows of a run that begins."""
-    from trackkit.run_config import data_config, flatten, model_config, optimizer_config
+    from trackkit.description import Description
     from trackkit.start import Start
 
     root = type(trainer).__module__.split(".")[0]
-    hparams = flatten("", dict(getattr(module, "hparams_initial", None) or getattr(module, "hparams", {}) or {}))
-    if trainer.datamodule is not None:
-        hparams.update(flatten("", dict(getattr(trainer.datamodule, "hparams", {}) or {})))
-    loader = trainer.train_dataloader if phase == "fit" else None
-    loader = loader if hasattr(loader, "dataset") else None
-    dataset = getattr(loader, "dataset", None)
-    schedulers = [item.scheduler for item in trainer.lr_scheduler_configs]
-    monitor, goal = _monitored(trainer)
-    config = {
-        **model_config(module),
-        **optimizer_config(trainer.optimizers, schedulers),
-        **data_config(
-            dataset,
-            _loader_batch_size(loader),
-            trainer.accumulate_grad_batches,
-            trainer.world_size,
-        ),
-        **{f"trainer/{name}": _plain(getattr(trainer, name)) for name in _ARGUMENTS if hasattr(trainer, name)},
-        "runtime/precision": str(trainer.precision),
-        "runtime/strategy": type(trainer.strategy).__name__,
-    }
+    known = Description()
+    _describe(known, trainer, module, phase)
+    monitor, goal = known.ask("the monitored metric", lambda: _monitored(trainer), (None, None))
     return Start(
         framework="lightning",
         package="lightning" if root == "lightning" else "pytorch-lightning",
         output=Path(trainer.default_root_dir) if "://" not in str(trainer.default_root_dir) else Path.cwd(),
         phase=phase,
-        config=config,
-        hparams={name.removeprefix("/"): value for name, value in hparams.items()},
-        version=str(getattr(trainer.logger, "version", None) or "") if trainer.loggers else "",
+        config=known.config,
+        hparams=known.ask("the hyperparameters", lambda: _hparams(trainer, module), {}),
+        version=known.ask("the logger's version", lambda: _version(trainer), ""),
         device=str(trainer.strategy.root_device),
         monitor=monitor,
         goal=goal,
-        foreign_run=_wandb_run(trainer),
+        foreign_run=known.ask("the run of the WandbLogger", lambda: _wandb_run(trainer), None),
+        faults=known.faults,
     )
+
+
+def _describe(known: Description, trainer: Any, module: Any, phase: str) -> None:
+    """The run config, as far as the trainer and the module tell."""
+    from trackkit.run_config import data_config, fingerprint_config, model_config, optimizer_config, plain
+
+    loader = trainer.train_dataloader if phase == "fit" else None
+    dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
+    loader = loader if dataset is not None else None
+    known.add("the model", lambda: model_config(module))
+    known.add(
+        "the optimizers",
+        lambda: optimizer_config(trainer.optimizers, [item.scheduler for item in trainer.lr_scheduler_configs]),
+    )
+    known.add(
+        "the data",
+        lambda: data_config(dataset, _batch_size(loader), trainer.accumulate_grad_batches, trainer.world_size),
+    )
+    known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
+    known.add(
+        "the trainer's arguments",
+        lambda: {f"trainer/{name}": plain(getattr(trainer, name)) for name in _ARGUMENTS if hasattr(trainer, name)},
+    )
+    known.config["runtime/precision"] = str(trainer.precision)
+    known.config["runtime/strategy"] = type(trainer.strategy).__name__
+
+
+def _hparams(trainer: Any, module: Any) -> dict[str, Any]:
+    """The module's hyperparameters, and the data module's."""
+    from trackkit.run_config import flatten
+
+    hparams = flatten("", dict(getattr(module, "hparams_initial", None) or getattr(module, "hparams", {}) or {}))
+    if trainer.datamodule is not None:
+        hparams.update(flatten("", dict(getattr(trainer.datamodule, "hparams", {}) or {})))
+    return {name.removeprefix("/"): value for name, value in hparams.items()}
+
+
+def _version(trainer: Any) -> str:
+    """Of the first logger's experiment."""
+    return str(getattr(trainer.logger, "version", None) or "") if trainer.loggers else ""
 
 
 def _monitored(trainer: Any) -> tuple[str | None, str | None]:
@@ -89,7 +113,7 @@ def _monitored(trainer: Any) -> tuple[str | None, str | None]:
             # The set is a segment of the key, and the name loses it: the key itself is what can be followed.
             where = Where("epoch", "val", set_name(trainer, "val", int(match["index"])))
             monitor = where.prefix + canonical(match["name"], where)
-        return str(monitor), str(callback.mode)
+        return str(monitor), getattr(callback, "mode", None)
     return None, None
 
 
@@ -106,11 +130,7 @@ def _wandb_run(trainer: Any) -> Any:
     return None
 
 
-def _loader_batch_size(loader: Any) -> int | None:
+def _batch_size(loader: Any) -> int | None:
     """Of a loader with a batch sampler of its own, the sampler knows."""
     size = getattr(loader, "batch_size", None)
     return size if size is not None else getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
