@@ -18,6 +18,14 @@ SECRETS = {
     "remote": "plantedremotevalue",
     "notes": "ghp_" + "Planted2" * 4,
     "environment": "planted-environment-value",
+    "key": "0123456789abcdef" * 2 + "01234567",
+    "json": "planted-json-value",
+    "query": "planted-query-value",
+    "connection": "planted-connection-value",
+    "deep": "planted-deep-value",
+    "name": "planted-name-value",
+    "slurm": "planted-slurm-value",
+    "server": "planted-server-value",
 }
 
 LIGHTNING = """
@@ -42,6 +50,36 @@ from trackkit import TrackKit
 kit = TrackKit(notes="by " + os.environ["P_NOTES"], tags=["visible"])
 with_huggingface(Recipe(epochs=1), Path("out"), [kit], hub_token=os.environ["P_HUB"])
 """
+# In places where people have them, the arguments' own class as `HfArgumentParser` fills it among them.
+EVERYWHERE = """
+import os
+from dataclasses import dataclass
+from tests.support.toy import Net, Points
+from transformers import Trainer, TrainingArguments
+from trackkit import TrackKit
+
+@dataclass
+class Arguments(TrainingArguments):
+    wandb_key: str | None = None
+    copied: str | None = None
+    extra: str | None = None
+    url: str | None = None
+    connection: str | None = None
+    secrets: dict | None = None
+
+arguments = Arguments(
+    "out", use_cpu=True, max_steps=2, save_strategy="no", disable_tqdm=True, report_to="none",
+    run_name="run of " + os.environ["MY_API_KEY"],
+    wandb_key=os.environ["WANDB_API_KEY"],
+    copied="visible " + os.environ["WANDB_API_KEY"] + os.environ["P_ENVIRONMENT"],
+    extra='{"hub_token": "' + os.environ["P_JSON"] + '", "pad_token": "<pad>"}',
+    url="https://s3.x/y?X-Amz-Signature=" + os.environ["P_QUERY"] + "&token=" + os.environ["P_QUERY"],
+    connection="Server=x;User=u;Password=" + os.environ["P_CONNECTION"] + ";",
+    secrets={"database": [os.environ["P_DEEP"]]},
+)
+kit = TrackKit(tags=["password=" + os.environ["P_NAME"]], group="token=" + os.environ["P_NAME"], mode="auto")
+Trainer(Net(), arguments, train_dataset=Points(), callbacks=[kit]).train()
+"""
 
 
 @pytest.mark.parametrize(
@@ -49,19 +87,27 @@ with_huggingface(Recipe(epochs=1), Path("out"), [kit], hub_token=os.environ["P_H
     [
         (LIGHTNING, []),
         (HUGGINGFACE, ["--api-key", SECRETS["option"]]),
+        (EVERYWHERE, []),
     ],
-    ids=["lightning", "huggingface"],
+    ids=["lightning", "huggingface", "everywhere"],
 )
 def test_no_planted_secret_is_in_any_file_of_a_run(script: str, arguments: list[str], tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     (work / "train.py").write_text(script)
-    remote = f"https://{SECRETS['remote']}@example.org/o/n.git"
+    remote = f"https://{SECRETS['remote']}:x-oauth-basic@example.org/o/n.git"
     git = ["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (["init"], ["remote", "add", "origin", remote], ["add", "train.py"], ["commit", "-m", "first"]):
         subprocess.run([*git, *command], check=True, capture_output=True)
     planted = {f"P_{name.upper()}": value for name, value in SECRETS.items()}
-    env = clean_env(MY_API_KEY=SECRETS["environment"], **planted)
+    env = clean_env(
+        **planted,
+        MY_API_KEY=SECRETS["environment"],
+        WANDB_API_KEY=SECRETS["key"],
+        WANDB_BASE_URL=f"http://me:{SECRETS['server']}@127.0.0.1:9",
+        SLURM_JOB_NAME="visible",
+        SLURM_JWT=SECRETS["slurm"],
+    )
     done = run_python(work / "train.py", *arguments, cwd=work, env=env)
     assert done.returncode == 0, done.stderr
 

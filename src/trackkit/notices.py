@@ -5,7 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 
+from trackkit.secret_text import mask
+
 logger = logging.getLogger("trackkit")
+_formatter = logging.Formatter()
+
+
+def _mask_secrets(record: logging.LogRecord) -> bool:
+    """W&B keeps what the program prints: an error's text may have the server's address with its login."""
+    text = record.getMessage()
+    if (masked := mask(text)) != text:
+        record.msg, record.args = masked, None
+    if record.exc_info:
+        record.exc_text = mask(_formatter.formatException(record.exc_info))
+    return True
+
+
+logger.addFilter(_mask_secrets)
 
 
 class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]

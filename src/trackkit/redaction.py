@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
-MASK = "***"
+from trackkit.secret_text import MASK, mask, names_secret
 
-_NAMES = re.compile(
-    r"(?:^|[./])tokens?$|(?:^|[_\-./ ])(?:(?:api|access|secret|private)[_-]?key|secret|passw(?:or)?d|passwd|passphrase|"
-    r"credentials?|authorization|(?:auth|hub|hf|access|api|bearer|refresh|session|github|wandb)[_-]?token)s?$",
-    re.IGNORECASE,
-)
-_VALUES = re.compile(
-    r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|sk-[A-Za-z0-9_\-]{20,}|AKIA[0-9A-Z]{16}|"
-    r"xox[abpr]-[A-Za-z0-9\-]{10,}|\bwandb_v1_\w{20,}|"
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
-    re.DOTALL,
-)
-_URL_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^/\s@]+@", re.IGNORECASE)
+__all__ = ["MASK", "is_secret", "redact", "redact_arguments", "slurm_has_secrets"]
+
+_PASSWORD = re.compile(r"passw(?:or)?ds?$|passphrases?$|passcodes?$", re.IGNORECASE)
 # `--token=x`, `--token`, and Hydra's `token=x`, `+trainer.token=x`.
 _ARGUMENT = re.compile(
     r"^(?:--?(?=[\w\-.]+$)|-{0,2}\+{0,2}(?=[^=]+=))(?P<name>[\w\-.]+)(?:=(?P<value>.*))?$", re.DOTALL
@@ -27,26 +19,30 @@ _ARGUMENT = re.compile(
 
 def is_secret(name: str, value: Any) -> bool:
     """Whether `value` under `name`, or a program argument such as `--token=...`, looks like a secret."""
-    if isinstance(value, str):
-        if _VALUES.search(value) or _URL_LOGIN.search(value):
-            return True
-        argument = _ARGUMENT.match(value)
-        if argument and not name and argument["value"] is not None and _NAMES.search(argument["name"]):
-            return True
-    return bool(value) and isinstance(value, (str, bytes)) and bool(name) and bool(_NAMES.search(name))
+    if isinstance(value, str) and value and mask(value) != value:
+        return True
+    if isinstance(value, (str, bytes)):
+        return bool(value) and names_secret(name)
+    # A password of digits alone is a number by the time that a command line or a YAML file has been read.
+    return isinstance(value, int) and not isinstance(value, bool) and bool(_PASSWORD.search(name))
 
 
 def redact(name: str, value: Any) -> Any:
-    """`value` with what looks like a secret masked; mappings and sequences are gone through, never changed."""
+    """`value` with what looks like a secret masked; mappings and sequences are gone through, never changed.
+
+    Args:
+        name: of the value; a path's parts are apart by `/`. What lies in `credentials` is a secret whatever its name.
+        value: what JSON can hold.
+    """
     if isinstance(value, dict):
-        return {key: redact(str(key), item) for key, item in value.items()}
+        return {_key(key): redact(f"{name}/{key}", item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
+        if not names_secret(name) and all(isinstance(item, str) for item in value):
+            return redact_arguments(list(value))
         return [redact(name, item) for item in value]
-    if not isinstance(value, str) or not is_secret(name, value):
-        return value
-    if name and _NAMES.search(name):
-        return MASK
-    return _URL_LOGIN.sub(rf"\g<scheme>{MASK}@", _VALUES.sub(MASK, value))
+    if isinstance(value, str) and not names_secret(name):
+        return mask(value)
+    return MASK if is_secret(name, value) else value
 
 
 def redact_arguments(arguments: list[str]) -> list[str]:
@@ -54,12 +50,21 @@ def redact_arguments(arguments: list[str]) -> list[str]:
     kept, mask_next = [], False
     for word in arguments:
         option = _ARGUMENT.match(word)
-        secret = option is not None and bool(_NAMES.search(option["name"]))
-        if mask_next and option is None:
+        secret = option is not None and names_secret(option["name"])
+        if mask_next and not word.startswith("-"):
             kept.append(MASK)
         elif option is not None and secret and option["value"] is not None:
             kept.append(f"{word.split('=', 1)[0]}={MASK}")
         else:
-            kept.append(redact("", word))
+            kept.append(mask(word))
         mask_next = option is not None and secret and option["value"] is None
     return kept
+
+
+def slurm_has_secrets() -> bool:
+    """Whether a SLURM_* variable holds a secret, such as SLURM_JWT: W&B's metadata has them all."""
+    return any(is_secret(name, value) for name, value in os.environ.items() if name.startswith("SLURM_"))
+
+
+def _key(key: Any) -> Any:
+    return mask(key) if isinstance(key, str) else key

@@ -69,7 +69,7 @@ def begin(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wandb.Ru
 def _init(config: TrackKitConfig, info: RunInfo, nested: bool, mode: str) -> wandb.Run:
     import wandb
 
-    settings = of_training(config)
+    settings = of_training(config, info)
     info.root.mkdir(parents=True, exist_ok=True)
     return wandb.init(
         project=config.project,

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trackkit.redaction import redact_arguments
+from trackkit.redaction import MASK, redact_arguments, slurm_has_secrets
 
 if TYPE_CHECKING:
     import wandb
 
     from trackkit.config import TrackKitConfig
+    from trackkit.records import RunInfo
 
 # For what comes after the probe; W&B's own is 90 s.
 INIT_S = 20.0
@@ -26,7 +27,7 @@ def known(settings: dict[str, Any]) -> wandb.Settings:
     return wandb.Settings(**{name: value for name, value in settings.items() if name in names})
 
 
-def of_training(config: TrackKitConfig) -> wandb.Settings:
+def of_training(config: TrackKitConfig, info: RunInfo) -> wandb.Settings:
     """The settings of a training's run."""
     settings: dict[str, Any] = {
         "x_transaction_log_flush_interval": 1.0,
@@ -35,9 +36,12 @@ def of_training(config: TrackKitConfig) -> wandb.Settings:
     }
     if config.mode == "auto" and not os.environ.get("WANDB_INIT_TIMEOUT"):
         settings["init_timeout"] = INIT_S
-    if redact_arguments(sys.argv) != sys.argv:
-        # W&B stores the program's arguments as they are.
+    if redact_arguments(sys.argv) != sys.argv or slurm_has_secrets():
+        # W&B stores the program's arguments and all of Slurm's variables as they are.
         settings["x_disable_meta"] = True
+    if MASK in str(info.config.get("git/remote")):
+        # Of a login in the remote's address W&B takes out the password only, and a token may be the user.
+        settings.update(git_remote_url=info.config["git/remote"], git_commit=info.config["git/commit"])
     return known(settings)
 
 
