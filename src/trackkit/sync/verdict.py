@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,10 @@ from trackkit.integrations.wandb.file import RunFile
 from trackkit.reading import RecordedRun
 from trackkit.sync.compare import Expected, compare, expected_rows, lacking_columns
 from trackkit.sync.target import Target
+
+# What W&B keeps of a run's console output.
+MOST_LINES = 100_000
+_ELSEWHERE = "the server has rows of a later pass: the run went on in another folder, and nothing is sent from this one"
 
 
 @dataclass
@@ -51,12 +55,32 @@ def judge(target: Target, local: RecordedRun | None, files: Sequence[RunFile], s
     report = Report(target, url=server.url)
     history = local.history if local else [_as_local(row) for file in files for row in file.rows]
     troubles = _rows(report, history, server)
-    if local is not None:
-        troubles += _columns(report, local, server)
-    troubles += _console(report, files, server)
+    elsewhere = went_on_elsewhere(local, files, server)
+    if not elsewhere:
+        troubles += _columns(report, local, server) if local is not None else []
+        troubles += _console(report, files, server)
     troubles += _artifacts(report, files, server)
-    report.verdict, report.reason = ("incomplete", "; ".join(troubles)) if troubles else ("complete", "")
+    if troubles:
+        report.verdict, report.reason = "incomplete", "; ".join([_ELSEWHERE] * elsewhere + troubles)
+    else:
+        report.verdict, report.reason = ("superseded", _ELSEWHERE) if elsewhere else ("complete", "")
     return report
+
+
+def went_on_elsewhere(local: RecordedRun | None, files: Sequence[RunFile], server: ServerRun) -> bool:
+    """Whether the server has rows later than all that is here: of a pass that another folder holds.
+
+    How the run ended, and its summary, are that folder's to say.
+    """
+    here = [*(local.history if local else []), *(_as_local(row) for file in files for row in file.rows)]
+    newest = max((float(row["_time"]) for row in here), default=0.0)
+    places = {place for row in here for place in _places(row)}
+    later = [row for row in server.rows if float(row.get("_timestamp") or 0.0) > newest]
+    return any(_places(row) - places for row in later)
+
+
+def _places(row: Mapping[str, Any]) -> set[tuple[str, Any]]:
+    return {(axis, row[axis]) for axis in ("batch/step", "epoch/step") if axis in row}
 
 
 def wanted_summary(local: RecordedRun) -> dict[str, Any]:
@@ -90,9 +114,12 @@ def _columns(report: Report, local: RecordedRun, server: ServerRun) -> list[str]
 
 
 def _console(report: Report, files: Sequence[RunFile], server: ServerRun) -> list[str]:
-    printed = sum(file.console for file in files)
-    report.console = "none" if not printed else f"{server.console} lines" if server.console else "missing"
-    return [f"{printed} lines of console output did not arrive"] if report.console == "missing" else []
+    printed = min(sum(file.console for file in files), MOST_LINES)
+    if server.console >= printed:
+        report.console = f"{server.console} lines" if printed else "none"
+        return []
+    report.console = f"{server.console} of {printed} lines" if server.console else "missing"
+    return [f"{printed - server.console} of {printed} lines of console output are not there"]
 
 
 def _artifacts(report: Report, files: Sequence[RunFile], server: ServerRun) -> list[str]:
