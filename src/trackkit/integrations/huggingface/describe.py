@@ -34,7 +34,7 @@ def describe(
     return Start(
         framework="huggingface",
         package="transformers",
-        output=Path(args.output_dir),
+        output=_output(args),
         phase=phase,
         config=known.config,
         hparams=dict(state.trial_params or {}),
@@ -46,6 +46,12 @@ def describe(
         tokens=tokens,
         faults=known.faults,
     )
+
+
+def _output(args: Any) -> Path:
+    """The output folder; in it, where it is published, one that is not: the Trainer leaves out what begins with `_`."""
+    output = Path(args.output_dir)
+    return output / "_trackkit" if args.push_to_hub else output
 
 
 def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
@@ -62,6 +68,7 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
         schedulers = [getattr(scheduler, "scheduler", scheduler)] if scheduler else []
         known.add("the optimizer", lambda: optimizer_config([bare], schedulers))
     known.add("the trainer's arguments", lambda: flatten("trainer", args.to_dict(), depth=1))
+    known.config["runtime/output_folder"] = str(Path(args.output_dir))
     known.config["runtime/precision"] = "bf16" if args.bf16 else "fp16" if args.fp16 else "32"
     known.config["runtime/strategy"] = str(args.parallel_mode.value)
     known.config["seed/trainer"] = args.seed
