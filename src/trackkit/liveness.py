@@ -143,6 +143,11 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process of this machine is stopped, as SIGSTOP does."""
+    return _stat(pid)[:1] in (["T"], ["t"])
+
+
 def _is_zombie(pid: int) -> bool:
     return _stat(pid)[:1] == ["Z"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trackkit.errors import ConfigError
 from trackkit.liveness import claim
 from trackkit.reading import RUNS, finite_words, read_json
 from trackkit.records import Row, Tier
+from trackkit.schema import AXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Earlier:
     Attributes:
         root: the folder that its run folder lies in.
         rows: all rows of the local log, in order, every pass.
+        marks: the pass of each row, from 1.
         passes: how many processes have written to it.
         summary: its columns so far.
         elapsed_h: hours of training in earlier passes.
@@ -31,6 +34,7 @@ class Earlier:
 
     root: Path
     rows: Sequence[Row] = ()
+    marks: Sequence[int] = ()
     passes: int = 0
     summary: Mapping[str, Any] | None = None
     elapsed_h: float = 0.0
@@ -44,6 +48,21 @@ class Earlier:
             for key in row.values:
                 steps[key] = max(row.step, steps.get(key, -1))
         return steps
+
+    def first_takes(self) -> list[Row]:
+        """The rows as W&B gets them: of a step that a later pass took again, only keys that no earlier one had."""
+        before: dict[str, int] = {}
+        highest: dict[str, int] = {}
+        rows, current = list[Row](), 1
+        for mark, row in zip(self.marks, self.rows, strict=True):
+            if mark != current:
+                current, before = mark, dict(highest)
+            values = {key: value for key, value in row.values.items() if row.step > before.get(key, -1)}
+            if values.keys() - AXES:
+                axes = {key: row.values[key] for key in AXES if key in row.values}
+                rows.append(replace(row, values={**axes, **values}))
+            highest.update({key: max(row.step, highest.get(key, -1)) for key in row.values})
+        return rows
 
     def up_to(self, step: int) -> list[Row]:
         """The rows that the training goes on from: those of later steps are about to be made again."""
@@ -119,19 +138,19 @@ def take(setting: str, root: Path, run_id: str, project: str, checkpoint: Mappin
 
 
 def read_earlier(root: Path, run_id: str) -> Earlier:
-    """What a run's local log holds; nothing where there is none."""
+    """What a run's local log holds; nothing where there is none. What is damaged is passed over."""
     folder = run_folder(root, run_id)
-    rows: list[Row] = []
     try:
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+        text = (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return Earlier(root)
     origins = _origins(read_json(folder / "config.json").get("trackkit/renames", {}))
-    for line in lines:
-        try:
-            rows.append(_row(len(rows), json.loads(line), origins))
-        except (ValueError, KeyError, StopIteration):
-            continue
+    rows, marks = list[Row](), list[int]()
+    for line in text.split("\n"):
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+            row, mark = _row(len(rows), line, origins)
+            rows.append(row)
+            marks.append(mark)
     run, summary = read_json(folder / "run.json"), read_json(folder / "summary.json")
     elapsed = summary.get("final/duration_h")
     if elapsed is None and rows:
@@ -139,7 +158,9 @@ def read_earlier(root: Path, run_id: str) -> Earlier:
     return Earlier(
         root,
         rows,
-        passes=int(run.get("passes", 1)),
+        marks,
+        # Of a `run.json` that a power failure has emptied, the rows still know.
+        passes=max([int(run.get("passes", 1)), *marks]),
         summary=summary,
         elapsed_h=float(elapsed or 0.0),
         name=str(run.get("name", "")),
@@ -164,9 +185,13 @@ def _origins(renames: Mapping[str, Any]) -> dict[str, str]:
     return {str(key): name for keys, name in pairs for key in keys}
 
 
-def _row(number: int, line: dict[str, Any], origins: Mapping[str, str]) -> Row:
-    when = float(line.pop("_time", 0.0))
-    values = {key: value for key, value in finite_words(line).items() if key[0] != "_"}
+def _row(number: int, text: str, origins: Mapping[str, str]) -> tuple[Row, int]:
+    """A line of the log as a row, and its pass. Raises what a line that is damaged leads to."""
+    line = json.loads(text)
+    if not isinstance(line, dict):
+        raise TypeError("a row must be a mapping")
+    values = {key: value for key, value in finite_words(line).items() if not key.startswith("_")}
     tier: Tier = "epoch" if "epoch/step" in values else "batch"
-    step = int(values[f"{tier}/step"])
-    return Row(number, tier, step, when, values, {key: origins[key] for key in values if key in origins})
+    step, when = int(values[f"{tier}/step"]), float(line.get("_time", 0.0))
+    row = Row(number, tier, step, when, values, {key: origins[key] for key in values if key in origins})
+    return row, int(line.get("_pass", 1))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from trackkit.integrations.wandb.file import find_files, read_history
-from trackkit.integrations.wandb.place import Place
-from trackkit.records import Row, RunInfo
+from trackkit.integrations.wandb.held import Held
+from trackkit.notices import logger
+from trackkit.records import Row
 from trackkit.schema import AXES
 
 if TYPE_CHECKING:
-    import wandb
-
     from trackkit.resume import Earlier
 
 
@@ -22,23 +19,27 @@ class FirstPass:
 
     Args:
         written: the last step of each key that W&B has had.
-        floor: a step up to which it has had everything.
+        floors: tier to a step up to which it has had everything.
     """
 
-    def __init__(self, written: Mapping[str, int] | None = None, floor: int = -1) -> None:
+    def __init__(self, written: Mapping[str, int] | None = None, floors: Mapping[str, int] | None = None) -> None:
         self._written = dict(written or {})
-        self._floor = floor
+        self._floors = dict(floors or {})
+        self._told = False
 
     @classmethod
-    def of(cls, run: wandb.Run, earlier: Earlier, info: RunInfo) -> FirstPass:
+    def of(cls, held: Held, earlier: Earlier) -> FirstPass:
         """That of a run whose earlier passes W&B has."""
-        # Where the local log stayed behind, what W&B has is known by its last step alone.
-        behind = not earlier.rows and info.step is not None and not run.offline
-        return cls(earlier.latest(), run.starting_step - 1 if behind else -1)
+        if earlier.rows or not held.ends:
+            return cls(earlier.latest())
+        # The local log stayed behind: the keys of each step are not known, but W&B has them up to its last ones.
+        highest = max(step for step, _ in held.ends.values())
+        return cls(floors={tier: held.ends.get(f"{tier}/step", (highest,))[0] for tier in ("batch", "epoch")})
 
     def new(self, row: Row) -> dict[str, float | int]:
         """What of a row W&B has not had; nothing where only axes are left."""
-        if row.step <= self._floor:
+        if row.step <= self._floors.get(row.tier, -1):
+            self._tell(row)
             return {}
         values = dict(row.values)
         if self._written:
@@ -48,23 +49,25 @@ class FirstPass:
             values.update({key: row.values[key] for key in AXES if key in row.values})
         return values
 
-
-def lacking(run: wandb.Run, earlier: Earlier, info: RunInfo) -> list[Row]:
-    """Rows of earlier passes, from the local log, that W&B lacks: those beyond the last step that it has."""
-    has = run.starting_step - 1 if not run.offline else _offline_step(run, info)
-    place, rows, written = Place(), [], dict[str, int]()
-    for row in earlier.rows:
-        if any(row.step > written.get(key, -1) for key in row.values):
-            place.take(row.step, row.values, -1)
-            if place.step > has:
-                rows.append(row)
-            written.update(dict.fromkeys(row.values, row.step))
-    return rows
+    def _tell(self, row: Row) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "W&B has this run up to step %d already, and keeps what it has: rows up to there are in the local log "
+                "alone; for a run of its own set 'resume: never' and no WANDB_RUN_ID",
+                self._floors[row.tier],
+            )
 
 
-def _offline_step(run: wandb.Run, info: RunInfo) -> int:
-    """The last step in this run's earlier offline files; everything, where they are gone: they were uploaded."""
-    files = find_files(info.root, info.run_id, "offline-run")
-    mine = Path(run.dir).parent
-    steps = [row["_step"] for path in files if path.parent != mine for row in read_history(path)]
-    return max(steps, default=1 << 62 if len(files) < 2 else -1)
+def lacking(held: Held, earlier: Earlier) -> Sequence[Row]:
+    """Rows of earlier passes, from the local log, that W&B lacks: it gets them in order, so those behind its last."""
+    if held.all:
+        return []
+    rows = earlier.first_takes()
+    return rows[max((number for number, row in enumerate(rows, 1) if _is_last(row, held)), default=0) :]
+
+
+def _is_last(row: Row, held: Held) -> bool:
+    """Whether W&B has this row, and nothing behind it on its axis. Rows of one step may have become one at W&B."""
+    step, keys = held.ends.get(f"{row.tier}/step", (-1, frozenset()))
+    return row.step == step and any(key in keys for key in row.values if key not in AXES)

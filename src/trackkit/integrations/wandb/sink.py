@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trackkit.config import TrackKitConfig
 from trackkit.integrations.wandb.axes import define
 from trackkit.integrations.wandb.begin import WandbError, begin
+from trackkit.integrations.wandb.core import give_up
+from trackkit.integrations.wandb.held import held
 from trackkit.integrations.wandb.resume import FirstPass, lacking
 from trackkit.integrations.wandb.turns import Turns
 from trackkit.integrations.wandb.worker import Worker
@@ -66,7 +68,7 @@ class WandbSink(Sink):
         kept = dict(values)
         self._worker.submit(lambda: self._of_run().summary.update(kept))
         # Training is over, and the next may be a `wandb.finish()`: the program's, or that of W&B's agent.
-        self._worker.flush(HAND_OVER_S)
+        self._worker.flush(min(HAND_OVER_S, self._config.finish_timeout))
 
     def preempting(self) -> None:
         run = self._of_run()
@@ -74,21 +76,20 @@ class WandbSink(Sink):
             self._worker.submit(run.mark_preempting)
 
     def close(self, exit_code: int) -> None:
-        bound = self._config.finish_timeout
+        began, run = time.monotonic(), self.run if self._owner else None
         try:
-            if not self._worker.drain():
-                logger.warning("W&B has not taken all rows within %.0f s; the local log has them", bound)
-            elif self._owner and self.run is not None:
-                began = time.monotonic()
-                self.run.finish(exit_code=exit_code)
-                if not self.run.offline and time.monotonic() - began >= bound:
-                    logger.warning(
-                        "W&B has not taken everything within %.0f s; it is on disk, and 'trackkit sync' sends it", bound
-                    )
+            in_time = self._worker.end(None if run is None else lambda: run.finish(exit_code=exit_code))
+            if not in_time:
+                give_up(run)
+            if not self._worker.drained.is_set():
+                self._warn("W&B has not taken all rows within %.0f s; the local log has them")
+            elif not in_time:
+                self._warn("W&B's own process has not answered within %.0f s; 'trackkit sync' sends what is missing")
+            elif run is not None and not run.offline and time.monotonic() - began >= self._config.finish_timeout:
+                self._warn("W&B has not taken everything within %.0f s; it is on disk, and 'trackkit sync' sends it")
         finally:
             if self in _owners:
                 _owners.remove(self)
-            self._worker.end()
             if self._turns is not None:
                 self._turns.end()
         self._worker.raise_failed()
@@ -96,6 +97,9 @@ class WandbSink(Sink):
     def flush(self, timeout_s: float) -> None:
         """Waits until everything submitted so far has been handed to W&B; not after `close`."""
         self._worker.flush(timeout_s)
+
+    def _warn(self, what: str) -> None:
+        logger.warning(what, self._config.finish_timeout)
 
     # -- the run -------------------------------------------------------------------------------------------------
 
@@ -128,14 +132,19 @@ class WandbSink(Sink):
                 define(self._of_run(), key, self._config.epoch_axis)
         if values := self._first_pass.new(row):
             assert self._turns is not None
-            self._turns.log(row.step, values)
+            self._turns.log(row.step, values, row.time)
 
     def _catch_up(self, earlier: Earlier, info: RunInfo) -> None:
         """W&B gets the rows of earlier passes that it lacks; from then on only what is beyond them."""
-        run = self._of_run()
-        for row in lacking(run, earlier, info):
+        run, turns = self._of_run(), self._turns
+        assert turns is not None
+        there = held(run, info)
+        if run.offline and there.last >= 0:
+            turns.begin_above(there.last)
+        for row in lacking(there, earlier):
             self._log(row)
-        self._first_pass = FirstPass.of(run, earlier, info)
+        if info.step is not None:
+            self._first_pass = FirstPass.of(there, earlier)
 
     def _update_config(self, values: Mapping[str, Any]) -> None:
         self._of_run().config.update(dict(values), allow_val_change=True)  # type: ignore[no-untyped-call]

@@ -34,16 +34,25 @@ class Turns:
 
         run._partial_history_callback = in_turn  # type: ignore[method-assign]
 
-    def log(self, step: int, values: dict[str, float | int]) -> None:
-        """Logs the values of a row of this step."""
+    def log(self, step: int, values: dict[str, float | int], time: float) -> None:
+        """Logs the values of a row of this step, opened at this Unix time in seconds."""
         with self._lock:
             # Asking costs more than logging: only after somebody else has logged.
             self._place.take(step, values, -1 if self._counter_known else self._run.step)
-            self._ours = True
-            try:
-                self._run.log(values, step=self._place.step)
-            finally:
-                self._ours = False
+            self._log({**values, "_timestamp": round(time, 6)})
+
+    def begin_above(self, step: int) -> None:
+        """Everybody's steps lie above this one: the last in the files of earlier processes, which are to be merged."""
+        with self._lock:
+            self._place.take(step + 1, {}, -1)
+            self._log({})
+
+    def _log(self, values: dict[str, float | int]) -> None:
+        self._ours = True
+        try:
+            self._run.log(values, step=self._place.step)
+        finally:
+            self._ours = False
 
     def end(self) -> None:
         """Nobody waits any more."""

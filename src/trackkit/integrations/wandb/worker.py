@@ -1,15 +1,18 @@
-"""The thread that talks to W&B: `run.log` costs 0.1 to 0.3 ms, `run.step` is a round trip."""
+"""The thread that talks to W&B: `run.log` costs 0.1 to 0.3 ms, `run.step` is a round trip, `run.finish` may wait."""
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from trackkit.notices import logger
 
 GATHER_S = 0.25
 QUIET_S = 1.0
+# W&B's own process keeps the bound itself, from when it is told of the end; what comes before and after takes longer.
+GRACE_S = 2.0
 
 
 class Worker:
@@ -17,6 +20,9 @@ class Worker:
 
     Args:
         bound_s: seconds that it may take to do what is left at the end.
+
+    Attributes:
+        drained: set when all tasks are done, but for the last word.
     """
 
     def __init__(self, bound_s: float) -> None:
@@ -25,8 +31,10 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._failed: BaseException | None = None
         self._hurry = threading.Event()
-        self._drained = threading.Event()
-        self._finished = threading.Event()
+        self._last_word: Callable[[], None] | None = None
+        self._over = threading.Event()
+        self._late = False
+        self.drained = threading.Event()
 
     def start(self) -> None:
         """Starts the thread."""
@@ -45,8 +53,8 @@ class Worker:
             raise failed
 
     def flush(self, timeout_s: float) -> None:
-        """Waits until everything submitted so far is done; not after `drain`."""
-        if self._drained.is_set():
+        """Waits until everything submitted so far is done; not after `end`."""
+        if self.drained.is_set():
             return
         done = threading.Event()
         self.submit(done.set)
@@ -54,28 +62,43 @@ class Worker:
         done.wait(timeout_s)
         self._hurry.clear()
 
-    def drain(self) -> bool:
-        """No more tasks will come; whether all are done, within the bound."""
+    def end(self, last_word: Callable[[], None] | None) -> bool:
+        """No more tasks will come. Whether all are done, and the last word is said, within the bound."""
+        deadline = time.monotonic() + self._bound_s
+        self._last_word = last_word
         self._tasks.put(None)
         self._hurry.set()
-        return self._thread is None or self._drained.wait(self._bound_s)
-
-    def end(self) -> None:
-        """What came after the last task is over too, and so the thread ends."""
-        self._finished.set()
-        if self._thread is not None and self._drained.is_set():
+        if self._thread is None:
+            self._end()
+            return True
+        if not self._over.wait(QUIET_S):
+            logger.info("waiting up to %.0f s for W&B", self._bound_s)
+            if self.drained.wait(max(0.0, deadline - time.monotonic())):
+                deadline += GRACE_S
+            self._late = not self._over.wait(max(0.0, deadline - time.monotonic()))
+        if not self._late:
             self._thread.join(QUIET_S)
+        return not self._late
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            try:
-                task()
-            except Exception as error:
-                self._failed = error
+            if self._late:
+                return
+            self._do(task)
             if self._tasks.empty():
                 # In bursts: a thread that wakes at every row takes the interpreter from the training each time.
                 self._hurry.wait(GATHER_S)
-        self._drained.set()
-        if not self._finished.wait(QUIET_S):
-            # Said from here, since a program that is ending can start no thread for it.
-            logger.info("waiting up to %.0f s for W&B", self._bound_s)
+        self._end()
+
+    def _end(self) -> None:
+        self.drained.set()
+        if self._last_word is not None and not self._late:
+            self._do(self._last_word)
+        self._over.set()
+
+    def _do(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:
+            # What comes of a process that is given up is told as such.
+            self._failed = None if self._late else error
