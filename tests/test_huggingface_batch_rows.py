@@ -152,7 +152,7 @@ def test_a_nan_that_the_trainer_hides_from_its_loss_is_counted(tmp_path: Path) -
 
 
 def test_an_iterable_data_set_without_length_runs_to_max_steps(tmp_path: Path) -> None:
-    """Progress is known from `max_steps`; the run is finished."""
+    """Progress is known from `max_steps`; the run is finished. How full a pass's last batch was, nobody tells."""
 
     class Stream(IterableDataset[dict[str, torch.Tensor]]):
         def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -162,7 +162,9 @@ def test_an_iterable_data_set_without_length_runs_to_max_steps(tmp_path: Path) -
     sink, trainer = train(tmp_path, kind=Trainer, train=Stream(), max_steps=7, logging_steps=3)
     assert [step for step, _ in sink.history("batch/step")] == [1, 3, 6, 7]
     assert sink.history("batch/loss") == logged(trainer, "loss")
-    assert sink.history("batch/samples") == [(1, 4), (3, 12), (6, 24), (7, 28)]
+    assert sink.history("batch/samples") == [(1, 4), (3, 12)], "the sixth step is of the second pass"
+    assert "final/samples" not in sink.columns
+    assert [step for step, _ in sink.history("batch/samples_per_s")] == [1, 3]
     assert sink.history("batch/iter_num")[-1] == (7, 7)
     assert (sink.columns["final/status"], sink.columns["final/steps"]) == ("finished", 7)
 

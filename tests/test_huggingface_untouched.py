@@ -66,11 +66,10 @@ def test_a_failing_hook_is_logged_once_and_the_training_ends_with_its_weights(
     """Each of the 16 steps fails within TrackKit: one traceback, all counted, the training none the wiser."""
 
     class Odd(TrackKit):
-        def begin(self, start: Any) -> Any:
-            session = super().begin(start)
+        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+            super().on_train_begin(*args, **kwargs)
             assert self._huggingface is not None
             self._huggingface.between_rows = None  # type: ignore[assignment,method-assign]
-            return session
 
     bare, states = _train(tmp_path / "bare", [])
     tracked, tracked_states = _train(tmp_path / "tracked", [Odd()])

@@ -10,6 +10,7 @@ from trackkit.integrations.bases import FrameworkBase
 from trackkit.integrations.huggingface import HuggingFaceHooks
 from trackkit.integrations.lightning import LightningHooks
 from trackkit.notices import ensure_heard, logger
+from trackkit.runs import Runs
 from trackkit.sinks import Sink
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         self.config: TrackKitConfig = load_config(config, given)
         identity.check_template(self.config.name)
         self._sinks = list(sinks) if sinks is not None else None
-        # Minted here, so that a fit and a test in spawned processes find the same run.
-        self._run_id = identity.given_run_id() or identity.new_run_id()
-        self._fits = 0
+        self.runs = Runs(self.config, self._sinks, identity.given_run_id() or identity.new_run_id())
         self._session: Session | None = None
         self._told: set[str] = set()
         self._early_errors = 0
@@ -102,27 +101,20 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         """Whether nothing is recorded at all."""
         return self.config.mode == "disabled"
 
-    def begin(self, start: Start) -> Session:
-        """Opens the run of a fit or an evaluation, or goes on in the one that is open."""
-        from trackkit.identity import given_run_id, new_run_id
-        from trackkit.opening import open_session
-        from trackkit.session import open_sessions
+    def more_runs(self) -> Runs:
+        """Those of a further trainer that this object stands in."""
+        from trackkit.identity import new_run_id
 
-        session = self._session
-        fit = start.phase == "fit"
-        if session is not None and session in open_sessions():
-            if not fit:
-                return session
-            if session.phase == "evaluating":
-                session.join_fit(start)
-                return session
-            session.close()
-        if fit and self._fits:
-            self._run_id = new_run_id()
-        self._fits += fit
-        resumed = not fit or self._run_id == given_run_id()
-        self._session = open_session(self.config, start, self._run_id, self._sinks, resumed)
-        self._run_id = self._session.info.run_id
+        return Runs(self.config, self._sinks, new_run_id())
+
+    def begin(self, start: Start, runs: Runs | None = None) -> Session:
+        """Opens the run of a fit or an evaluation, or goes on in the one that is open.
+
+        Args:
+            start: what the adapter knows.
+            runs: of the trainer; default those of the only one.
+        """
+        self._session = (runs or self.runs).begin(start)
         self._session.tracker.faults.count += self._early_errors
         self._early_errors = 0
         return self._session
@@ -145,7 +137,7 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
             for name, value in self.__dict__.items()
             if name not in ("log", "log_dict") and not (name.startswith("on_") and value is None)
         }
-        return {**kept, "_session": None, "_lightning": None, "_huggingface": None}
+        return {**kept, "_session": None, **dict.fromkeys(("_lightning", "_huggingface", "_trainers"))}
 
     def __repr__(self) -> str:
         return f"TrackKit(project={self.config.project!r}, mode={self.config.mode!r})"

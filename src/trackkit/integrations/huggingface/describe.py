@@ -14,19 +14,18 @@ if TYPE_CHECKING:
 
 
 def describe(
-    args: Any,
-    state: Any,
-    kwargs: dict[str, Any],
-    phase: str,
-    samples: int = 0,
-    tokens: int = 0,
-    sizes: Sizes | None = None,
+    known: Description, args: Any, state: Any, kwargs: dict[str, Any], phase: str, sizes: Sizes | None = None
 ) -> Start:
-    """What Hugging Face knows of a run that begins."""
-    from trackkit.description import Description
+    """What Hugging Face knows of a run that begins.
+
+    Args:
+        known: takes the run config.
+        args, state, kwargs: as a hook gets them.
+        phase: as in `Start`.
+        sizes: of what is trained on; None where nothing is.
+    """
     from trackkit.start import Start
 
-    known = Description()
     _describe(known, args, kwargs)
     if sizes is not None:
         _describe_data(known, args, kwargs.get("train_dataloader"), sizes)
@@ -42,8 +41,6 @@ def describe(
         device=str(args.device),
         monitor=None if monitor is None else monitor if monitor.startswith("eval_") else f"eval_{monitor}",
         goal=None if args.greater_is_better is None else "max" if args.greater_is_better else "min",
-        samples=samples,
-        tokens=tokens,
         faults=known.faults,
     )
 

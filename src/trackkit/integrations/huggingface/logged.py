@@ -11,18 +11,19 @@ _FRAMEWORK = {"loss": "batch/loss", "grad_norm": "batch/grad_norm", "learning_ra
 _NOT_METRICS = frozenset({"epoch", "step", "num_input_tokens_seen", "total_flos"})
 _SPEED = ("_runtime", "_samples_per_second", "_steps_per_second", "_tokens_per_second", "_model_preparation_time")
 _SPLITS: dict[str, Split] = {"eval": "val", "test": "test", "predict": "predict", "train": "train"}
-_COLUMNS = {"train_loss": "final/train/loss", "total_flos": "final/total_flos"}
+MEAN_LOSS = "final/train/loss"
+_COLUMNS = {"train_loss": MEAN_LOSS, "total_flos": "final/total_flos"}
 
 
 def evaluation_prefix(logs: dict[str, Any]) -> str | None:
-    """The prefix of an evaluation's metrics: that of its `*_runtime` and `*_samples_per_second`."""
+    """The prefix of an evaluation's metrics: that of its `*_runtime` and `*_samples_per_second`.
+
+    Metrics of the user's own may have such names too; they stand under the prefix, and so the shortest is it.
+    """
     if "total_flos" in logs:
         return None
-    for name in logs:
-        prefix = name.removesuffix("_runtime")
-        if prefix != name and f"{prefix}_samples_per_second" in logs:
-            return prefix
-    return None
+    timed = [name.removesuffix("_runtime") for name in logs if name.endswith("_runtime")]
+    return min((prefix for prefix in timed if f"{prefix}_samples_per_second" in logs), key=len, default=None)
 
 
 def is_last_word(logs: dict[str, Any]) -> bool:

@@ -1,36 +1,53 @@
-"""How many samples a training has seen."""
+"""What a loader tells of its batches: Hugging Face's callbacks see none."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
+_NO_LENGTH = (TypeError, AttributeError, NotImplementedError)
 
+
+@dataclass(frozen=True)
 class Sizes:
-    """Samples seen, from the trainer's own counters: its callbacks see no batch."""
+    """What a loader tells of its batches, the trainer's own or the user's, prepared by Accelerate or not.
 
-    def __init__(self, per_update: int = 0, per_epoch: int | None = None, samples: int | None = None) -> None:
-        self._per_update = per_update
-        self._updates_per_epoch = per_epoch
-        self._samples_per_epoch = samples
+    Attributes:
+        batch: samples of a full batch, over all ranks; None where the batches are of different sizes.
+        batches: of a pass, on each rank; None where the loader has no length.
+        epoch: samples of a pass, over all ranks; None where the loader has no length.
+    """
+
+    batch: int | None = None
+    batches: int | None = None
+    epoch: int | None = None
 
     @classmethod
-    def of(cls, args: Any, state: Any, loader: Any) -> Sizes:
-        """Those of a trainer: a loader without a length leaves what an epoch has unknown."""
-        per_update = state.train_batch_size or args.train_batch_size
-        per_update = int(per_update) * args.gradient_accumulation_steps * args.world_size
+    def of(cls, loader: Any, ranks: int) -> Sizes:
+        """Those of a training's loader."""
+        shard: Any = getattr(loader, "batch_sampler", None)
+        inner: Any = getattr(shard, "batch_sampler", shard)
+        # Batch samplers of the user's own may give batches of any size, whatever their `batch_size` says.
+        if type(inner).__module__.partition(".")[0] not in ("torch", "torchdata"):
+            return cls()
+        split = getattr(shard, "split_batches", False) or getattr(loader, "split_batches", False)
+        batch = int(inner.batch_size) * (1 if split else ranks)
         try:
-            batches = len(loader)
-            dataset = len(loader.dataset)
-        except (TypeError, AttributeError):
-            return cls(per_update)
-        updates = math.ceil(batches / args.gradient_accumulation_steps)
-        per_batch = per_update // args.gradient_accumulation_steps
-        return cls(per_update, updates, min(batches * per_batch, dataset if not args.dataloader_drop_last else 1 << 62))
+            batches, drawn = len(loader), _drawn(loader.dataset, inner.sampler)
+        except _NO_LENGTH:
+            return cls(batch)
+        shared = shard is not inner or hasattr(loader, "split_batches") or hasattr(loader.dataset, "num_processes")
+        return cls(batch, batches, min(batches * batch, drawn if shared else drawn * ranks))
 
-    def samples(self, state: Any) -> int:
-        """Over all ranks, up to `state.global_step`; the last batch of an epoch may be a short one."""
-        if self._updates_per_epoch is None or self._samples_per_epoch is None:
-            return int(state.global_step) * self._per_update
-        epochs, updates = divmod(int(state.global_step), self._updates_per_epoch)
-        return epochs * self._samples_per_epoch + min(updates * self._per_update, self._samples_per_epoch)
+    def updates(self, accumulation: int) -> int | None:
+        """Optimizer steps of a pass; None where the loader has no length."""
+        return None if self.batches is None else max(math.ceil(self.batches / accumulation), 1)
+
+
+def _drawn(dataset: Any, sampler: Any) -> int:
+    """Samples that a pass draws, which need not be those that there are; an iterable data set has no sampler."""
+    try:
+        return len(sampler)
+    except _NO_LENGTH:
+        return len(dataset)
