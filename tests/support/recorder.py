@@ -3,7 +3,8 @@
     python -m tests.support.recorder ROOT RUN_ID FIRST LAST [--pause S] [--end ok|kill]
 
 Each step from FIRST up to, not including, LAST makes a batch row and a printed line; each tenth an epoch row too. With
-`--artifact FILE` that file is logged as an artifact. A file `go` in ROOT, where `--wait` is given, lets the end begin.
+`--artifact FILE` that file is logged as an artifact. With `--own` the user logs two values of their own at each step,
+without a step, as W&B's users do. A file `go` in ROOT, where `--wait` is given, lets the end begin.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--end", choices=("ok", "kill"), default="ok")
     parser.add_argument("--artifact", default="")
+    parser.add_argument("--own", action="store_true")
     parser.add_argument("--wait", action="store_true")
     record(parser.parse_args())
 
@@ -52,6 +54,9 @@ def record(given: argparse.Namespace) -> None:
         if step % 10 == 9:
             tracker.report({"acc": step / 100}, Where("epoch", "val"), step, step / 10)
             tracker.seal()
+        if given.own:
+            wandb_sink.flush(10.0)
+            log_own(wandb_sink, step)
         print("step", step, flush=True)
         time.sleep(given.pause)
     if given.artifact:
@@ -63,6 +68,12 @@ def record(given: argparse.Namespace) -> None:
     tracker.note({"final/steps": given.last})
     tracker.end("finished")
     tracker.close(0)
+
+
+def log_own(sink: WandbSink, step: int) -> None:
+    assert sink.run is not None
+    for name in ("mine/a", "mine/b"):
+        sink.run.log({name: step})
 
 
 def log_artifact(sink: WandbSink, path: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trackkit.reading import NOT_FINITE
 from trackkit.schema import AXES
+
+# An axis key and the value there.
+Place = tuple[str, int]
+STEPS = ("batch/step", "epoch/step")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,14 @@ class Expected:
         step: the value there, optimizer steps.
         time: Unix time in seconds.
         values: what W&B must have, axis keys included.
+        made_in: the pass that made it.
     """
 
     axis: str
     step: int
     time: float
     values: Mapping[str, Any]
+    made_in: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def expected_rows(history: Iterable[Mapping[str, Any]]) -> list[Expected]:
         values = {key: value for key, value in line.items() if key[0] != "_" and step > before.get(key, -1)}
         if values.keys() - AXES:
             axes = {key: line[key] for key in AXES if key in line}
-            rows.append(Expected(axis, step, float(line["_time"]), {**axes, **values}))
+            rows.append(Expected(axis, step, float(line["_time"]), {**axes, **values}, current))
         for key in line:
             if key[0] != "_":
                 highest[key] = max(step, highest.get(key, -1))
@@ -66,59 +72,39 @@ def expected_rows(history: Iterable[Mapping[str, Any]]) -> list[Expected]:
 
 def compare(expected: Sequence[Expected], rows: Iterable[Mapping[str, Any]]) -> Comparison:
     """Looks for each expected row among a server's."""
-    found: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        for axis in ("batch/step", "epoch/step"):
-            if axis in row:
-                found[axis, row[axis]].append(row)
-    wanted: Counter[tuple[str, int, str]] = Counter()
-    for each in expected:
-        for key in each.values.keys() - AXES:
-            wanted[each.axis, each.step, key] += 1
+    found, wanted = Places(rows), Places(row.values for row in expected)
     missing, twice = [], []
     for each in expected:
-        candidates = found.get((each.axis, each.step), [])
+        place = (each.axis, each.step)
         named = [key for key in each.values if key not in AXES]
-        if not all(any(same(row.get(key), each.values[key]) for row in candidates) for key in named):
+        if not all(found.has(place, key, each.values[key]) for key in named):
             missing.append(each)
-        elif len(candidates) > 1 and any(
-            sum(key in row for row in candidates) > wanted[each.axis, each.step, key] for key in named
-        ):
+        elif any(found.count(place, key) > wanted.count(place, key) for key in named):
             twice.append(each)
     return Comparison(len(expected) - len(missing), missing, twice)
 
 
-def addable_rows(
-    history: Iterable[Mapping[str, Any]],
-    server: Sequence[Mapping[str, Any]],
-    kept: Sequence[Mapping[str, Any]],
-    below: float,
-) -> list[dict[str, Any]]:
-    """Rows of a local log that no W&B file has and that still can go to the server, each with W&B's step for it.
+class Places:
+    """Rows by where they stand: an axis and the value there."""
 
-    They must lie behind the last of our rows that the server has, since W&B takes nothing in between.
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._rows: dict[Place, list[Mapping[str, Any]]] = defaultdict(list)
+        for row in rows:
+            self.add(row)
 
-    Args:
-        history: the local log.
-        server: the server's history.
-        kept: the history in W&B's own files.
-        below: the first step of the file that comes next.
-    """
-    expected = expected_rows(history)
-    absent = {id(row) for row in compare(expected, server).missing}
-    last = max((number for number, row in enumerate(expected) if id(row) not in absent), default=-1)
-    step = max((row["_step"] for row in server), default=-1)
-    rows: list[dict[str, Any]] = []
-    taken: set[str] | None = None
-    for row in compare(expected[last + 1 :], [*server, *kept]).missing:
-        # As the tracker writes them: rows of one step are merged where they can be.
-        if row.step > step or taken is None or taken & row.values.keys():
-            step, taken = max(step + 1, row.step), set()
-        if step >= below:
-            break
-        taken |= row.values.keys()
-        rows.append({"axis": row.axis, "step": row.step, "at": step, "time": row.time, "values": dict(row.values)})
-    return rows
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Takes one more row."""
+        for axis in STEPS:
+            if axis in row:
+                self._rows[axis, row[axis]].append(row)
+
+    def has(self, place: Place, key: str, value: Any) -> bool:
+        """Whether a row at this place has the value."""
+        return any(key in row and same(row[key], value) for row in self._rows.get(place, ()))
+
+    def count(self, place: Place, key: str) -> int:
+        """How many rows at this place have the key, whatever its value."""
+        return sum(key in row for row in self._rows.get(place, ()))
 
 
 def lacking_columns(local: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:

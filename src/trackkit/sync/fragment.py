@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trackkit.integrations.wandb.api import ServerRun
-from trackkit.integrations.wandb.file import RunFile, read_run_file
+from trackkit.integrations.wandb.file import RunFile, own_keys, read_run_file
+from trackkit.integrations.wandb.rest import Part
+from trackkit.sync.compare import STEPS
 
 
 class Fragment:
@@ -29,32 +31,65 @@ class Fragment:
         self.marker = path.with_suffix(".wandb.synced")
 
     @property
-    def first_step(self) -> float:
-        """W&B's step of its first row; infinity without rows."""
-        return min((row["_step"] for row in self.file.rows), default=float("inf"))
+    def usable_rows(self) -> Sequence[Mapping[str, Any]]:
+        """Its history; none where a crash came before W&B wrote what run it is: such a file can't be uploaded."""
+        return self.file.rows if self.file.run_id else []
 
-    def there(self, server: ServerRun | None) -> int:
-        """How many of its rows the server is through with: up to the last that it has."""
-        known = {_moment(row) for row in server.rows} if server is not None else set()
-        found = (number for number, row in enumerate(self.file.rows, 1) if _moment(row) in known)
-        return max(found, default=0)
+    @property
+    def first_step(self) -> int | None:
+        """Where its history begins on our own axes."""
+        steps = (row[axis] for row in self.usable_rows for axis in STEPS if axis in row)
+        return next(steps, None)
 
-    def shown(self, server: ServerRun) -> bool:
-        """Whether the server has its last row."""
-        return self.there(server) == len(self.file.rows)
+    def begun(self, server: ServerRun | None) -> bool:
+        """Whether the server has a row that its process, or an upload of it, has sent: no later process did."""
+        known = {_origin(row) for row in server.rows} if server is not None else set()
+        return any(_origin(row) in known for row in self.file.rows)
 
-    def needed(self, server: ServerRun | None) -> bool:
-        """Whether the server lacks any of it that it would still take."""
+    def shown(self, part: Part, server: ServerRun) -> bool:
+        """Whether the server has the last row of what was sent of it."""
+        last = max((number for number, keys in enumerate(part.lacking) if keys), default=None)
+        return last is None or part.lacking[last] <= moments(server).get(moment(self.file.rows[last]), set())
+
+    def needed(self, part: Part, server: ServerRun | None) -> bool:
+        """Whether the server lacks any of it."""
         if not self.file.run_id:
-            # A crash came before anything was written.
             return False
-        if server is None or not self.shown(server):
+        if server is None or part.added or any(part.lacking):
             return True
         if any(server.artifacts.get(digest) != "COMMITTED" for _, digest in self.file.artifacts):
             return True
         return not self.marker.exists() if self.offline else server.state in ("running", "crashed")
 
 
-def _moment(row: Mapping[str, Any]) -> float:
-    """What tells a row from every other, whatever step it was given: its time, to 10 us."""
-    return round(float(row.get("_timestamp") or -1.0), 5)
+def in_order(fragments: Iterable[Fragment]) -> list[Fragment]:
+    """A run's files in the order in which it was recorded.
+
+    That is the order of their starts, but for those that a clock says otherwise of: each process goes on above the
+    steps of the one before it.
+    """
+    ordered = list(fragments)
+    counted = [number for number, each in enumerate(ordered) if each.first_step is not None]
+    by_step = sorted((ordered[number] for number in counted), key=lambda each: each.first_step or 0)
+    for number, fragment in zip(counted, by_step, strict=True):
+        ordered[number] = fragment
+    return ordered
+
+
+def moment(row: Mapping[str, Any]) -> float | None:
+    """What tells a row of W&B's from every other, whatever step it was given: its time, to 10 us."""
+    return round(float(row["_timestamp"]), 5) if "_timestamp" in row else None
+
+
+def _origin(row: Mapping[str, Any]) -> tuple[float | None, float]:
+    """The same of a row and of what its process has made of it: its time since that began goes with no other."""
+    return moment(row), round(float(row.get("_runtime") or 0.0), 5)
+
+
+def moments(server: ServerRun) -> dict[float | None, set[str]]:
+    """The keys that a server has of each moment."""
+    found: dict[float | None, set[str]] = {}
+    for row in server.rows:
+        found.setdefault(moment(row), set()).update(own_keys(row))
+    found.pop(None, None)
+    return found

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from trackkit.schema import axis_key
-
-if TYPE_CHECKING:
-    import wandb
 
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
 
 
-def define(run: wandb.Run, key: str, epoch_axis: str) -> None:
+class Defines(Protocol):
+    """A W&B run, or what takes its place."""
+
+    def define_metric(self, name: str, step_metric: str | None = None, *, summary: str | None = None) -> Any:
+        """As W&B's own."""
+
+
+def define(run: Defines, key: str, epoch_axis: str) -> None:
     """Tells W&B the axis of a key that appears for the first time, and whether its last value is a column."""
     axis = axis_key(key, epoch_axis)
     run.define_metric(

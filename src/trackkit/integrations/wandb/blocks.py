@@ -23,12 +23,17 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 class Reader:
     """Reads a file that may still grow.
 
+    Args:
+        path: of the file.
+        most: bytes to read of it; all where not given.
+
     Attributes:
         damaged: whether a chunk that was passed over had a wrong checksum.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most: int = -1) -> None:
         self._path = path
+        self._most = most
         self._at = len(HEADER)
         self.damaged = False
 
@@ -46,7 +51,7 @@ class Reader:
                 return
             start = self._at - self._at % BLOCK
             file.seek(start)
-            data = file.read()
+            data = file.read(self._most)
         at, parts, inside = self._at - start, b"", False
         while (at := _next_header(at)) + _CHUNK.size <= len(data):
             crc, length, kind = _CHUNK.unpack_from(data, at)

@@ -43,8 +43,11 @@ def main(task: dict[str, Any]) -> None:
     )
     for key in sorted({key for row in task["rows"] for key in row["values"]}):
         define(run, key, task["epoch_axis"])
-    for row in task["rows"]:
-        run.log({**finite_words(row["values"]), "_timestamp": row["time"]}, step=row["at"])
+    last = len(task["rows"])
+    for number, row in enumerate(task["rows"], 1):
+        values = {**finite_words(row["values"]), "_timestamp": row["time"]}
+        # A row that still waits at the end would write its columns over those of the task.
+        run.log(values, step=row["at"], commit=number == last)
     run.summary.update(task["summary"])
     run.config.update(task["config"], allow_val_change=True)  # type: ignore[no-untyped-call]
     run.finish(exit_code=task["exit_code"])

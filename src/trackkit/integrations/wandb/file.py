@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trackkit.integrations.wandb.blocks import Reader
+from trackkit.integrations.wandb.console import Console
+from trackkit.schema import AXES
+
+# W&B's own keys of a row.
+_OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
+# The run record stands second in a file.
+_HEAD_BYTES = 1 << 18
 
 
 @dataclass
@@ -21,7 +29,7 @@ class RunFile:
         summary, config: key to value; nested keys are joined by `/`.
         axes: metric, or glob, to its x-axis.
         artifacts: collection name and digest of each artifact that the run logged.
-        console: lines of console output.
+        console: lines of console output, as W&B counts them.
         exit_code: None where the run never ended, or its end is not in the file.
         whole: whether every byte of the file belongs to a whole record.
     """
@@ -56,8 +64,21 @@ def find_files(root: Path, run_id: str, kind: str = "*run") -> list[Path]:
         run_id: of the run. W&B puts a number behind it in the folder of a run that it begins again in one second.
         kind: `offline-run`, `run` or both.
     """
-    found = root.glob(f"wandb/{kind}-[0-9]*/run-{run_id}.wandb")
-    return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
+    found = list(root.glob(f"wandb/{kind}-[0-9]*/run-{run_id}.wandb"))
+    return sorted(found, key=_began) if len(found) > 1 else found
+
+
+def _began(path: Path) -> tuple[float, str]:
+    """When a file was begun: the name of its folder is in local time, which another time zone puts out of order."""
+    name = path.parent.name.removeprefix("offline-")
+    for data in Reader(path, _HEAD_BYTES).new():
+        record = parse(data)
+        if record.WhichOneof("record_type") == "run":
+            return record.run.start_time.ToNanoseconds() / 1e9, name
+    try:
+        return time.mktime(time.strptime(name[4:19], "%Y%m%d_%H%M%S")), name
+    except ValueError:
+        return path.stat().st_mtime, name
 
 
 def read_records(path: Path) -> Iterator[Any]:
@@ -94,9 +115,12 @@ def last_steps(path: Path) -> dict[str, float | int]:
 
 def read_run_file(path: Path) -> RunFile:
     """All that a file says of its run."""
-    run, reader = RunFile(), Reader(path)
+    run, reader, console = RunFile(), Reader(path), Console()
     for data in reader.new():
-        _take(run, parse(data))
+        record = parse(data)
+        _take(run, record)
+        console.take(record)
+    run.console = console.lines
     run.whole = not reader.damaged and not reader.rest
     return run
 
@@ -112,8 +136,6 @@ def _take(run: RunFile, record: Any) -> None:
     kind = record.WhichOneof("record_type")
     if kind == "history":
         run.rows.append(history_row(record))
-    elif kind == "output_raw":
-        run.console += record.output_raw.line.count("\n")
     elif kind == "summary":
         run.summary.update(_items(record.summary.update))
     elif kind == "config":
@@ -131,5 +153,15 @@ def _take(run: RunFile, record: Any) -> None:
         run.config.update(_items(of.config.update))
 
 
+def item_key(item: Any) -> str:
+    """The key of an item of a record."""
+    return str(item.key or "/".join(item.nested_key))
+
+
+def own_keys(row: Iterable[str]) -> set[str]:
+    """The keys of a row that carry its values: neither W&B's own nor axes."""
+    return {key for key in row if key not in _OWN and key not in AXES}
+
+
 def _items(items: Any) -> dict[str, Any]:
-    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+    return {item_key(item): json.loads(item.value_json) for item in items}

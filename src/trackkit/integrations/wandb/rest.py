@@ -5,11 +5,32 @@ W&B uploads a file as a whole: a second upload of one that is there in part woul
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trackkit.integrations.wandb.added import LogRow, definition_record, history_record, placed
 from trackkit.integrations.wandb.blocks import Reader, Writer
-from trackkit.integrations.wandb.file import parse
+from trackkit.integrations.wandb.file import item_key, own_keys, parse
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a file's history is to be sent.
+
+    Attributes:
+        lacking: for each row of the history in turn, the keys that the server lacks; rows behind these are all new.
+        added: number of a row, from 0, to the rows of the local log that go in front of it.
+        above: the server's last step.
+        epoch_axis: `step` or `epoch`.
+    """
+
+    lacking: Sequence[AbstractSet[str]] = ()
+    added: Mapping[int, Sequence[LogRow]] = field(default_factory=dict)
+    above: int = -1
+    epoch_axis: str = "step"
 
 
 class Rest:
@@ -18,11 +39,14 @@ class Rest:
     Args:
         source: the transaction log.
         home: folder to make the copy in; removed by the caller.
-        rows, console: how many rows of its history, and lines of its console output, the server has.
+        part: of its history.
+        console: how many lines of its console output the server has.
         measured: Unix time in seconds of the newest system metrics that the server has.
     """
 
-    def __init__(self, source: Path, home: Path, rows: int = 0, console: int = 0, measured: float = 0.0) -> None:
+    def __init__(
+        self, source: Path, home: Path, part: Part | None = None, console: int = 0, measured: float = 0.0
+    ) -> None:
         folder = home / source.parent.name
         folder.mkdir(parents=True)
         # Media and saved files are found beside the log.
@@ -30,18 +54,26 @@ class Rest:
         self.path = folder / source.name
         self._reader = Reader(source)
         self._writer = Writer(self.path)
-        self._rows, self._console, self._measured = rows, console, measured
+        self._part = part if part is not None else Part()
+        self._console, self._measured = console, measured
+        self._rows, self._step = 0, self._part.above
+        self._defined: set[str] = set()
         self.ended = False
 
     def copy(self, final: bool = True) -> None:
         """Copies what is new; with `final` no more will come."""
         for data in self._reader.new(final):
             record = parse(data)
-            if record.WhichOneof("record_type") == "output_raw":
+            kind = record.WhichOneof("record_type")
+            if kind == "output_raw":
                 self._copy_console(record, data)
-            elif self._wanted(record):
+            elif kind == "history":
+                self._copy_row(record, data)
+            elif kind != "stats" or record.stats.timestamp.ToNanoseconds() / 1e9 > self._measured:
                 self._writer.add(data)
-            self.ended |= record.WhichOneof("record_type") == "exit"
+            if kind == "metric":
+                self._defined.add(record.metric.name)
+            self.ended |= kind == "exit"
 
     def end(self, exit_code: int) -> None:
         """The run's process has died without a word: its end is written in its place."""
@@ -54,14 +86,34 @@ class Rest:
         """Closes the copy."""
         self._writer.close()
 
-    def _wanted(self, record: Any) -> bool:
-        kind = record.WhichOneof("record_type")
-        if kind == "history" and self._rows > 0:
-            self._rows -= 1
-            return False
-        if kind == "stats":
-            return bool(record.stats.timestamp.ToNanoseconds() / 1e9 > self._measured)
-        return True
+    def _copy_row(self, record: Any, data: bytes) -> None:
+        number, self._rows = self._rows, self._rows + 1
+        self._add(self._part.added.get(number, ()))
+        items = record.history.item
+        if number < len(self._part.lacking):
+            lacking, keys = self._part.lacking[number], {item_key(item) for item in items}
+            if not lacking:
+                return
+            if gone := own_keys(keys) - lacking:
+                kept = [item for item in items if item_key(item) not in gone]
+                del items[:]
+                items.extend(kept)
+                data = record.SerializeToString()
+        if record.history.step.num <= self._step:
+            # W&B would move all that follows, for good.
+            _set_step(record, self._step + 1)
+            data = record.SerializeToString()
+        self._step = record.history.step.num
+        self._writer.add(data)
+
+    def _add(self, rows: Sequence[LogRow]) -> None:
+        """Rows of the local log at this place."""
+        for row in placed(rows, self._step):
+            for key in row.values.keys() - self._defined:
+                self._defined.add(key)
+                self._writer.add(definition_record(key, self._part.epoch_axis))
+            self._writer.add(history_record(row))
+            self._step = row.step
 
     def _copy_console(self, record: Any, data: bytes) -> None:
         """A record holds any piece of the output: several lines, or parts of some."""
@@ -74,3 +126,10 @@ class Rest:
             record.output_raw.line = "\n".join(new)
             data = record.SerializeToString()
         self._writer.add(data)
+
+
+def _set_step(record: Any, step: int) -> None:
+    record.history.step.num = step
+    for item in record.history.item:
+        if item_key(item) == "_step":
+            item.value_json = str(step)
