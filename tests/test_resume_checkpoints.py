@@ -112,3 +112,17 @@ def test_a_checkpoint_that_names_no_run_goes_on_in_the_run_that_is_named(
     assert NEW_RUN not in caplog.messages
     assert (steps(run, 1), steps(run, 2)) == (list(range(1, 7)), list(range(7, LAST + 1)))
     assert run.summary["final/steps"] == LAST
+
+
+def test_a_second_fit_of_a_trainer_has_loaded_no_checkpoint_and_says_nothing_of_one(
+    isolated: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit = trainer(TrackKit(project="p", sinks=[]), default_root_dir="out", log_every_n_steps=1)
+    module = Logging()
+    fit.fit(module, data(3))
+    fit.fit_loop.max_epochs = 2
+    fit.fit(module, data(3))
+    finish()
+    first, second = local_runs(isolated)
+    assert (steps(first, 1), steps(second, 1)) == ([1, 2, 3], [4, 5, 6])
+    assert NEW_RUN not in caplog.messages

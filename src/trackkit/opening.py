@@ -87,7 +87,7 @@ def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) 
     if start.phase != "fit":
         return settle(home.run_id, home.root, project, resumed)
     setting = "auto" if start.again else config.resume
-    known, root, told = resume.find(setting, start.checkpoint, home.root, project, start.step)
+    known, root, told = resume.find(setting, start.checkpoint, home.root, project)
     if told:
         logger.warning(told)
     # A fit of this process that was broken off, and whose end nobody has told.
@@ -101,6 +101,7 @@ def _info(
     config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None, known: dict[str, Any]
 ) -> RunInfo:
     earlier, given = home.earlier, start.name if config.name is None else ""
+    samples, tokens = start.seen(earlier if start.phase == "fit" else None)
     return RunInfo(
         run_id=home.run_id,
         name=(earlier.name if earlier is not None else "")
@@ -117,8 +118,8 @@ def _info(
         device=start.device,
         monitor=start.monitor,
         goal=start.goal,
-        samples=start.samples,
-        tokens=start.tokens,
+        samples=samples,
+        tokens=tokens,
         foreign_run=start.foreign_run,
         earlier=earlier,
         step=start.step if start.phase == "fit" else None,

@@ -75,16 +75,15 @@ def run_folder(root: Path, run_id: str) -> Path:
 
 
 def find(
-    setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str, step: int = 0
+    setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str
 ) -> tuple[str | None, Path, str]:
     """The run that a training goes on in. It is this process's from then on: see `liveness.claim`.
 
     Args:
         setting: `auto`, `never` or a run id.
-        checkpoint: what the checkpoint says of its run; None where there is none, or it says nothing.
+        checkpoint: what the checkpoint says of its run: empty where it says nothing, None where there is none.
         root: folder that run folders are made in.
         project: of this training.
-        step: optimizer steps taken before it.
 
     Returns:
         The run's id (None: a new run), the folder that holds its run folder, and the line to tell, "" for none.
@@ -105,8 +104,10 @@ def find(
         take("resume", home or root, setting, project, checkpoint if home is None else None)
         return setting, home or root, ""
     if checkpoint is None:
+        return None, root, ""
+    if "run_id" not in checkpoint:
         told = "the checkpoint names no run: this is a new run; to go on in one, set 'resume' to its id"
-        return None, root, told if step else ""
+        return None, root, told
     run_id = str(checkpoint["run_id"])
     if checkpoint.get("project") not in (None, project):
         return None, root, f"the checkpoint's run {run_id} is of project '{checkpoint['project']}': this is a new run"
@@ -168,9 +169,15 @@ def read_earlier(root: Path, run_id: str) -> Earlier:
     )
 
 
-def checkpoint_fields(run_id: str, root: Path, project: str) -> dict[str, Any]:
-    """What a checkpoint carries of its run: plain types, since checkpoints are loaded with `weights_only=True`."""
-    return {"run_id": run_id, "root": str(root), "project": project, "saved": time.time()}
+def checkpoint_fields(run_id: str, root: Path, project: str, seen: tuple[int, int] | None = None) -> dict[str, Any]:
+    """What a checkpoint carries of its run: plain types, since checkpoints are loaded with `weights_only=True`.
+
+    Args:
+        run_id, root, project: of the run.
+        seen: samples and tokens so far; None where the framework carries its own count.
+    """
+    fields = {"run_id": run_id, "root": str(root), "project": project, "saved": time.time()}
+    return fields if seen is None else {**fields, "samples": seen[0], "tokens": seen[1]}
 
 
 def _home(run_id: str, root: Path, checkpoint: Mapping[str, Any] | None) -> Path | None:

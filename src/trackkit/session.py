@@ -70,9 +70,14 @@ class Session:
         """The W&B run; None on ranks that don't write."""
         return self._wandb.run if self._wandb is not None else None
 
-    def checkpoint_fields(self) -> dict[str, Any]:
-        """What a checkpoint carries, so that a resumed training goes on in this run."""
-        return resume.checkpoint_fields(self.info.run_id, self.info.root, self.project)
+    def checkpoint_fields(self, counted: bool = False) -> dict[str, Any]:
+        """What a checkpoint carries, so that a resumed training goes on in this run.
+
+        Args:
+            counted: whether samples and tokens are among it: a framework may carry counters of its own.
+        """
+        seen = self.tracker.seen if counted else None
+        return resume.checkpoint_fields(self.info.run_id, self.info.root, self.project, seen)
 
     def begin(self) -> None:
         """The sinks open. From here on the process owes the run its end."""
@@ -85,13 +90,14 @@ class Session:
         """A fit after an evaluation of its own: the same run."""
         self.phase = "fitting"
         self._termination.install()
+        samples, tokens = start.seen()
         self.info = replace(
             self.info,
             config={**self.info.config, **start.config, **flatten("hparams", start.hparams)},
             monitor=start.monitor,
             goal=start.goal,
-            samples=start.samples,
-            tokens=start.tokens,
+            samples=samples,
+            tokens=tokens,
         )
         self.tracker.faults.left_out(start.faults)
         self.tracker.restart(self.info)

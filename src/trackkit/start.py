@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trackkit.resume import Earlier
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Start:
         device: as torch spells it.
         monitor, goal, samples, tokens, foreign_run: as in `RunInfo`.
         step: optimizer steps taken so far.
-        checkpoint: what the checkpoint that the training goes on from says of its run; None where it says nothing.
+        checkpoint: what the checkpoint that the training goes on from says of its run: empty where it says nothing,
+            None where there is no checkpoint.
         again: whether a fit of this process was broken off by the framework, which begins it anew in the same run.
     """
 
@@ -47,3 +51,23 @@ class Start:
     step: int = 0
     checkpoint: Mapping[str, Any] | None = None
     again: bool = False
+
+    def seen(self, earlier: Earlier | None = None) -> tuple[int, int]:
+        """Samples and tokens before this training, over all ranks.
+
+        The framework's own count, else the checkpoint's; where that has none, as those of older TrackKits, the count of
+        the last row that the training goes on from.
+
+        Args:
+            earlier: what the run has recorded already.
+        """
+        if self.samples or self.tokens:
+            return self.samples, self.tokens
+        carried = self.checkpoint or {}
+        samples, tokens = carried.get("samples"), carried.get("tokens")
+        if isinstance(samples, int) and isinstance(tokens, int):
+            return samples, tokens
+        last: dict[str, float | int] = {}
+        for row in earlier.up_to(self.step) if earlier is not None else ():
+            last.update(row.values)
+        return int(last.get("batch/samples", 0)), int(last.get("batch/tokens", 0))

@@ -67,14 +67,14 @@ class Tracker:
         if info.earlier is not None:
             for row in info.earlier.rows if info.step is None else info.earlier.up_to(info.step):
                 self._callbacks.each("emitted", lambda callback, row=row: callback.emitted(row))  # type: ignore[misc]
-        self._window = Window()
+        self._window = Window(info.samples, info.tokens)
 
     def restart(self, info: RunInfo) -> None:
         """Training begins in a run that an evaluation has opened, or begins anew."""
         self.seal()
         self._sinks.each("config", lambda sink: sink.config(info.config))
         self._callbacks.each("start", lambda callback: callback.start(info))
-        self._window = Window()
+        self._window = Window(info.samples, info.tokens)
 
     def gradients(self, gradients: Gradients) -> None:
         """Gradients are present on a step that may make a row."""
@@ -86,7 +86,7 @@ class Tracker:
     def batch(
         self,
         loss: torch.Tensor | None = None,
-        samples: int = 0,
+        samples: int | None = 0,
         tokens: int = 0,
         data_s: float = 0.0,
         steps: int = 0,
@@ -95,7 +95,7 @@ class Tracker:
 
         Args:
             loss: the batch's, undivided by accumulation: a detached scalar tensor that nobody else will overwrite.
-            samples, tokens: in this batch, over all ranks; 0 where unknown.
+            samples, tokens: in this batch, over all ranks; 0 where unknown. None: the samples can't be counted on.
             data_s: seconds spent waiting for its data.
             steps: optimizer steps taken on it and the batches since the last one; 0 where gradients accumulate.
         """
@@ -109,6 +109,11 @@ class Tracker:
             if self._captured and not self._fresh:
                 self._forget()
             self._fresh = False
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Samples and tokens so far, over all ranks, those of the steps that have made no row yet included."""
+        return self._window.seen
 
     def skipped(self, flag: torch.Tensor | bool) -> None:
         """The gradient scaler's found-inf flag of a step."""
@@ -244,7 +249,7 @@ class Tracker:
         row = self._open = OpenRow(BATCH, moment.step, moment.epoch, by_step=True)
         if moment.total_steps is not None:
             row.axes["batch/iter_num"] = moment.total_steps
-        window, self._window = self._window, Window()
+        window, self._window = self._window, Window(*self._window.seen)
         self._owes_row = self._captured = False
         self._callbacks.each("row", lambda callback: row.measured.update(callback.row(moment, window)))
 

@@ -12,30 +12,41 @@ if TYPE_CHECKING:
 class Window:
     """Accumulates what passes between two batch rows. Nothing in it reads a device value.
 
+    Args:
+        samples_before, tokens_before: seen when it opens, since the training began, over all ranks.
+
     Attributes:
         losses: one scalar tensor per optimizer step: the mean over its micro-batches, undivided by accumulation.
         steps: optimizer steps.
         samples, tokens: over all ranks.
+        uncounted: whether there were samples that nobody has counted.
         data_s: seconds spent waiting for data.
         skipped: steps that the gradient scaler is known to have skipped.
         skip_flags: its found-inf flags, device scalars, of the other steps.
     """
 
     __slots__ = (
+        "_before",
         "_micro", "_paused_s", "_since", "data_s", "losses", "samples", "skip_flags", "skipped", "steps", "tokens",
+        "uncounted",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, samples_before: int = 0, tokens_before: int = 0) -> None:
+        self._before = samples_before, tokens_before
         self.losses: list[torch.Tensor] = []
         self.skip_flags: list[torch.Tensor] = []
         self._micro: list[torch.Tensor] = []
         self.steps = self.samples = self.tokens = self.skipped = 0
         self.data_s = self._paused_s = 0.0
+        self.uncounted = False
         self._since = time.perf_counter()
 
-    def add(self, loss: torch.Tensor | None, samples: int, tokens: int, data_s: float, steps: int) -> None:
+    def add(self, loss: torch.Tensor | None, samples: int | None, tokens: int, data_s: float, steps: int) -> None:
         """A batch has been processed, and the optimizer has taken `steps` steps on it and what came before."""
-        self.samples += samples
+        if samples is None:
+            self.uncounted = True
+        else:
+            self.samples += samples
         self.tokens += tokens
         self.data_s += data_s
         if steps:
@@ -55,6 +66,11 @@ class Window:
     def pause(self, seconds: float) -> None:
         """Wall time that was not training: evaluation, checkpointing."""
         self._paused_s += seconds
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Samples and tokens since the training began, over all ranks."""
+        return self._before[0] + self.samples, self._before[1] + self.tokens
 
     @property
     def elapsed_s(self) -> float:

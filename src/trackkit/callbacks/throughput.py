@@ -39,24 +39,21 @@ class Throughput(Callback):
         self.flops_per_sample = flops_per_sample
         self.peak_flops = peak_flops
         self._samples = self._tokens = 0
+        self._uncounted = False
         self._ranks = 1
 
     def start(self, info: RunInfo) -> None:
         self._samples, self._tokens, self._ranks = info.samples, info.tokens, info.world_size
-        if info.earlier is not None and info.step is not None and not info.samples:
-            for row in info.earlier.up_to(info.step):
-                self._samples = int(row.values.get("batch/samples", self._samples))
-                self._tokens = int(row.values.get("batch/tokens", self._tokens))
 
     def row(self, moment: Moment, window: Window) -> Values:
         elapsed = window.elapsed_s
-        self._samples += window.samples
-        self._tokens += window.tokens
+        self._uncounted = self._uncounted or window.uncounted
+        self._samples, self._tokens = window.seen
         values: dict[str, float | int] = {}
         if window.steps:
             values["batch/step_time_s"] = elapsed / window.steps
             values["batch/data_time_s"] = window.data_s / window.steps
-        if self._samples:
+        if self._samples and not self._uncounted:
             values["batch/samples"] = self._samples
             values["batch/samples_per_s"] = window.samples / elapsed
             if self.flops_per_sample and self.peak_flops:
@@ -68,5 +65,5 @@ class Throughput(Callback):
         return values
 
     def final(self) -> Mapping[str, Any]:
-        seen = {"final/samples": self._samples, "final/tokens": self._tokens}
+        seen = {"final/samples": 0 if self._uncounted else self._samples, "final/tokens": self._tokens}
         return {key: value for key, value in seen.items() if value}

@@ -185,7 +185,7 @@ class LightningAdapter:
             self._wiring.guard(self._reports.complete_row)
         if self.session is not None:
             self.session.tracker.flush()
-            checkpoint[CARRIED] = self.session.checkpoint_fields()
+            checkpoint[CARRIED] = self.session.checkpoint_fields(counted=True)
 
     def evaluation_begins(self, phase: str) -> None:
         """`on_validation_start`, `on_test_start`."""

@@ -17,7 +17,7 @@ class Position:
         at: where the batch that ended last has left the training: optimizer steps, passes through the data.
         begun: optimizer steps when the fit began.
         total_steps: that the fit will take; None where unknown.
-        carried: what the checkpoint that was loaded says of its run.
+        carried: what the checkpoint that was loaded says of its run; None where none was.
     """
 
     def __init__(self, kit: Any, trainer: Any) -> None:
@@ -39,7 +39,7 @@ class Position:
         checkpoint = self._trainer._checkpoint_connector._loaded_checkpoint
         if "global_step" in checkpoint:
             self._loaded_step = int(checkpoint["global_step"])
-        self.carried = checkpoint.get(CARRIED)
+        self.carried = checkpoint.get(CARRIED, {}) if checkpoint else None
 
     def fit_begins(self, automatic: bool) -> None:
         """From here on the trainer's own counters tell."""
