@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 
 import pytest
 
+from trackkit.notices import logger
 from trackkit.redaction import MASK, redact, redact_arguments, slurm_has_secrets
 from trackkit.secret_text import mask, names_secret
 
@@ -154,6 +156,19 @@ def test_containers() -> None:
         "db_password": MASK,
     }
     assert redact_arguments(["--password", "abc=="]) == ["--password", MASK]
+
+
+def test_what_trackkit_says_has_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "trackkit")
+    try:
+        raise ValueError("password=abc")
+    except ValueError:
+        logger.error("%s failed for %d s: %s", "https://me:pw@host", 3, "x", exc_info=True)
+    logger.info("%s is as it was", "tokenizer")
+    assert f"https://{MASK}@host failed for 3 s: x" in caplog.text
+    assert f"ValueError: password={MASK}" in caplog.text
+    assert "abc" not in caplog.text
+    assert caplog.records[1].args == ("tokenizer",)
 
 
 def test_slurms_own_secrets_are_known(monkeypatch: pytest.MonkeyPatch) -> None:

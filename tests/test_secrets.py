@@ -39,7 +39,8 @@ class Module(Logging):
         self.save_hyperparameters(hparams)
 
 module = Module(api_key=os.environ["P_HPARAM"], db={"logins": [{"password": os.environ["P_NESTED"]}]}, kept="visible")
-trainer(TrackKit(notes="by " + os.environ["P_NOTES"], tags=["visible"])).fit(module, data())
+kit = TrackKit(notes="by " + os.environ["P_NOTES"], tags=["visible"], name="x-{hparams.api_key}")
+trainer(kit).fit(module, data())
 """
 HUGGINGFACE = """
 import os
