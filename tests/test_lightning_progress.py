@@ -153,3 +153,13 @@ def test_each_parameter_group_has_its_lr(named: bool, names: tuple[str, str]) ->
     for row in batch_rows(record(Grouped(named), log_every_n_steps=3)):
         rates = {key: value for key, value in row.items() if key.startswith("batch/lr")}
         assert rates == {"batch/lr": 0.01, f"batch/lr/{names[0]}": 0.01, f"batch/lr/{names[1]}": 0.02}
+
+
+@pytest.mark.parametrize("scheduling", [{0: 1, 1: 3}, {0: 4, 1: 1}, {1: 2, 2: 5}])
+@pytest.mark.parametrize("limit", [-1, 7])
+def test_the_plan_knows_of_accumulation_that_changes_by_epoch(scheduling: dict[int, int], limit: int) -> None:
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+    changes = GradientAccumulationScheduler(dict(scheduling))
+    sink = record(Silent(), data(8), callbacks=[changes], max_epochs=3, max_steps=limit, log_every_n_steps=4)
+    assert {plan for _, plan in sink.history("batch/iter_num")} == {sink.columns["final/steps"]}

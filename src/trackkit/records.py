@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -39,12 +39,15 @@ class Gradients(NamedTuple):
         name: its name where the training has several optimizers, else "".
         clipped: the framework has clipped them already, so their norm is no longer theirs.
         scale: the loss scale that they still carry (a device scalar); None when they are unscaled.
+        rates: the learning rates of the step, by parameter group, where the optimizer's own may be others by now:
+            empty where they are not known. None where they are the optimizer's own.
     """
 
     optimizer: torch.optim.Optimizer
     name: str = ""
     clipped: bool = False
     scale: torch.Tensor | None = None
+    rates: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,18 @@ class Where:
     Attributes:
         tier: `batch` for a training step, `epoch` for an epoch's or an evaluation's end.
         split: the data it was computed on.
-        dataset: which of several evaluation sets; "" for the only one.
+        dataset: which of several evaluation sets, by the name that it was given; "" for the only one.
+        around: what the framework itself puts before and after a metric's name in this event, to tell the set.
     """
 
     tier: Tier
     split: Split = "train"
     dataset: str = ""
+    around: tuple[str, str] = ("", "")
+
+    def spelled(self, name: str) -> str:
+        """A metric's name as the framework has it."""
+        return f"{self.around[0]}{name}{self.around[1]}"
 
     @property
     def prefix(self) -> str:

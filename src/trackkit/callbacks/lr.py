@@ -30,7 +30,9 @@ class LearningRate(Callback):
 
     def gradients(self, gradients: Gradients) -> None:
         groups = gradients.optimizer.param_groups
-        rates = [_own(group["lr"]) for group in groups]
+        rates = [_own(group["lr"]) for group in groups] if gradients.rates is None else list(gradients.rates)
+        if len(rates) != len(groups):
+            return
         self._taken["batch/lr"] = rates[0]
         base = f"batch/lr/{gradients.name}" if gradients.name else "batch/lr"
         if gradients.name:

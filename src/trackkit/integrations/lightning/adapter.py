@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trackkit.batches import batch_counts
 from trackkit.integrations.lightning.clock import Clock
 from trackkit.integrations.lightning.describe import describe, overrides
+from trackkit.integrations.lightning.hindsight import Hindsight
 from trackkit.integrations.lightning.loss import loss_of
 from trackkit.integrations.lightning.optimizers import ManualSteps, name_of
 from trackkit.integrations.lightning.position import CARRIED, Position
@@ -43,12 +44,16 @@ class LightningAdapter:
         self._counter: Any = None
         self._seen_step = 0
         self._automatic = True
-        self._manual = ManualSteps(self._loop, lambda optimizer: self._wiring.guard(self.before_step, optimizer))
+        self._manual = ManualSteps(
+            trainer, self._wiring.heard, lambda optimizer: self._wiring.guard(self.before_step, optimizer)
+        )
+        self._hindsight: Hindsight | None = None
+        # The same, where it has to hear of every batch with a step.
+        self._moving: Hindsight | None = None
         # Whether a row that fell due is still to be made.
         self._owed = False
-        # Whether Lightning calls `on_before_optimizer_step`, and whether gradients are the same after the step.
-        self._called = True
-        self._unclipped = False
+        # Whether Lightning calls `on_before_optimizer_step`, and whether that is decided batch by batch.
+        self._called, self._foresees = True, False
 
     def attach(self) -> None:
         """Listens to the trainer."""
@@ -73,15 +78,19 @@ class LightningAdapter:
             self._counter = self._loop.automatic_optimization.optim_progress.optimizer.step.total
         self._ranks = trainer.world_size
         self._scaler = Scaler(trainer)
-        self._schedule = Schedule(trainer, self._automatic, bool(self._scaler))
-        per_step = any(each.interval == "step" for each in trainer.lr_scheduler_configs)
-        clips = trainer.gradient_clip_val or overrides(module, "configure_gradient_clipping")
-        self._unclipped = not (per_step or clips)
+        self._schedule = Schedule(trainer, None if self._automatic else self._manual)
         carried = self._position.carried if trainer.global_step else None
         session = self._begin(replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried))
         session.tracker.position = self._last_position
-        if not self._automatic:
-            self._manual.watch(trainer.optimizers)
+        session.tracker.recall = lambda: self._wiring.guard(self._recall)
+        if self._automatic:
+            self._hindsight = Hindsight(trainer, module, self.kit, bool(self._scaler))
+            self._moving = self._hindsight if self._hindsight.moves else None
+            spared = self._wiring.spares and not (self._scaler or self._hindsight.stepwise)
+            self._foresees = spared and self._schedule.foresees
+        else:
+            self._manual.watch()
+            self._wiring.before_clipping(self.before_clipping)
 
     def _begin(self, start: Start) -> Session:
         session: Session = self.kit.begin(start)
@@ -95,10 +104,31 @@ class LightningAdapter:
         if self.session is None:
             return
         self._manual.announced = True
+        if self._hindsight is not None and self._hindsight.stepwise:
+            self._hindsight.before_step(optimizer)
         scale = self._scaler.before_step(optimizer)
-        if self._owed or self._schedule.may_be():
+        self._gradients(optimizer, scale, clipped=optimizer in self._manual.clipped)
+
+    def before_clipping(self, optimizer: Any) -> None:
+        """A module that optimizes by hand calls `clip_gradients` before the step."""
+        optimizer = optimizer if optimizer in self.trainer.optimizers else optimizer.optimizer
+        if optimizer not in self._manual.clipped:
+            self._gradients(optimizer, self._scaler.carried(optimizer), clipped=False)
+            self._manual.clipped.append(optimizer)
+
+    def _gradients(self, optimizer: Any, scale: Any, clipped: bool) -> None:
+        if self.session is not None and (self._owed or self._schedule.may_be()):
             name = name_of(optimizer, self.trainer.optimizers)
-            self.session.tracker.gradients(Gradients(optimizer, name=name, scale=scale))
+            self.session.tracker.gradients(Gradients(optimizer, name, clipped, scale))
+
+    def _recall(self) -> None:
+        """What is still known of the step just taken."""
+        if self.session is None:
+            return
+        past = self._hindsight
+        step = self.trainer.global_step
+        for gradients in self._manual.recall() if past is None else past.recall(step, self._clock.in_batch):
+            self.session.tracker.gradients(gradients)
 
     def batch_ends(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """`on_train_batch_end`."""
@@ -117,9 +147,6 @@ class LightningAdapter:
         # A row that falls due on a batch without a step (manual optimization) is made by the next step.
         due = self._owed or self._schedule.due(step)
         self._owed = due and not stepped and not self._automatic
-        if due and not self._called and self._unclipped:
-            # A stop that was decided within the batch: its gradients are as they were before the step.
-            self.before_step(trainer.optimizers[0])
         loss = loss_of(outputs, self._automatic, trainer.accumulate_grad_batches)
         samples, tokens = batch_counts(batch)
         steps = (taken or 1) if stepped else 0
@@ -134,13 +161,15 @@ class LightningAdapter:
         if self._scaler.flags:
             tracker.skipped(self._scaler.take_skipped())
         if stepped:
+            if self._moving is not None:
+                self._moving.batch_ends()
             self._seen_step += taken
             reports.row_missing = not due
             if due:
                 self._schedule.rowed = True
                 reports.row_opens()
                 tracker.row(self._position.moment())
-        if self._schedule.foresees and self._wiring.spares:
+        if self._foresees:
             called = self._schedule.next_may_be(step, batch_idx, stepped)
             if called is not self._called:
                 self._called = called
@@ -181,7 +210,8 @@ class LightningAdapter:
 
         A training that goes on from there won't make it.
         """
-        if self._reports.row_due:
+        # But a module that may log at the batch's end has not yet: its row comes right after.
+        if self._reports.row_due and not overrides(self.trainer.lightning_module, "on_train_batch_end"):
             self._wiring.guard(self._reports.complete_row)
         if self.session is not None:
             self.session.tracker.flush()
@@ -192,6 +222,8 @@ class LightningAdapter:
         if self.trainer.sanity_checking:
             return
         self._reports.values.evaluation_begins()
+        if self._hindsight is not None:
+            self._hindsight.evaluation_begins(self.trainer.global_step)
         if not self._position.fitting:
             self._begin(describe(self.trainer, self.trainer.lightning_module, phase))
 

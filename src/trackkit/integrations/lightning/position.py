@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from trackkit.records import Moment
@@ -28,6 +30,7 @@ class Position:
         self._kit = kit
         self._trainer = trainer
         self._loaded_step: int | None = None
+        self._batches: float = 0
 
     @property
     def fitting(self) -> bool:
@@ -44,8 +47,9 @@ class Position:
     def fit_begins(self, automatic: bool) -> None:
         """From here on the trainer's own counters tell."""
         trainer = self._trainer
-        total = trainer.estimated_stepping_batches if automatic else trainer.max_steps
+        total = _planned(trainer) if automatic else trainer.max_steps
         self.total_steps = int(total) if 0 <= total < float("inf") else None
+        self._batches = trainer.num_training_batches
         self.begun = trainer.global_step
         self._loaded_step = self._kit._lightning_position = None
 
@@ -56,6 +60,9 @@ class Position:
     def moment(self) -> Moment:
         """Where the fit stands."""
         step, epoch = self.at or (self.begun, None)
+        if self._trainer.num_training_batches != self._batches:
+            # The epochs have another length by now (a batch size was found): the plan was another.
+            self.total_steps = None
         return Moment(step, epoch, self.total_steps)
 
     def of_weights(self) -> tuple[int, float | None]:
@@ -70,3 +77,22 @@ class Position:
             return last
         epoch = trainer.current_epoch if self._loaded_step is None and step else None
         return int(step), None if epoch is None else float(epoch)
+
+
+def _planned(trainer: Any) -> float:
+    """Optimizer steps of a fit: Lightning's own estimate goes by the accumulation that the first epoch has."""
+    batches, limit = trainer.num_training_batches, trainer.max_steps
+    by_epoch = _accumulation(trainer)
+    if by_epoch is None or trainer.max_epochs == -1 or batches == float("inf"):
+        return float(trainer.estimated_stepping_batches)
+    steps = sum(math.ceil(batches / by_epoch(epoch)) for epoch in range(max(trainer.max_epochs, 1)))
+    return float(steps if limit == -1 else min(steps, limit))
+
+
+def _accumulation(trainer: Any) -> Callable[[int], int] | None:
+    """Batches per step by epoch, where Lightning's callback changes them."""
+    for callback in trainer.callbacks:
+        if any(each.__name__ == "GradientAccumulationScheduler" for each in type(callback).__mro__):
+            by_epoch: Callable[[int], int] = callback.get_accumulate_grad_batches
+            return by_epoch
+    return None

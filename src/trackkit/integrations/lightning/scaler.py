@@ -28,6 +28,13 @@ class Scaler:
         self.flags.extend(scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values())
         return scaler._scale if getattr(optimizer, "_step_supports_amp_scaling", False) else None
 
+    def carried(self, optimizer: Any) -> Any:
+        """The scale that gradients carry before anything has unscaled them."""
+        scaler = self._scaler
+        if scaler is None or scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]:
+            return None
+        return scaler._scale
+
     def take_skipped(self) -> Any:
         """Whether the steps of `flags`, one or more, were skipped: a device scalar."""
         import torch

@@ -78,6 +78,19 @@ class Wiring:
         else:
             self._kit.__dict__[_BEFORE_STEP] = None
 
+    def before_clipping(self, call: Any) -> None:
+        """Tells `call` of an optimizer whose gradients `LightningModule.clip_gradients` is about to clip."""
+
+        def wrap(original: Any) -> Any:
+            def clip_gradients(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+                if self.heard():
+                    self.guard(call, optimizer)
+                original(optimizer, *args, **kwargs)
+
+            return clip_gradients
+
+        self._patches.wrap(self._trainer.precision_plugin, "clip_gradients", wrap)
+
     def heard(self) -> bool:
         """Whether the trainer does its own work, and no trial."""
         return self._kit in self._trainer.callbacks
