@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ def test_a_run_that_can_not_be_read_beside_one_that_can(wandb_server: WandbServe
     record(tmp_path / "r1", "r1", 0, 8)
     record(tmp_path / "r2", "r2", 0, 8)
     path = next((tmp_path / "r1").glob("wandb/*/run-r1.wandb"))
+    # Of two files the first record is read already to put them in order.
+    shutil.copytree(path.parent, path.parent.with_name("offline-run-20990101_000000-r1"))
     path.unlink()
     path.mkdir()
     printed = sync(wandb_server, tmp_path, code=1)

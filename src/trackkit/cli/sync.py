@@ -72,7 +72,7 @@ def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Con
     from trackkit import index
     from trackkit.integrations.wandb.api import Server
     from trackkit.sync.copies import by_run
-    from trackkit.sync.ledger import Ledger
+    from trackkit.sync.group import is_verified
     from trackkit.sync.target import find_targets
 
     if not runs:
@@ -83,7 +83,7 @@ def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Con
     server = Server(patience)
     groups = by_run(targets, server.entity)
     if not runs:
-        groups = [group for group in groups if not all(Ledger(each, server.url).verified() for each in group)]
+        groups = [group for group in groups if not all(is_verified(each, server) for each in group)]
     reports = _sync_all(groups, server, bool(runs), watch, jobs, console)
     done = [report.target.folder for report in reports if report.verdict in ("complete", "unchanged")]
     index.mark([entry for folder in done if folder and (entry := known.get(folder.resolve()))], server.url)

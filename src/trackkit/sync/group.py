@@ -39,10 +39,19 @@ def sync_group(
         return [_failed(target, error) for target in group]
     reports = []
     for target in current:
-        if asked or not Ledger(target, server.url).verified():
+        if asked or not is_verified(target, server):
             with telling(target) as say:
                 reports.append(_sync(target, server, asked, watch, say))
     return reports + superseded if reports else []
+
+
+def is_verified(target: Target, server: Server) -> bool:
+    """Whether the last sync found all of a folder on the server, and nothing has changed since."""
+    try:
+        return bool(Ledger(target, server.url).verified())
+    except OSError:
+        # What can't be read is reported by its sync.
+        return False
 
 
 def _sync(target: Target, server: Server, asked: bool, watch: bool, say: Say) -> Report:
