@@ -73,7 +73,7 @@ def names_secret(name: str) -> bool:
 
 def mask(text: str) -> str:
     """`text` with the secrets in it masked; the names beside them stay."""
-    for value in _of_environment():
+    for value in _of_environment() if len(text) >= MIN_LENGTH else ():
         text = text.replace(value, MASK)
     text = _URL_LOGIN.sub(rf"\g<scheme>{MASK}@", _VALUES.sub(MASK, text))
     return _mask_named(_QUERY.sub(rf"\g<kept>{MASK}", text))
