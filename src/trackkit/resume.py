@@ -13,7 +13,7 @@ from typing import Any
 from trackkit.errors import ConfigError
 from trackkit.liveness import claim
 from trackkit.reading import RUNS, finite_words, read_json
-from trackkit.records import Row, Tier
+from trackkit.records import Row, Status, Tier
 from trackkit.schema import AXES
 
 
@@ -30,6 +30,7 @@ class Earlier:
         elapsed_h: hours of training in earlier passes.
         name: display name that it was given; "" where that is not known.
         started: Unix time in seconds; 0.0 where that is not known.
+        exit_code: of its last process; None where that has not closed it.
     """
 
     root: Path
@@ -40,6 +41,17 @@ class Earlier:
     elapsed_h: float = 0.0
     name: str = ""
     started: float = 0.0
+    exit_code: int | None = None
+
+    def fit_ended(self) -> tuple[Status, int] | None:
+        """How its last fit ended, and the exit code; None where there was none."""
+        columns = self.summary or {}
+        if "final/steps" in columns:
+            status: Status = columns.get("final/status", "failed")
+            failed = status in ("failed", "preempted")
+            return status, int(failed) if self.exit_code is None else self.exit_code
+        # A killed process leaves rows, and no end.
+        return ("failed", 1) if any(row.tier == "batch" and row.step for row in self.rows) else None
 
     def latest(self) -> dict[str, int]:
         """Key to the highest step it has been recorded at: W&B can't replace history, so nothing below goes there."""
@@ -166,6 +178,7 @@ def read_earlier(root: Path, run_id: str) -> Earlier:
         elapsed_h=float(elapsed or 0.0),
         name=str(run.get("name", "")),
         started=float(run.get("started", 0.0)),
+        exit_code=run.get("exit_code"),
     )
 
 

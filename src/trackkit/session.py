@@ -114,6 +114,19 @@ class Session:
             self.tracker.end(status)
         self._termination.remove()
 
+    def evaluated(self) -> None:
+        """An evaluation outside of a fit is over. What the run's last fit has come to stays so."""
+        if self.phase == "fitted":
+            self.tracker.summarise()
+        elif self.phase == "evaluating":
+            status, self.exit_code = self._stands()
+            self.tracker.end(status)
+
+    def _stands(self) -> tuple[Status, int]:
+        """How the run stands before any fit of this process: as an earlier one has left it."""
+        earlier = self.info.earlier
+        return (earlier.fit_ended() if earlier is not None else None) or ("finished", 0)
+
     def _on_sigterm(self, ends: bool) -> None:
         """The job is about to be taken down: at once, or, where somebody handles the signal, when they say so."""
         if self.phase != "fitting":
@@ -145,7 +158,7 @@ class Session:
                 interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
                 self.end("stopped" if interrupted else "failed", CTRL_C if interrupted else 1)
             elif self.phase == "evaluating":
-                self.end("finished")
+                self.end(*self._stands())
         except Exception as error:
             self.tracker.faults.add("the end of the run", error)
         self.tracker.close(self.exit_code)

@@ -134,10 +134,7 @@ class HuggingFaceAdapter:
         session = self._session(args, state, kwargs)
         session.tracker.report(metrics, where, state.global_step, state.epoch)
         session.tracker.seal()
-        if session.phase == "fitted":
-            session.tracker.summarise()
-        elif session.phase == "evaluating":
-            session.tracker.end("finished")
+        session.evaluated()
 
     def _session(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Session:
         """The open run, or, where nothing trains, one of an evaluation's own."""
