@@ -78,7 +78,8 @@ def test_a_value_that_is_there_otherwise_is_not_sent_a_second_time(wandb_server:
     place, row = next((place, row) for place, row in parsed(stream) if row.get("batch/step") == 5)
     stream[place] = json.dumps({**row, "batch/loss": 7.0})
     for _ in range(2):
-        sync(wandb_server, tmp_path, root, code=1)
+        printed = sync(wandb_server, tmp_path, root, code=1)
+        assert "1 rows (batch/step 5) are not on the server with their values" in printed
         rows = [row for row in wandb_server.state.run("r1").history if row.get("batch/step") == 5]
         assert [row["batch/loss"] for row in rows] == [7.0]
 

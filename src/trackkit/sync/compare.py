@@ -98,9 +98,13 @@ class Places:
             if axis in row:
                 self._rows[axis, row[axis]].append(row)
 
+    def __contains__(self, place: Place) -> bool:
+        return place in self._rows
+
     def has(self, place: Place, key: str, value: Any) -> bool:
         """Whether a row at this place has the value."""
-        return any(key in row and same(row[key], value) for row in self._rows.get(place, ()))
+        # Most are equal as they are, and there are many.
+        return any(key in row and (row[key] == value or same(row[key], value)) for row in self._rows.get(place, ()))
 
     def count(self, place: Place, key: str) -> int:
         """How many rows at this place have the key, whatever its value."""

@@ -89,6 +89,8 @@ class _Stock:
         if axis is None:
             return True
         place = (axis, row[axis])
+        if place not in self._there:
+            return True
         if self._there.has(place, key, row[key]):
             return False
         return self._there.count(place, key) < (self._local.count(place, key) or self._files.count(place, key))

@@ -96,8 +96,8 @@ def _rows(report: Report, history: Sequence[dict[str, Any]], server: ServerRun) 
     troubles = []
     if found.missing:
         troubles.append(
-            f"{len(found.missing)} rows ({_steps(found.missing)}) lie below the server's last step "
-            f"{server.last_step}, where W&B takes nothing more; the local log has them"
+            f"{len(found.missing)} rows ({_steps(found.missing)}) are not on the server with their values, and W&B "
+            "replaces none; the local log has them"
         )
     if found.twice:
         troubles.append(f"{len(found.twice)} rows ({_steps(found.twice)}) are there more than once")

@@ -13,8 +13,8 @@ from trackkit.integrations.wandb.blocks import Reader
 from trackkit.integrations.wandb.console import Console
 from trackkit.schema import AXES
 
-# W&B's own keys of a row.
-_OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
+# W&B's own keys of a row, and axes.
+_NO_VALUES = frozenset({"_step", "_timestamp", "_runtime", "_wandb"}) | AXES
 # The run record stands second in a file.
 _HEAD_BYTES = 1 << 18
 
@@ -160,7 +160,7 @@ def item_key(item: Any) -> str:
 
 def own_keys(row: Iterable[str]) -> set[str]:
     """The keys of a row that carry its values: neither W&B's own nor axes."""
-    return {key for key in row if key not in _OWN and key not in AXES}
+    return set(row) - _NO_VALUES
 
 
 def _items(items: Any) -> dict[str, Any]:
