@@ -41,10 +41,10 @@ class HuggingFaceAdapter:
     def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Fit:
         """`on_train_begin`: after a resumed state is loaded; again after an out-of-memory retry, in the same run."""
         carried = state.stateful_callbacks.get(_CARRIED, {}).get("attributes", {}) if state.global_step else {}
-        known = Description()
-        sizes = known.ask("the loader's sizes", lambda: Sizes.of(kwargs["train_dataloader"], args.world_size), Sizes())
+        known, loader = Description(), kwargs.get("train_dataloader")
+        sizes = known.ask("the loader's sizes", lambda: Sizes.of(loader, args.world_size), Sizes())
         progress = Progress(
-            sizes, args.gradient_accumulation_steps, state.global_step, carried, skips=not args.ignore_data_skip
+            loader, sizes, args.gradient_accumulation_steps, state.global_step, carried, not args.ignore_data_skip
         )
         start = replace(
             describe(known, args, state, kwargs, "fit", sizes),

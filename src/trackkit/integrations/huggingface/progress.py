@@ -14,7 +14,8 @@ class Progress:
     """Samples seen and the mean loss, over all calls of a training that was resumed.
 
     Args:
-        sizes: of the loader.
+        loader: what is trained on.
+        sizes: the loader's.
         accumulation: batches of an optimizer step.
         step: optimizer steps taken before.
         carried: the fields that the checkpoint carries; empty where there is none, or it is not TrackKit's.
@@ -25,8 +26,9 @@ class Progress:
     """
 
     def __init__(
-        self, sizes: Sizes, accumulation: int, step: int, carried: Mapping[str, Any], skips: bool = True
+        self, loader: Any, sizes: Sizes, accumulation: int, step: int, carried: Mapping[str, Any], skips: bool = True
     ) -> None:
+        self._loader = loader
         self._sizes = sizes
         self._last_logged = step
         updates = sizes.updates(accumulation)
@@ -54,12 +56,14 @@ class Progress:
 
     def samples(self, step: int) -> int | None:
         """Seen over all ranks, up to `step`; None where unknown."""
+        # A loader without a length does not tell how full its last batch is; Accelerate's tell that it is the last.
+        if self._sizes.epoch is None and getattr(self._loader, "end_of_dataloader", False):
+            return None
         return _samples(self.fields, step)
 
     def epoch_ends(self, step: int, cut: bool) -> None:
         """A pass is over; `cut` where it was not to its end."""
         known = cut or self._sizes.epoch is not None
-        # A loader without a length does not tell how full its last batch was.
         self.fields["samples"] = self.samples(step) if known else None
         self.fields.update(at=step, room=self._sizes.epoch)
 

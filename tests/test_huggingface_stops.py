@@ -1,0 +1,59 @@
+"""Hugging Face: trainings stopped by callbacks of the user's own: the last step's row is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerCallback
+
+from tests.support.huggingface_toys import by_hand, logged, train
+from tests.support.toy import Points
+
+VAL = Points(5, 12)
+
+
+def _stopper(hook: str) -> TrainerCallback:
+    """Stops the training at the second epoch's end, in `hook`."""
+
+    def stop(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= 12:
+            control.should_training_stop = True
+
+    stopper: TrainerCallback = type("Stopper", (TrainerCallback,), {hook: stop})()
+    return stopper
+
+
+@pytest.mark.parametrize(
+    ("hook", "given"),
+    [
+        ("on_evaluate", {"eval_strategy": "epoch"}),
+        ("on_log", {"eval_strategy": "epoch"}),
+        ("on_prediction_step", {"eval_strategy": "epoch"}),
+        ("on_epoch_end", {"eval_strategy": "epoch"}),
+        ("on_save", {"save_strategy": "epoch", "save_only_model": True}),
+        ("on_step_end", {}),
+    ],
+)
+def test_the_last_step_has_a_whole_row_whatever_stops_the_training(
+    tmp_path: Path, hook: str, given: dict[str, Any]
+) -> None:
+    """The stopper comes after TrackKit, and there is no `metric_for_best_model`."""
+    sink, trainer = train(
+        tmp_path, after=[_stopper(hook)], val=VAL, num_train_epochs=9, logging_steps=500, **given
+    )  # fmt: skip
+    assert trainer.state.global_step == 12
+    steps, _ = by_hand(epochs=9)
+    row = next(row for row in sink.rows if row.tier == "batch" and row.step == 12)
+    assert row.values["batch/grad_norm"] == pytest.approx(steps[11].norm, rel=1e-5)
+    assert row.values["batch/lr"] == pytest.approx(steps[11].lr)
+    assert row.values["batch/samples"] == 48
+    assert sink.history("batch/loss") == logged(trainer, "loss")
+    assert sink.columns["final/status"] == "stopped"
+
+
+def test_an_epoch_s_end_where_nothing_happens_makes_no_row(tmp_path: Path) -> None:
+    """No more rows than the trainer was asked for, but for the first and the last."""
+    sink, _ = train(tmp_path, num_train_epochs=3, logging_steps=4)
+    assert [step for step, _ in sink.history("batch/loss")] == [1, 4, 8, 12, 16, 18]
