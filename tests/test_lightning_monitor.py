@@ -8,10 +8,10 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from tests.support.lightning_toys import data, layer
-from trackkit import TrackKit
+from tests.support.lightning_toys import data, layer, trainer
+from trackkit import TrackKit, finish
 from trackkit.integrations.memory import MemorySink
 
 SCORES = [(1.0, 5.0), (3.0, 4.0), (2.0, 6.0)]
@@ -43,7 +43,7 @@ def test_the_monitored_metric_of_one_of_several_sets(
     """`monitor="val_score/dataloader_idx_1"`: its best and the step of it."""
     sink = MemorySink()
     checkpoint = ModelCheckpoint(tmp_path, monitor=f"val_score/dataloader_idx_{index}", mode=mode)
-    trainer = pl.Trainer(
+    run = pl.Trainer(
         max_epochs=3,
         accelerator="cpu",
         logger=False,
@@ -52,10 +52,69 @@ def test_the_monitored_metric_of_one_of_several_sets(
         enable_model_summary=False,
         callbacks=[checkpoint, TrackKit(sinks=[sink])],
     )
-    trainer.fit(TwoSets(), data(4), [data(1), data(1)])
+    run.fit(TwoSets(), data(4), [data(1), data(1)])
     found = {key: value for key, value in sink.columns.items() if key.startswith("final/best/")}
     assert found == {
         f"final/best/val/dataloader_{index}/score": best,
         f"final/best/val/dataloader_{index}/score_step": 4 * epoch,
     }
     assert float(checkpoint.best_model_score) == best
+
+
+class Forked(TwoSets):
+    """Logs its scores per batch too, so that Lightning makes two metrics of each."""
+
+    def validation_step(self, batch: Any, _: int, dataloader_idx: int = 0) -> None:
+        self.log("val_score", SCORES[self.current_epoch][dataloader_idx], on_step=True, on_epoch=True)
+
+
+def best(monitor: str | None, sets: Any, fit: Any = None, **settings: Any) -> dict[str, Any]:
+    """What is kept as the best of three epochs, where early stopping watches `monitor`."""
+    sink = MemorySink()
+    stopping = [EarlyStopping(monitor, mode="max", patience=9)] if monitor else []
+    trainer([*stopping, TrackKit(sinks=[sink], **settings)], max_epochs=3).fit(fit or Forked(), data(4), sets)
+    return {k.removeprefix("final/best/val/"): v for k, v in sink.columns.items() if k.startswith("final/best/")}
+
+
+@pytest.mark.parametrize("names", ["canonical", "keep"])
+@pytest.mark.parametrize("monitor", ["val_score", "val_score_epoch"])
+@pytest.mark.parametrize("by", ["early stopping", "setting"])
+def test_a_metric_that_is_logged_per_batch_and_per_epoch_is_followed(names: str, monitor: str, by: str) -> None:
+    options = {"final_summary": {"monitor": monitor, "goal": "max"}} if by == "setting" else {}
+    found = best(None if by == "setting" else monitor, data(1), names=names, callbacks=options)
+    name = "val_score_epoch" if names == "keep" else "score"
+    assert found == {name: 3.0, f"{name}_step": 8}
+
+
+@pytest.mark.parametrize("names", ["canonical", "keep"])
+@pytest.mark.parametrize("module", [Forked, TwoSets])
+def test_the_monitored_set_is_followed_under_the_name_it_was_given(names: str, module: type[TwoSets]) -> None:
+    sets = {"first set": data(1), "second": data(1)}
+    found = best("val_score/dataloader_idx_0", sets, module(), names=names)
+    name = "score" if names == "canonical" else "val_score_epoch" if module is Forked else "val_score"
+    assert found == {f"first_set/{name}": 3.0, f"first_set/{name}_step": 8}
+
+
+def test_a_setting_names_one_set_or_all() -> None:
+    for monitor, kept in {"val_score": [3.0, 6.0], "val_score/dataloader_idx_1": [6.0]}.items():
+        options = {"final_summary": {"monitor": monitor, "goal": "max"}}
+        found = best(None, [data(1), data(1)], TwoSets(), callbacks=options)
+        assert [value for key, value in found.items() if key.endswith("score")] == kept
+
+
+def test_the_best_of_an_earlier_pass_stays(isolated: Path) -> None:
+    """The metric is logged under the name that its key has: there is no rename to read back."""
+
+    class Plain(TwoSets):
+        def validation_step(self, batch: Any, _: int) -> None:
+            self.log("score", SCORES[self.current_epoch][0])
+
+    def fit(epochs: int, checkpoint: str | None = None) -> MemorySink:
+        sink, saving = MemorySink(), ModelCheckpoint("saved", "{epoch}", monitor="score", mode="max", save_top_k=-1)
+        run = trainer([saving, TrackKit(project="p", sinks=[sink])], max_epochs=epochs, enable_checkpointing=True)
+        run.fit(Plain(), data(4), data(1), ckpt_path=checkpoint)
+        finish()
+        return sink
+
+    fit(2)
+    assert fit(3, "saved/epoch=1.ckpt").columns["final/best/val/score"] == 3.0

@@ -10,15 +10,17 @@ from typing import NamedTuple
 from trackkit.errors import SchemaError, did_you_mean
 from trackkit.records import Where
 from trackkit.schema import MEASURED_NAMES, canonical, sanitize
+from trackkit.sets import Sets
 
 
 class _Logged(NamedTuple):
-    """A logged name: the key it would like, and the key of its own name, which it falls back on."""
+    """A logged name: the key it would like, the key of its own name, which it falls back on, and its full spelling."""
 
     prefix: str
     name: str
     wanted: str
     own: str
+    spelled: str
 
 
 class Names:
@@ -41,6 +43,7 @@ class Names:
         self._taken: set[str] = set()
         self._told: set[tuple[str, str]] = set()
         self._notices: list[str] = []
+        self._sets = Sets()
 
     def claim(self, keys: Iterable[str], where: Where) -> None:
         """TrackKit measures `keys`: a logged name that held one of them moves to its own name."""
@@ -56,7 +59,7 @@ class Names:
             SchemaError: under `names: strict`, for a name that neither the schema nor the settings know, and for two
                 names that fall on one key.
         """
-        names = list(names)
+        names, where = list(names), self._sets.placed(where)
         for name in names:
             if (where.prefix, name) not in self._keys:
                 self._add(name, where)
@@ -66,14 +69,14 @@ class Names:
     def renames(self) -> dict[str, str | list[str]]:
         """Logged name to key (to keys, where events differ), wherever it is not simply the name below its tier."""
         found: dict[str, list[str]] = {}
-        for (prefix, name), key in self._keys.items():
-            if key != prefix + name:
-                found.setdefault(name, []).append(key)
+        for each, logged in self._logged.items():
+            if self._keys[each] != logged.prefix + logged.spelled:
+                found.setdefault(logged.spelled, []).append(self._keys[each])
         return {name: keys[0] if len(keys) == 1 else keys for name, keys in found.items()}
 
     def notices(self) -> list[str]:
         """What is to be told once, since the last call."""
-        told, self._notices = self._notices, []
+        told, self._notices = self._sets.notices() + self._notices, []
         return told
 
     def _add(self, name: str, where: Where) -> None:
@@ -87,6 +90,7 @@ class Names:
             name,
             wanted=where.prefix + (name if keep else sanitize(short)),
             own=where.prefix + (name if keep else sanitize(name)),
+            spelled=where.spelled(name),
         )
         lower = logged.wanted.lower()
         if self.mode == "strict":

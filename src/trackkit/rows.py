@@ -49,7 +49,7 @@ class OpenRow:
         for where, logged in self.logged.items():
             for name, key in names.resolve(logged, where).items():
                 values[key] = logged[name]
-                origins[key] = name
+                origins[key] = where.spelled(name)
         return values, origins
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _AXES = ("epoch/step", "epoch/epoch")
 _LOWER_IS_BETTER = ("loss", "error", "err", "perplexity", "ppl", "wer", "cer", "mae", "mse", "rmse", "fid")
+
+# What Lightning marks a metric with: that it is of the epoch (where there is one per batch too), and of which set.
+_EPOCH = re.compile(r"_epoch(?=$|/dataloader_idx_\d+$)")
+_EPOCH_AND_SET = re.compile(r"(?:_epoch)?(?:/dataloader_idx_\d+)?$")
 
 
 class FinalSummary(Callback):
@@ -79,12 +84,13 @@ class FinalSummary(Callback):
     def emitted(self, row: Row) -> None:
         if row.tier != "epoch":
             return
+        followed = self._followed(row)
         for key, value in row.values.items():
             if key in _AXES or not math.isfinite(value):
                 continue
             column = key.removeprefix("epoch/")
             self._last[column] = value
-            if self._follows(key, row.origins.get(key, key)):
+            if key in followed:
                 best = self._best.get(column)
                 if best is None or self._better(key, value, best[0]):
                     self._best[column] = (value, row.step)
@@ -114,12 +120,17 @@ class FinalSummary(Callback):
             values["final/energy_kWh"] = self._kwh
         return values
 
-    def _follows(self, key: str, logged: str) -> bool:
-        if self._monitor is None:
-            return key.startswith("epoch/val/") and key.rsplit("/", 1)[-1] == "loss"
-        # `eval_<set>_<name>`: how Hugging Face calls the metric of one of several evaluation sets.
-        of_set = "eval_" + key.removeprefix("epoch/val/").replace("/", "_")
-        return self._monitor in (key, logged, of_set)
+    def _followed(self, row: Row) -> set[str]:
+        """The keys that are monitored: by the very name, else by that of which the framework has made several."""
+        monitor = self._monitor
+        if monitor is None:
+            return {key for key in row.values if key.startswith("epoch/val/") and key.rsplit("/", 1)[-1] == "loss"}
+        # A row that was read back has names only for the keys that are others.
+        found = {key for key in row.values if monitor in (key, row.origins.get(key)) or _ends(key, monitor, row)}
+        for marks in (_EPOCH, _EPOCH_AND_SET):
+            wanted = _EPOCH.sub("", monitor)
+            found = found or {key for key, name in row.origins.items() if marks.sub("", name) == wanted}
+        return found
 
     def _better(self, key: str, value: float, than: float) -> bool:
         goal = self._goal
@@ -127,3 +138,7 @@ class FinalSummary(Callback):
             words = key.rsplit("/", 1)[-1].lower().split("_")
             goal = "min" if any(word in _LOWER_IS_BETTER for word in words) else "max"
         return value < than if goal == "min" else value > than
+
+
+def _ends(key: str, name: str, row: Row) -> bool:
+    return key not in row.origins and key.endswith(f"/{name}")

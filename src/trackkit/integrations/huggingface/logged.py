@@ -53,7 +53,9 @@ def evaluated(logs: dict[str, Any], prefix: str) -> tuple[Where, dict[str, Any]]
     split = _SPLITS.get(word)
     if dataset or not split:
         metrics = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
-    return Where("epoch", split, dataset) if split else Where("epoch", "val", prefix), metrics
+        around = (f"{prefix}_", "")
+        return Where("epoch", split or "val", dataset if split else prefix, around), metrics
+    return Where("epoch", split), metrics
 
 
 def _metrics(logs: dict[str, Any], prefix: str) -> dict[str, Any]:

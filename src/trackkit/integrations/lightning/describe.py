@@ -5,10 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trackkit.integrations.lightning.logged import SET, set_name
-from trackkit.records import Where
-from trackkit.schema import canonical
-
 if TYPE_CHECKING:
     from trackkit.description import Description
     from trackkit.start import Start
@@ -106,14 +102,8 @@ def _monitored(trainer: Any) -> tuple[str | None, str | None]:
     """What checkpointing, else early stopping, watches."""
     for callback in (*trainer.checkpoint_callbacks, *trainer.early_stopping_callbacks):
         monitor = getattr(callback, "monitor", None)
-        if not monitor:
-            continue
-        match = SET.match(str(monitor))
-        if match:
-            # The set is a segment of the key, and the name loses it: the key itself is what can be followed.
-            where = Where("epoch", "val", set_name(trainer, "val", int(match["index"])))
-            monitor = where.prefix + canonical(match["name"], where)
-        return str(monitor), getattr(callback, "mode", None)
+        if monitor:
+            return str(monitor), getattr(callback, "mode", None)
     return None, None
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trackkit.records import Split
+from trackkit.records import Split, Where
 
-SET = re.compile(r"^(?P<name>.*)/dataloader_idx_(?P<index>\d+)$")
+_SET = re.compile(r"^(?P<name>.*)/dataloader_idx_(?P<index>\d+)$")
 
 
 class Logged:
@@ -49,28 +49,35 @@ class Logged:
         """A value logged per batch only has no epoch value of Lightning's: its last one stands for the evaluation."""
         self._eval_batch.update(metrics)
 
-    def evaluated(self, metrics: Mapping[str, Any], split: Split) -> dict[str, dict[str, Any]]:
-        """The evaluation's values by set ("" for the only one), then by name."""
-        whole = {_stem(name) for name in metrics}
-        last = {name: value for name, value in self._eval_batch.items() if _stem(name) not in whole}
+    def evaluated(self, metrics: Mapping[str, Any], split: Split) -> list[tuple[Where, dict[str, Any]]]:
+        """The evaluation's values, by name, of each of its sets in order."""
+        last = {name: value for name, value in self._eval_batch.items() if _of_epoch(name) not in metrics}
         self._eval_batch.clear()
-        by_set: dict[str, dict[str, Any]] = {}
+        by_set: dict[int, dict[str, Any]] = {}
         for name, value in {**last, **metrics}.items():
-            match = SET.match(name)
-            dataset = set_name(self._trainer, split, int(match["index"])) if match else ""
-            by_set.setdefault(dataset, {})[match["name"] if match else name] = value
-        return by_set
+            match = _SET.match(name)
+            index, bare = (int(match["index"]), match["name"]) if match else (-1, name)
+            by_set.setdefault(index, {})[bare] = value
+        names = _set_names(self._trainer) if by_set.keys() - {-1} else []
+        return [(_where(split, index, names), by_set[index]) for index in sorted(by_set)]
 
 
-def set_name(trainer: Any, split: Split, index: int) -> str:
-    """One of several evaluation sets: by the name that its loader was given, else by its number."""
-    loaders = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
-    if isinstance(loaders, dict) and index < len(loaders):
-        return re.sub(r"[^A-Za-z0-9_]+", "_", str(list(loaders)[index]))
-    return f"dataloader_{index}"
+def _where(split: Split, index: int, names: Sequence[str]) -> Where:
+    """One of several evaluation sets, by its name or else its number; the only one where the number is negative."""
+    if index < 0:
+        return Where("epoch", split)
+    name = names[index] if index < len(names) else f"dataloader_{index}"
+    return Where("epoch", split, name, around=("", f"/dataloader_idx_{index}"))
 
 
-def _stem(name: str) -> str:
-    match = SET.match(name)
-    bare, index = (match["name"], match["index"]) if match else (name, "")
-    return f"{re.sub(r'_(?:step|epoch)$', '', bare)}/{index}"
+def _set_names(trainer: Any) -> list[str]:
+    """The names of the sets that are evaluated: Lightning numbers single loaders, so that only theirs stand for one."""
+    loaders = trainer._evaluation_loop._combined_loader.iterables
+    if not isinstance(loaders, dict) or any(isinstance(each, (list, tuple, dict)) for each in loaders.values()):
+        return []
+    return [str(name) for name in loaders]
+
+
+def _of_epoch(name: str) -> str:
+    """What Lightning calls the mean of a value that it has logged per batch under `name`."""
+    return re.sub(r"_step(?=$|/dataloader_idx_\d+$)", "_epoch", name)

@@ -72,6 +72,6 @@ class Reports:
         self.tracker.seal()
 
     def _evaluated(self, tracker: Tracker, metrics: dict[str, Any], split: Split) -> None:
-        for dataset, values in self.values.evaluated(metrics, split).items():
-            tracker.report(values, Where("epoch", split, dataset), *self._position.of_weights())
+        for where, values in self.values.evaluated(metrics, split):
+            tracker.report(values, where, *self._position.of_weights())
         tracker.seal()
