@@ -186,8 +186,12 @@ def test_making_one_starts_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_run_id_and_resume_of_wandb_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They say which run the next one is, and are asked when it starts."""
+@pytest.mark.parametrize(
+    ("word", "resume"), [("never", "never"), ("allow", "auto"), ("auto", "auto"), ("must", "must")]
+)
+def test_wandb_s_word_for_resuming_is_ours(monkeypatch: pytest.MonkeyPatch, word: str, resume: str) -> None:
+    """WANDB_RUN_ID is no setting: it says which run the next one is, and is asked when that starts."""
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
-    monkeypatch.setenv("WANDB_RESUME", "must")
-    assert load_config() == TrackKitConfig()
+    monkeypatch.setenv("WANDB_RESUME", word)
+    assert load_config() == TrackKitConfig(resume="auto" if word == "allow" else word)
+    assert load_config(given={"resume": "other"}).resume == "other"

@@ -103,6 +103,19 @@ def test_a_project_name_that_wandb_refuses(project: str) -> None:
     refused("W&B project name", "128", project=project)
 
 
+@pytest.mark.parametrize("run_id", ["../x", "a/b", "a\\b", "exp#1", "a:b", "..", " a", "x" * 129])
+def test_a_run_id_that_wandb_refuses(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused("'resume'", "128", repr(run_id), "'-'", resume=run_id)
+    monkeypatch.setenv("WANDB_RUN_ID", run_id)
+    refused("'WANDB_RUN_ID'", "128", repr(run_id), "'-'")
+
+
+@pytest.mark.parametrize("word", ["", "nonsense", "True"])
+def test_a_word_for_resuming_that_wandb_refuses(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RESUME", word)
+    refused("'WANDB_RESUME'", "never, allow, auto, must", repr(word))
+
+
 def test_a_project_name_that_wandb_takes() -> None:
     assert TrackKit(project="a b_c-d.e (f)").config.project == "a b_c-d.e (f)"
 

@@ -65,10 +65,21 @@ def test_a_failing_hook_is_told_once_and_the_training_goes_on(
     assert told
     assert len(set(told)) == len(told) <= len(calls)
     runs = local_runs(Path.cwd())
-    assert len(runs) == int(calls != ["fit_begins"] or framework == "huggingface")
+    assert len(runs) == int(calls != ["fit_begins"])
     for run in runs:
         after_the_end = 1 if method == "detach" else 0
         assert run.summary["final/tracker_errors"] == len(calls) - after_the_end
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_run_that_can_not_be_opened_is_tried_once(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not again at each log or evaluation of the same training: a try may take seconds."""
+    calls: list[str] = []
+    monkeypatch.setattr("trackkit.opening.open_session", counted_boom(calls, "open_session"))
+    train(framework, TrackKit(sinks=[]))
+    assert (len(calls), len(errors(caplog)), local_runs(Path.cwd())) == (1, 1, [])
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

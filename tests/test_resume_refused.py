@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +19,24 @@ from tests.test_resume_wandb import until
 from trackkit import ConfigError
 
 HANG = "open('hangs', 'w').close(); import time; time.sleep(600)"
+# A backup of its own output: every file of the run, its lock too, is opened, read and closed.
+COPY = "import shutil; shutil.copytree('out', 'backup'); shutil.rmtree('backup')"
+# Like the workers of a data loader, and more stubborn: they outlive the program.
+FORK = """
+import os, time
+if not (pid := os.fork()):
+    import signal
+    signal.alarm(60)
+    while True:
+        time.sleep(1)
+open("forked", "w").write(str(pid))
+"""
 
 
 @contextmanager
-def alive(home: Path, framework: str) -> Iterator[tuple[str, int]]:
+def alive(home: Path, framework: str, first: str = "") -> Iterator[tuple[str, int]]:
     """A training of another process that stands at step 74; gives its run's id and its process."""
-    program = Program(home, Task(framework, at=74, then=HANG))
+    program = Program(home, Task(framework, at=74, then=f"{first}\n{HANG}"))
     try:
         until((home / "hangs").exists)
         yield local_run(home).run["run_id"], program.pid
@@ -88,16 +102,28 @@ def test_an_id_that_another_process_writes(
 
 
 @FRAMEWORKS
+@pytest.mark.parametrize("first", ["", COPY], ids=["", "and reads its own output"])
 def test_a_checkpoint_s_run_that_another_process_writes(
-    isolated: Path, framework: str, caplog: pytest.LogCaptureFixture
+    isolated: Path, framework: str, first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with alive(isolated, framework) as (run_id, _):
+    with alive(isolated, framework, first) as (run_id, _):
         before = len(local_run(isolated).rows)
         train(framework, resume=last_checkpoint(isolated))
         assert f"the checkpoint's run {run_id} is still open in another process: this is a new run" in caplog.messages
         old, new = local_runs(isolated)
         assert (old.run["run_id"], len(old.rows), old.run["status"]) == (run_id, before, "running")
         assert steps(new, 1) == list(range(CHECKPOINT + 1, STEPS + 1))
+
+
+@FRAMEWORKS
+def test_a_run_whose_process_was_killed_is_free_though_its_children_live(isolated: Path, framework: str) -> None:
+    program = Program(isolated, Task(framework, at=74, then=f"{FORK}\nos.kill(os.getpid(), 9)"))
+    assert program.wait() == -signal.SIGKILL
+    try:
+        train(framework, resume=last_checkpoint(isolated))
+        assert local_run(isolated).run["passes"] == 2
+    finally:
+        os.kill(int((isolated / "forked").read_text()), signal.SIGKILL)
 
 
 @FRAMEWORKS

@@ -48,6 +48,19 @@ FOLDS = """
 for fold in range(2):
     train(0.1, TrackKit(project="p", name=f"fold-{fold}", group=sys.argv[2] or None))
 """
+GIVEN = """
+import logging, os
+logging.basicConfig(stream=sys.stdout)
+os.environ["WANDB_RUN_ID"] = "first"
+train(0.1, TrackKit(project="p"))
+train(0.1, TrackKit(project="p"))
+os.environ["WANDB_RUN_ID"] = "second"
+kit = TrackKit(project="p")
+train(0.1, kit)
+os.environ["WANDB_RUN_ID"] = "third"
+train(0.1, kit)
+trackkit.finish()
+"""
 NESTED = """
 from tests.test_concurrency import Searching
 train(0.1, Searching(sys.argv[1], Path("out"), 2), TrackKit(project="p", name="outer"))
@@ -101,6 +114,19 @@ def test_folds_and_nested_trainings_are_in_their_group(
     assert {each.state for each in runs} == {"finished"}
     for local in local_runs(tmp_path):
         assert local.config["trackkit/settings/group"] == (setting or "variable")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_given_run_id_is_that_of_one_training(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
+    """Another in the same process has a run of its own; a sweep's agent gives each trial's in turn."""
+    told = script(wandb_server, tmp_path, GIVEN, framework)
+    runs = list(wandb_server.state.runs.values())
+    ids = [each.id for each in runs]
+    assert (ids[0], ids[2:]) == ("first", ["second", "third"])
+    for each in runs:
+        assert [row["batch/step"] for row in each.history if "batch/loss" in row] == STEPS
+    line = "WANDB_RUN_ID names one run, and 'first' is that of an earlier training of this process: this one is "
+    assert [told.count(line), told.count(f"{line}'{ids[1]}'"), told.count("WANDB_RUN_ID names one")] == [1, 1, 1]
 
 
 def test_a_search_of_hugging_faces_own_makes_a_run_of_each_trial(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from trackkit.errors import ConfigError, did_you_mean
+from trackkit.identity import check_run_id
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mode": ("auto", "online", "offline", "disabled"),
@@ -42,7 +43,8 @@ class TrackKitConfig:
         names: `canonical`, `keep` or `strict`: how logged names become keys.
         synonyms: canonical name to the name wanted instead.
         epoch_axis: x-axis of `epoch/*`: `step` or `epoch`.
-        resume: `auto` (a checkpoint's run goes on, where it carries one), `never`, or a run id.
+        resume: `auto` (a checkpoint's run goes on, where it carries one), `never`, `must` (as `auto`, but a new run is
+            an error) or a run id.
         finish_timeout: seconds that the end of a run may wait for W&B; what is not sent by then is on disk.
         callbacks: callback name to true, false or a mapping of its options.
     """
@@ -105,6 +107,8 @@ def check_values(settings: TrackKitConfig) -> None:
             f"a W&B project name has 1 to 128 characters and none of / \\ # ? % : ; got {json.dumps(project)}; "
             "replace them, e.g. by '-'"
         )
+    if settings.resume not in ("auto", "never", "must"):
+        check_run_id("resume", settings.resume)
     from trackkit.callbacks import check_options
 
     check_options(settings.callbacks)

@@ -25,6 +25,9 @@ _WANDB_VARIABLES = {
     "dir": "WANDB_DIR",
 }
 
+# W&B's words for what becomes of a run that is there, and ours; None is the default.
+_RESUME = {"never": "never", "allow": None, "auto": None, "must": "must"}
+
 # Variables that are no settings of a run: the settings file, and where the user's list of runs lies.
 _OTHER_VARIABLES = ("TRACKKIT_CONFIG", "TRACKKIT_INDEX")
 
@@ -141,4 +144,10 @@ def _from_wandb_variables() -> dict[str, Any]:
         found["mode"] = "offline"
     elif found.get("mode") not in CHOICES["mode"]:
         found.pop("mode", None)
+    if (word := os.environ.get("WANDB_RESUME")) is not None:
+        if word not in _RESUME:
+            raise ConfigError(
+                f"'WANDB_RESUME' must be one of {', '.join(_RESUME)}; got {word!r}; set one of these, or unset it"
+            )
+        found["resume"] = _RESUME[word]
     return found

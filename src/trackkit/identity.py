@@ -18,6 +18,7 @@ from trackkit.errors import ConfigError, did_you_mean
 from trackkit.git import GitState
 
 _ALPHABET = string.ascii_lowercase + string.digits
+_NOT_IN_AN_ID = ":;,#?/'\\"
 FIELDS = ("experiment", "version", "phase", "owner", "time", "git", "slurm_job_id", "hostname", "run_id")
 
 
@@ -27,8 +28,24 @@ def new_run_id() -> str:
 
 
 def given_run_id() -> str | None:
-    """The id that a launcher asks for, such as a sweep's agent: WANDB_RUN_ID."""
-    return os.environ.get("WANDB_RUN_ID") or None
+    """The id that a launcher asks for, such as a sweep's agent: WANDB_RUN_ID.
+
+    Raises:
+        ConfigError: W&B takes no such id.
+    """
+    run_id = os.environ.get("WANDB_RUN_ID") or None
+    if run_id is not None:
+        check_run_id("WANDB_RUN_ID", run_id)
+    return run_id
+
+
+def check_run_id(source: str, run_id: str) -> None:
+    """Raises ConfigError for an id that W&B refuses, or that can't be the name of a folder."""
+    if set(run_id) & set(_NOT_IN_AN_ID) or run_id in (".", "..") or run_id != run_id.strip() or len(run_id) > 128:
+        raise ConfigError(
+            f"'{source}' must be a W&B run id: 1 to 128 characters, none of {' '.join(_NOT_IN_AN_ID)} and no blank at "
+            f"its ends; got {run_id!r}; replace them, e.g. by '-'"
+        )
 
 
 def default_project(git: GitState | None) -> str:

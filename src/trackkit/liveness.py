@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import socket
 import time
@@ -21,14 +22,23 @@ _BEGAN = 19
 Life = Literal["alive", "gone", "unknown"]
 
 _claims: dict[Path, int] = {}
-# A forked process has none of its parent's locks.
-os.register_at_fork(after_in_child=_claims.clear)
+
+
+def _forget_claims() -> None:
+    """A forked process writes none of its parent's runs: its copies of the locks would outlive the parent."""
+    for file in _claims.values():
+        with contextlib.suppress(OSError):
+            os.close(file)
+    _claims.clear()
+
+
+os.register_at_fork(after_in_child=_forget_claims)
 
 
 def claim(folder: Path) -> bool:
     """Makes this process the only one that writes a run, until it releases the run's folder or ends.
 
-    A folder that takes no file, or a file system that knows no locks, refuses nobody.
+    A folder that takes no file refuses nobody. Where the file system knows no locks, `run.json` says who writes.
 
     Returns:
         Whether no other process has claimed it.
@@ -41,15 +51,29 @@ def claim(folder: Path) -> bool:
     except OSError:
         return True
     try:
-        # Of the process, not of the file: the children of a killed program would still have an flock.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Of this open file: a lock of the process is gone as soon as it closes any other that it has read the file by.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = _is_written(folder)
     except (BlockingIOError, PermissionError):
+        taken = True
+    except OSError:
+        taken = _is_written(folder)
+    if taken:
         os.close(file)
         return False
-    except OSError:
-        pass
     _claims[folder] = file
     return True
+
+
+def _is_written(folder: Path) -> bool:
+    """Whether another process of this machine says that it is writing the run, and lives."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(run, dict) or run.get("pid") == os.getpid():
+        return False
+    return "ended" not in run and process_life(run) == "alive"
 
 
 def release(folder: Path) -> None:

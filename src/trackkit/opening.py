@@ -86,7 +86,7 @@ def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) 
     project = str(config.project)
     if start.phase != "fit":
         return settle(home.run_id, home.root, project, resumed)
-    setting = "auto" if start.again else config.resume
+    setting = "auto" if start.again or config.resume == "must" else config.resume
     known, root, told = resume.find(setting, start.checkpoint, home.root, project)
     if told:
         logger.warning(told)
@@ -94,6 +94,8 @@ def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) 
     for each in open_sessions():
         if each.info.run_id == known:
             each.close()
+    if known is None:
+        resume.check_new(config.resume, home.run_id, root, home.run_id == identity.given_run_id())
     return settle(known or home.run_id, root, project, resumed or known is not None)
 
 

@@ -125,13 +125,18 @@ def run_folders(folder: Path) -> list[Path]:
 
 def read_folder(folder: Path) -> RecordedRun:
     """Reads a run folder; what a crash cut short is passed over."""
+    summary = read_json(folder / "summary.json")
     run = read_json(folder / "run.json")
-    if run.get("status") == "running" and process_life(run) == "gone":
+    if "status" not in run:
+        # A power failure may leave the file empty: the summary knows how the training ended, if it did.
+        ended = summary.get("final/status", "running")
+        run = {"run_id": folder.name, **run, "status": "failed" if ended == "running" else ended}
+    if run["status"] == "running" and process_life(run) == "gone":
         run["status"] = "preempted" if run.get("preempting") else "failed"
     return RecordedRun(
         history=_read_rows(folder / "rows.jsonl"),
         config=read_json(folder / "config.json"),
-        summary=read_json(folder / "summary.json"),
+        summary=summary,
         run=run,
         folder=folder,
     )
@@ -176,7 +181,7 @@ def _parse(lines: Sequence[str]) -> list[dict[str, Any]]:
     """One parse for all lines: twice as fast as one each. A line that a crash cut short makes it one each."""
     try:
         rows = json.loads(f"[{','.join(lines)}]")
-        if len(rows) == len(lines):
+        if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
             return list(rows)
     except ValueError:
         pass

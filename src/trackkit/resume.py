@@ -86,9 +86,7 @@ def run_folder(root: Path, run_id: str) -> Path:
     return root / RUNS / run_id
 
 
-def find(
-    setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str
-) -> tuple[str | None, Path, str]:
+def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str) -> tuple[str | None, Path, str]:
     """The run that a training goes on in. It is this process's from then on: see `liveness.claim`.
 
     Args:
@@ -127,6 +125,24 @@ def find(
     if not claim(run_folder(home, run_id)):
         return None, root, f"the checkpoint's run {run_id} is still open in another process: this is a new run"
     return run_id, home, ""
+
+
+def check_new(setting: str, run_id: str, root: Path, given: bool) -> None:
+    """Whether a training that goes on from no checkpoint may make a run, or go on in the one that WANDB_RUN_ID names.
+
+    Raises:
+        ConfigError: `must` names none; `never` names one that is there.
+    """
+    if setting == "must" and not given:
+        raise ConfigError(
+            "'resume: must' (WANDB_RESUME=must) needs a run that is there, and neither a checkpoint nor WANDB_RUN_ID "
+            "names one that can be gone on with; give one of them, or use 'auto'"
+        )
+    if setting == "never" and given and (run_folder(root, run_id) / "rows.jsonl").exists():
+        raise ConfigError(
+            f"'resume: never' (WANDB_RESUME=never) makes a new run, and WANDB_RUN_ID names '{run_id}', which is there; "
+            "unset one of them"
+        )
 
 
 def take(setting: str, root: Path, run_id: str, project: str, checkpoint: Mapping[str, Any] | None = None) -> None:

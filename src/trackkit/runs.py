@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trackkit.config import TrackKitConfig
+from trackkit.notices import logger
 from trackkit.sinks import Sink
 
 if TYPE_CHECKING:
     from trackkit.session import Session
     from trackkit.start import Start
+
+# The runs of this process's trainings.
+_used: set[str] = set()
 
 
 class Runs:
@@ -35,7 +39,7 @@ class Runs:
 
     def begin(self, start: Start) -> Session:
         """Opens the run of a fit or an evaluation, or goes on in the one that is open."""
-        from trackkit.identity import given_run_id, new_run_id
+        from trackkit.identity import given_run_id
         from trackkit.opening import open_session
         from trackkit.session import open_sessions
 
@@ -46,16 +50,33 @@ class Runs:
             if session.phase == "evaluating":
                 session.join_fit(start)
                 self._fits += 1
+                _used.add(session.info.run_id)
                 return session
             session.close()
-        if fit and self._fits:
-            self._run_id = new_run_id()
+        if fit:
+            self._run_id = self._id_of_fit(given_run_id())
         # An evaluation goes on in its fit's run, and the first fit in that of the evaluations before it.
         resumed = not fit or self._run_id == given_run_id() or (session is not None and not self._fits)
         self._fits += fit
         self.session = open_session(self._config, start, self._run_id, self._sinks, resumed)
+        if fit and given_run_id() in _used and self.session.info.run_id == self._run_id:
+            logger.warning(
+                "WANDB_RUN_ID names one run, and '%s' is that of an earlier training of this process: this one is '%s'",
+                given_run_id(),
+                self._run_id,
+            )
         self._run_id = self.session.info.run_id
+        if fit:
+            _used.add(self._run_id)
         return self.session
+
+    def _id_of_fit(self, given: str | None) -> str:
+        """The id that a launcher gives is that of one training; a sweep's agent gives another for each trial."""
+        if given is not None and given not in _used:
+            return given
+        from trackkit.identity import new_run_id
+
+        return new_run_id() if self._fits or self._run_id == given else self._run_id
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "session": None}

@@ -29,12 +29,14 @@ class HuggingFaceAdapter:
 
     Attributes:
         fit: the latest training; None before there is one.
+        unrecorded: whether a training is under way whose run is not open, or could not be opened.
     """
 
     def __init__(self, kit: Any, runs: Runs) -> None:
         self._kit = kit
         self._runs = runs
         self.fit: Fit | None = None
+        self.unrecorded = False
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -71,6 +73,7 @@ class HuggingFaceAdapter:
 
     def fit_ends(self) -> None:
         """`on_train_end`."""
+        self.unrecorded = False
         if self.fit is not None:
             self.fit.ends()
 
@@ -88,6 +91,9 @@ class HuggingFaceAdapter:
 
     def logged(self, args: Any, state: Any, logs: dict[str, Any], kwargs: dict[str, Any]) -> None:
         """`on_log`: training, an evaluation, the last word of a training, or the user's own."""
+        if self.unrecorded:
+            # What can't be opened now won't be at the next log: each try may take its time.
+            return
         prefix = logged.evaluation_prefix(logs)
         if prefix is not None:
             self.paused("evaluation")

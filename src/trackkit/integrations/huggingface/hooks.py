@@ -44,7 +44,9 @@ class HuggingFaceHooks:
         self._huggingface = None
         adapter = self._huggingface_adapter()
         if adapter is not None:
+            adapter.unrecorded = True
             self._huggingface = adapter.fit_begins(args, state, kwargs)
+            adapter.unrecorded = False
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         try:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trackkit.config import TrackKitConfig
 from trackkit.errors import TrackKitError
@@ -26,7 +25,7 @@ ORPHAN_S = 10.0
 
 
 class WandbError(TrackKitError):
-    """`mode: online` was asked for, and can't be."""
+    """`mode: online`, or what `resume` says, was asked for and can't be."""
 
 
 def begin(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wandb.Run, str]:
@@ -41,12 +40,14 @@ def begin(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wandb.Ru
         The run, and why it is offline where that is not what was asked for.
 
     Raises:
-        WandbError: `mode: online` can't be met.
+        WandbError: `mode: online` or `resume` can't be met.
     """
     import wandb
 
     keep_out_of_home()
     mode, why = _choose_mode(config.mode)
+    if mode == "offline" and _resume(config, info) == "must":
+        raise _not_as_asked(config, info, f"it has no folder in '{info.root}', and W&B can't be asked ({why or mode})")
     if info.earlier is not None:
         _await_orphans(info)
     try:
@@ -55,6 +56,8 @@ def begin(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wandb.Ru
         if mode == "offline":
             raise
         trouble = f"wandb.init failed: {type(error).__name__}: {error}"
+        if isinstance(error, wandb.errors.UsageError) and _resume(config, info) != "allow":
+            raise _not_as_asked(config, info, str(error)) from error
         if config.mode == "online":
             raise WandbError(
                 f"'mode: online' needs a W&B server that takes the run; {trouble}; "
@@ -82,9 +85,23 @@ def _init(config: TrackKitConfig, info: RunInfo, nested: bool, mode: str) -> wan
         notes=redact("notes", config.notes),
         dir=str(info.root),
         mode=mode,  # type: ignore[arg-type]
-        resume=os.environ.get("WANDB_RESUME", "allow"),  # type: ignore[arg-type]
+        resume=_resume(config, info),
         reinit="create_new" if nested else "default",
         settings=settings,
+    )
+
+
+def _resume(config: TrackKitConfig, info: RunInfo) -> Literal["allow", "must", "never"]:
+    """W&B's word for a run that may be there: it knows of one that has no local log here."""
+    if info.step is None or (info.earlier is not None and info.earlier.passes):
+        return "allow"
+    return "must" if config.resume == "must" else "never" if config.resume == "never" else "allow"
+
+
+def _not_as_asked(config: TrackKitConfig, info: RunInfo, why: str) -> WandbError:
+    return WandbError(
+        f"'resume: {config.resume}' (WANDB_RESUME={config.resume}) can't be met for run '{info.run_id}': {why}; "
+        "name another run, or use 'resume: auto'"
     )
 
 
