@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,39 @@ def test_a_metric_that_looks_like_a_speed_is_still_the_user_s(tmp_path: Path) ->
     # It waits for what else may come for its step: an evaluation seals its row.
     trainer.evaluate()
     assert sink.history("batch/rollout_runtime") == [(6, 1.5)]
+
+
+def test_metrics_that_time_themselves_are_no_evaluation_set(tmp_path: Path) -> None:
+    """`compute_metrics` with a runtime and a speed of its own: before the trainer's, which it adds last."""
+
+    def timed(prediction: Any) -> dict[str, float]:
+        return {**mean_accuracy(prediction), "inference_runtime": 1.5, "inference_samples_per_second": 7.0}
+
+    sink, trainer = train(tmp_path, val={"a": VAL, "b": OTHER}, metrics=timed, eval_strategy="epoch")
+    names = ("loss", "acc", "inference_runtime", "inference_samples_per_second")
+    for name in "ab":
+        for metric in names:
+            assert sink.history(f"epoch/val/{name}/{metric}") == logged(trainer, f"eval_{name}_{metric}") != []
+    keys = {f"epoch/val/{name}/{metric}" for name in "ab" for metric in names}
+    assert _epoch_keys(sink) == keys | {"epoch/step", "epoch/epoch"}
+
+
+def test_sets_named_as_people_name_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys hold `[A-Za-z0-9_]`; sets that would be one are told and kept apart; the best follows its own."""
+    names = {"sst-2": "sst_2", "MNLI (m)": "MNLI_m", "a/b": "a_b", "train": "train"}
+    sets = {name: Points(5 + index, 8) for index, name in enumerate([*names, "a_b"])}
+    sink, trainer = train(
+        tmp_path, val=sets, metrics=mean_accuracy, eval_strategy="epoch", num_train_epochs=3, learning_rate=3.0,
+        metric_for_best_model="eval_sst-2_loss", greater_is_better=False, save_strategy="epoch", save_only_model=True,
+    )  # fmt: skip
+    for name, segment in names.items():
+        assert sink.history(f"epoch/val/{segment}/acc") == logged(trainer, f"eval_{name}_acc") != []
+    apart = [key for key in _epoch_keys(sink) if re.fullmatch(r"epoch/val/a_b_[0-9a-f]{8}/acc", key)]
+    assert sink.history(apart[0]) == logged(trainer, "eval_a_b_acc") != []
+    assert all(re.fullmatch(r"[A-Za-z0-9_/]+", key) for key in _epoch_keys(sink))
+    assert sum("'a/b' and 'a_b'" in line for line in caplog.messages) == 1
+    best = {key: value for key, value in sink.columns.items() if key.startswith("final/best/")}
+    assert best == {
+        "final/best/val/sst_2/loss": trainer.state.best_metric,
+        "final/best/val/sst_2/loss_step": trainer.state.best_global_step,
+    }

@@ -84,7 +84,13 @@ KEYS: tuple[Key, ...] = (
         "where FLOPs and peak are set",
         "model FLOPs utilisation: flops_per_sample x samples/s over peak_flops x ranks",
     ),
-    Key("batch/nonfinite", "count", EVERY, "steps since the last row whose loss or norm was NaN or Inf"),
+    Key(
+        "batch/nonfinite",
+        "count",
+        EVERY,
+        "steps since the last row whose loss or norm was NaN or Inf (under Hugging Face 0 or 1: whether the row's own "
+        "loss or norm is, which is blind to what `logging_nan_inf_filter` hides)",
+    ),
     Key("batch/skipped_steps", "count", EVERY, "steps since the last row that the gradient scaler skipped"),
     Key("batch/<name>", "as logged", "as logged", "whatever else the user's code logs per training step"),
     Key("epoch/step", "optimizer steps", "every epoch row", "x-axis of `epoch/*` (unless `epoch_axis: epoch`)"),

@@ -86,8 +86,8 @@ def _describe_data(known: Description, args: Any, loader: Any, sizes: Sizes) -> 
 def _own_config(model: Any) -> Any:
     """The model's own `config`: a transformers model's, or whatever the user's model has under that name."""
     config = getattr(model, "config", None)
-    if config is None or isinstance(config, Mapping):
-        return config or {}
+    if config is None or isinstance(config, (Mapping, type)):
+        return config if isinstance(config, Mapping) else {}
     if callable(to_dict := getattr(config, "to_dict", None)):
         return to_dict()
-    return config if dataclasses.is_dataclass(config) or hasattr(config, "__dict__") else {}
+    return config if hasattr(config, "__dict__") or dataclasses.is_dataclass(config) else {}

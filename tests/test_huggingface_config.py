@@ -1,0 +1,73 @@
+"""Hugging Face: a model's own `config`, whatever it is, costs no row of the run."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.huggingface_toys import logged, train
+from tests.support.local_log import local_run
+from tests.support.toy import Net
+
+
+@dataclass
+class Shape:
+    """As nanoGPT has it."""
+
+    n_layer: int = 2
+    bias: bool = False
+
+
+class Plain:
+    """An object with attributes; the trainer adds one of its own."""
+
+    def __init__(self) -> None:
+        self.width = 8
+
+
+class Slotted:
+    """Nothing to read it by."""
+
+    __slots__ = ("use_cache", "width")
+
+
+class Broken:
+    """Fails to tell."""
+
+    def to_dict(self) -> dict[str, Any]:
+        raise RuntimeError("not today")
+
+
+@pytest.mark.parametrize(
+    ("config", "columns", "errors"),
+    [
+        (Shape(), {"n_layer": 2, "bias": False}, 0),
+        (argparse.Namespace(width=8, deep={"a": 1}), {"width": 8, "deep": {"a": 1}, "use_cache": False}, 0),
+        (Plain(), {"width": 8, "use_cache": False}, 0),
+        (Slotted(), {}, 0),
+        (Broken(), {}, 1),
+        (None, {}, 0),
+    ],
+)
+def test_a_model_s_own_config_is_recorded_as_far_as_it_can_be_read(
+    tmp_path: Path, config: Any, columns: dict[str, Any], errors: int
+) -> None:
+    model: Any = Net()
+    model.config = config
+    sink, trainer = train(tmp_path, model=model)
+    assert sink.history("batch/loss") == logged(trainer, "loss")
+    found = {key: value for key, value in local_run(tmp_path).config.items() if key.startswith("model/config/")}
+    assert found == {f"model/config/{name}": value for name, value in columns.items()}
+    assert sink.columns["final/tracker_errors"] == errors
+
+
+def test_an_omegaconf_node_is_a_mapping(tmp_path: Path) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    model: Any = Net()
+    model.config = omegaconf.OmegaConf.create({"a": {"b": 1}})
+    train(tmp_path, model=model)
+    assert local_run(tmp_path).config["model/config/a"] == {"b": 1}
