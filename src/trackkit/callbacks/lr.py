@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trackkit.callbacks.base import Callback, Values
@@ -30,7 +31,9 @@ class LearningRate(Callback):
 
     def gradients(self, gradients: Gradients) -> None:
         groups = gradients.optimizer.param_groups
-        rates = [_own(group["lr"]) for group in groups] if gradients.rates is None else list(gradients.rates)
+        rates: Sequence[float | torch.Tensor] | None = gradients.rates
+        if rates is None:
+            rates = [_own(group["lr"]) for group in groups]
         if len(rates) != len(groups):
             return
         self._taken["batch/lr"] = rates[0]
@@ -54,7 +57,7 @@ class LearningRate(Callback):
         return taken
 
 
-def _differ(rates: list[float | torch.Tensor]) -> bool:
+def _differ(rates: Sequence[float | torch.Tensor]) -> bool:
     """Whether groups have rates of their own; comparing tensors would read the device, so they count as different."""
     return any(not isinstance(rate, (int, float)) or rate != rates[0] for rate in rates[1:])
 

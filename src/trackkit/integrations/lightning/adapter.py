@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 from trackkit.batches import batch_counts
 from trackkit.integrations.lightning.clock import Clock
 from trackkit.integrations.lightning.describe import describe, overrides
-from trackkit.integrations.lightning.hindsight import Hindsight
 from trackkit.integrations.lightning.loss import loss_of
-from trackkit.integrations.lightning.optimizers import ManualSteps, name_of
+from trackkit.integrations.lightning.optimization import Optimization
 from trackkit.integrations.lightning.position import CARRIED, Position
 from trackkit.integrations.lightning.reports import Reports
-from trackkit.integrations.lightning.scaler import Scaler
-from trackkit.integrations.lightning.schedule import Schedule
 from trackkit.integrations.lightning.wiring import Wiring
-from trackkit.records import Gradients, Moment, Status
+from trackkit.records import Moment, Status
 
 if TYPE_CHECKING:
     from trackkit.session import Session
@@ -36,22 +33,13 @@ class LightningAdapter:
         self._clock = Clock()
         self._reports = Reports(trainer, self._position)
         self._wiring = Wiring(kit, trainer, self._position, self._clock, self._reports)
-        self._schedule: Schedule
-        self._scaler: Scaler
         self._loop = trainer.fit_loop.epoch_loop
         self._ranks = 1
         # Steps: the trainer's own counter, and its count that was seen last.
         self._counter: Any = None
         self._seen_step = 0
         self._automatic = True
-        self._manual = ManualSteps(
-            trainer, self._wiring.heard, lambda optimizer: self._wiring.guard(self.before_step, optimizer)
-        )
-        self._hindsight: Hindsight | None = None
-        # The same, where it has to hear of every batch with a step.
-        self._moving: Hindsight | None = None
-        # Whether a row that fell due is still to be made.
-        self._owed = False
+        self._optimization = Optimization(kit, trainer, self._wiring)
         # Whether Lightning calls `on_before_optimizer_step`, and whether that is decided batch by batch.
         self._called, self._foresees = True, False
 
@@ -62,7 +50,7 @@ class LightningAdapter:
     def detach(self) -> None:
         """Puts everything back."""
         self._wiring.detach()
-        self._manual.unwatch()
+        self._optimization.leave()
         self._position.leave()
 
     # -- training --------------------------------------------------------------------------------------------------
@@ -77,20 +65,12 @@ class LightningAdapter:
             # What `global_step` reads through six properties, at every batch.
             self._counter = self._loop.automatic_optimization.optim_progress.optimizer.step.total
         self._ranks = trainer.world_size
-        self._scaler = Scaler(trainer)
-        self._schedule = Schedule(trainer, None if self._automatic else self._manual)
         carried = self._position.carried if trainer.global_step else None
         session = self._begin(replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried))
         session.tracker.position = self._last_position
-        session.tracker.recall = lambda: self._wiring.guard(self._recall)
-        if self._automatic:
-            self._hindsight = Hindsight(trainer, module, self.kit, bool(self._scaler))
-            self._moving = self._hindsight if self._hindsight.moves else None
-            spared = self._wiring.spares and not (self._scaler or self._hindsight.stepwise)
-            self._foresees = spared and self._schedule.foresees
-        else:
-            self._manual.watch()
-            self._wiring.before_clipping(self.before_clipping)
+        self._optimization.fit_begins(module, session.tracker)
+        self._foresees = self._optimization.foresees
+        session.tracker.recall = lambda: self._wiring.guard(self._optimization.recall, self._clock.in_batch)
 
     def _begin(self, start: Start) -> Session:
         session: Session = self.kit.begin(start)
@@ -101,34 +81,8 @@ class LightningAdapter:
 
     def before_step(self, optimizer: Any) -> None:
         """`on_before_optimizer_step`: gradients are unscaled (but for fused optimizers) and not clipped yet."""
-        if self.session is None:
-            return
-        self._manual.announced = True
-        if self._hindsight is not None and self._hindsight.stepwise:
-            self._hindsight.before_step(optimizer)
-        scale = self._scaler.before_step(optimizer)
-        self._gradients(optimizer, scale, clipped=optimizer in self._manual.clipped)
-
-    def before_clipping(self, optimizer: Any) -> None:
-        """A module that optimizes by hand calls `clip_gradients` before the step."""
-        optimizer = optimizer if optimizer in self.trainer.optimizers else optimizer.optimizer
-        if optimizer not in self._manual.clipped:
-            self._gradients(optimizer, self._scaler.carried(optimizer), clipped=False)
-            self._manual.clipped.append(optimizer)
-
-    def _gradients(self, optimizer: Any, scale: Any, clipped: bool) -> None:
-        if self.session is not None and (self._owed or self._schedule.may_be()):
-            name = name_of(optimizer, self.trainer.optimizers)
-            self.session.tracker.gradients(Gradients(optimizer, name, clipped, scale))
-
-    def _recall(self) -> None:
-        """What is still known of the step just taken."""
-        if self.session is None:
-            return
-        past = self._hindsight
-        step = self.trainer.global_step
-        for gradients in self._manual.recall() if past is None else past.recall(step, self._clock.in_batch):
-            self.session.tracker.gradients(gradients)
+        if self.session is not None:
+            self._optimization.before_step(optimizer)
 
     def batch_ends(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """`on_train_batch_end`."""
@@ -138,15 +92,15 @@ class LightningAdapter:
         clock.in_batch = False
         if clock.pause is not None:
             clock.resume()
-        trainer, reports, tracker = self.trainer, self._reports, session.tracker
+        trainer, reports, tracker, optimization = self.trainer, self._reports, session.tracker, self._optimization
         step = trainer.global_step if self._counter is None else self._counter.completed
         taken = step - self._seen_step
         stepped = taken > 0
         if not self._automatic:
-            step, stepped = self._manual.batch_ends(step, taken)
+            step, stepped = optimization.manual.batch_ends(step, taken)
         # A row that falls due on a batch without a step (manual optimization) is made by the next step.
-        due = self._owed or self._schedule.due(step)
-        self._owed = due and not stepped and not self._automatic
+        due = optimization.owed or optimization.schedule.due(step)
+        optimization.owed = due and not stepped and not self._automatic
         loss = loss_of(outputs, self._automatic, trainer.accumulate_grad_batches)
         samples, tokens = batch_counts(batch)
         steps = (taken or 1) if stepped else 0
@@ -158,19 +112,19 @@ class LightningAdapter:
         batches = loop.max_batches
         part = (batch_idx + 1) / batches if 0 < batches < _INF else bool(self._loop.batch_progress.is_last_batch)
         self._position.at = step, float(loop.epoch_progress.current.completed + part)
-        if self._scaler.flags:
-            tracker.skipped(self._scaler.take_skipped())
+        if optimization.scaler.flags:
+            tracker.skipped(optimization.scaler.take_skipped())
         if stepped:
-            if self._moving is not None:
-                self._moving.batch_ends()
+            if optimization.moving is not None:
+                optimization.moving.batch_ends()
             self._seen_step += taken
             reports.row_missing = not due
             if due:
-                self._schedule.rowed = True
+                optimization.schedule.rowed = True
                 reports.row_opens()
                 tracker.row(self._position.moment())
         if self._foresees:
-            called = self._schedule.next_may_be(step, batch_idx, stepped)
+            called = optimization.schedule.next_may_be(step, batch_idx, stepped)
             if called is not self._called:
                 self._called = called
                 self._wiring.call_before_step(called)
@@ -222,8 +176,8 @@ class LightningAdapter:
         if self.trainer.sanity_checking:
             return
         self._reports.values.evaluation_begins()
-        if self._hindsight is not None:
-            self._hindsight.evaluation_begins(self.trainer.global_step)
+        if self._optimization.hindsight is not None:
+            self._optimization.hindsight.evaluation_begins(self.trainer.global_step)
         if not self._position.fitting:
             self._begin(describe(self.trainer, self.trainer.lightning_module, phase))
 

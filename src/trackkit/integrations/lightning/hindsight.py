@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trackkit.integrations.lightning.describe import overrides
-from trackkit.integrations.lightning.optimizers import rates_of
+from trackkit.integrations.lightning.optimizers import are_numbers, rates_of
 from trackkit.records import Gradients
 
 _BEFORE_STEP = "on_before_optimizer_step"
@@ -22,7 +22,7 @@ class Hindsight:
     def __init__(self, trainer: Any, module: Any, kit: Any, scaled: bool) -> None:
         self.moves = any(each.interval == "step" for each in trainer.lr_scheduler_configs)
         self.stepwise = overrides(module, "optimizer_step")
-        self._trainer = trainer
+        self._optimizer = trainer.optimizers[0]
         self._loop = trainer.fit_loop.epoch_loop
         self._epochs = trainer.fit_loop.epoch_progress.current
         self._progress = self._loop.automatic_optimization.optim_progress.optimizer
@@ -46,7 +46,8 @@ class Hindsight:
 
     def batch_ends(self) -> None:
         """A batch with a step ends; from here to the next one's end the rates are those of the next step."""
-        self._before, self._after = self._after, (self._epochs.completed, rates_of(self._trainer.optimizers[0]))
+        rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._before, self._after = self._after, (self._epochs.completed, rates)
 
     def evaluation_begins(self, step: int) -> None:
         """Lightning drops the gradients of this step."""
@@ -59,21 +60,20 @@ class Hindsight:
             step: its number.
             in_batch: whether another batch has begun since.
         """
-        optimizer = self._trainer.optimizers[0]
-        intact = step != self._evaluated and self._intact(optimizer)
-        return [Gradients(optimizer, clipped=not intact, rates=self._rates(optimizer, in_batch))]
+        intact = step != self._evaluated and self._intact()
+        return [Gradients(self._optimizer, clipped=not intact, rates=self._rates(in_batch))]
 
-    def _rates(self, optimizer: Any, in_batch: bool) -> list[float] | None:
+    def _rates(self, in_batch: bool) -> list[float] | None:
         if self.stepwise:
             at, rates = self._told
             return rates if at == self._progress.step.total.completed - 1 else []
         if self.moves:
             (before, rates), (after, _) = self._before, self._after
-            return rates if before == after else []
+            return rates if before == after and are_numbers(rates) else []
         moved = self._loop.scheduler_progress.current.completed or (in_batch and self._by_hand)
         return [] if moved else None
 
-    def _intact(self, optimizer: Any) -> bool:
+    def _intact(self) -> bool:
         """Whether the gradients are as the backward pass of the last step has left them.
 
         Lightning sets them to zero once for each step, before the backward pass: once more, and they are the next
@@ -84,5 +84,5 @@ class Hindsight:
             return False
         if not (self._touched or self.stepwise):
             return True
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         return all(parameter.grad is None or parameter.grad._version == 0 for parameter in parameters)

@@ -19,10 +19,15 @@ def name_of(optimizer: Any, optimizers: Sequence[Any]) -> str:
     return type(optimizer).__name__
 
 
+def are_numbers(rates: Sequence[Any]) -> bool:
+    """Whether no rate is a tensor, which changes in place."""
+    return all(isinstance(rate, (int, float)) for rate in rates)
+
+
 def rates_of(optimizer: Any) -> list[float]:
-    """By parameter group; empty where one is a tensor, which changes in place."""
+    """By parameter group; empty where one is a tensor."""
     rates = [group["lr"] for group in optimizer.param_groups]
-    return rates if all(isinstance(rate, (int, float)) for rate in rates) else []
+    return rates if are_numbers(rates) else []
 
 
 class ManualSteps:
