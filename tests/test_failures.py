@@ -83,6 +83,20 @@ def test_a_run_that_can_not_be_opened_is_tried_once(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_was_survived_is_told_again_at_the_end(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trackkit.callbacks.loss.Loss.row", boom)
+    monkeypatch.setattr("trackkit.callbacks.lr.LearningRate.row", boom)
+    train(framework, TrackKit(sinks=[]))
+    assert len(errors(caplog)) == 2
+    assert [record.getMessage() for record in caplog.records if record.name == "trackkit"][-1] == (
+        "TrackKit has met 2 errors of its own in this run, with tracebacks further up; "
+        "switched off: callback 'Loss', callback 'LearningRate'"
+    )
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_engine_itself_may_fail(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,13 +19,13 @@ class Faults:
 
     def __init__(self) -> None:
         self.count = 0
-        self._told: set[str] = set()
+        self._told: dict[str, None] = {}
 
     def add(self, where: str, error: BaseException) -> None:
         """Something of TrackKit's failed: counted; its traceback is logged the first time."""
         self.count += 1
         if where not in self._told:
-            self._told.add(where)
+            self._told[where] = None
             logger.error("%s failed and is switched off; training goes on", where, exc_info=error)
 
     def left_out(self, parts: Iterable[tuple[str, Exception]]) -> None:
@@ -33,6 +33,14 @@ class Faults:
         for what, error in parts:
             self.count += 1
             logger.error("%s can't be recorded; training goes on without", what, exc_info=error)
+
+    def sum_up(self) -> None:
+        """Says once more, in one line, how many there were, and what was switched off: nobody reads all of a log."""
+        if self.count:
+            parts = ", ".join(dict.fromkeys(where.partition(" (")[0] for where in self._told))
+            told = "1 error" if self.count == 1 else f"{self.count} errors"
+            off = f"; switched off: {parts}" if parts else ""
+            logger.warning("TrackKit has met %s of its own in this run, with tracebacks further up%s", told, off)
 
 
 class Callbacks:

@@ -241,6 +241,7 @@ class Tracker:
         self._sinks.each("close", lambda sink: sink.close(exit_code))
         self._tell_faults(told)
         self._sinks.let_go(exit_code)
+        self.faults.sum_up()
 
     def _forget(self) -> None:
         self._captured = False
