@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +136,18 @@ def test_a_callback_of_the_users_own_that_hands_its_events_on_records(tmp_path: 
     assert sink.history("batch/loss") == logged(trainer, "loss")
     assert sink.history("epoch/val/loss") == logged(trainer, "eval_loss")
     assert sink.columns["final/status"] == "finished"
+
+
+def test_no_trainer_is_kept_alive(tmp_path: Path) -> None:
+    """By a TrackKit that goes on to the next: a trainer and its data go when the user lets go of them."""
+    kit = TrackKit()
+    trainer = make_trainer(tmp_path / "a", [kit], val=VAL)
+    trainer.train()
+    trainer.evaluate()
+    gone = [weakref.ref(trainer), weakref.ref(trainer.train_dataset)]  # type: ignore[arg-type]
+    del trainer
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+    make_trainer(tmp_path / "b", [kit], val=VAL).train()
+    trackkit.finish()
+    assert local_run(tmp_path / "a").run["run_id"] != local_run(tmp_path / "b").run["run_id"]

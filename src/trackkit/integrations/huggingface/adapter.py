@@ -43,6 +43,7 @@ class HuggingFaceAdapter:
     def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Fit:
         """`on_train_begin`: after a resumed state is loaded; again after an out-of-memory retry, in the same run."""
         carried = state.stateful_callbacks.get(_CARRIED, {}).get("attributes", {}) if state.global_step else {}
+        self.fit = None
         known, loader = Description(), kwargs.get("train_dataloader")
         sizes = known.ask("the loader's sizes", lambda: Sizes.of(loader, args.world_size), Sizes())
         progress = Progress(
