@@ -55,10 +55,10 @@ def test_both_frameworks_record_the_same_sections(framework: str) -> None:
 
 @pytest.mark.parametrize("framework", sorted(TRAININGS))
 def test_a_launcher_may_name_the_runs_id(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    monkeypatch.setenv("WANDB_RUN_ID", f"my-{framework}")
     TRAININGS[framework](RECIPE, Path("out"), [TrackKit(sinks=[sink := MemorySink()])])
     assert sink.info is not None
-    assert (sink.info.run_id, sink.info.folder.name) == ("mine", "mine")
+    assert (sink.info.run_id, sink.info.folder.name) == (f"my-{framework}", f"my-{framework}")
 
 
 def test_the_data_has_the_same_fingerprint_in_both_frameworks() -> None:

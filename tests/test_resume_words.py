@@ -41,13 +41,12 @@ def test_must_without_a_run_is_an_error(framework: str, monkeypatch: pytest.Monk
 
 
 @FRAMEWORKS
-def test_never_with_the_id_of_a_run_that_is_there_is_an_error(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_RUN_ID", "mine")
-    train(framework, steps=2)
-    monkeypatch.setenv("WANDB_RESUME", "never")
-    with pytest.raises(ConfigError, match="names 'mine', which is there"):
-        train(framework, steps=2)
-    assert "passes" not in local_run(Path.cwd()).run
+def test_never_with_the_id_of_a_run_that_is_there_is_an_error(tmp_path: Path, framework: str) -> None:
+    assert Program(tmp_path, Task(framework, steps=2), {"WANDB_RUN_ID": "mine"}).wait() == 0
+    program = Program(tmp_path, Task(framework, steps=2), {"WANDB_RUN_ID": "mine", "WANDB_RESUME": "never"})
+    assert program.wait() == 1
+    assert "WANDB_RUN_ID names 'mine', which is there" in program.told
+    assert "passes" not in local_run(tmp_path).run
 
 
 @pytest.mark.parametrize(("word", "there"), [("must", False), ("never", True), ("must", True)])

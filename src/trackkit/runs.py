@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from trackkit.session import Session
     from trackkit.start import Start
 
-# The runs of this process's trainings.
+# What WANDB_RUN_ID has been for trainings of this process.
 _used: set[str] = set()
+
+
+def _use(run_id: str, given: str | None) -> None:
+    if run_id == given:
+        _used.add(run_id)
 
 
 class Runs:
@@ -50,7 +55,7 @@ class Runs:
             if session.phase == "evaluating":
                 session.join_fit(start)
                 self._fits += 1
-                _used.add(session.info.run_id)
+                _use(session.info.run_id, given_run_id())
                 return session
             session.close()
         if fit:
@@ -67,7 +72,7 @@ class Runs:
             )
         self._run_id = self.session.info.run_id
         if fit:
-            _used.add(self._run_id)
+            _use(self._run_id, given_run_id())
         return self.session
 
     def _id_of_fit(self, given: str | None) -> str:
