@@ -16,6 +16,7 @@ from tests.support.local_log import LocalRun, local_run, local_runs
 from tests.support.toy import Net, Points
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
+from trackkit.resume import read_earlier
 
 VAL = Points(5, 12)
 
@@ -84,6 +85,8 @@ def test_evaluations_before_a_fit_are_in_its_run_whatever_comes_between(tmp_path
     for trainer in trainers.values():
         trainer.evaluate()
     baselines = {name: logged(trainer, "eval_loss")[0][1] for name, trainer in trainers.items()}
+    run_id = local_run(tmp_path / "a").run["run_id"]
+    assert read_earlier(tmp_path / "a", run_id).elapsed_h == 0.0, "a baseline is no training"
     for trainer in trainers.values():
         trainer.train()
     trackkit.finish()

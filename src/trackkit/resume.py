@@ -182,7 +182,7 @@ def read_earlier(root: Path, run_id: str) -> Earlier:
             marks.append(mark)
     run, summary = read_json(folder / "run.json"), read_json(folder / "summary.json")
     elapsed = summary.get("final/duration_h")
-    if elapsed is None and rows:
+    if elapsed is None and any(row.tier == "batch" and row.step for row in rows):
         elapsed = max(0.0, rows[-1].time - float(run.get("started", rows[0].time))) / 3600
     return Earlier(
         root,
