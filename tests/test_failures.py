@@ -16,6 +16,7 @@ from tests.support.local_log import local_run, local_runs
 from tests.support.toy import TRAININGS
 from trackkit import TrackKit
 from trackkit.integrations.huggingface.adapter import HuggingFaceAdapter
+from trackkit.integrations.huggingface.fit import Fit
 from trackkit.integrations.lightning.adapter import LightningAdapter
 from trackkit.integrations.lightning.clock import Clock
 from trackkit.integrations.lightning.position import Position
@@ -26,7 +27,8 @@ from trackkit.session import Session
 LIGHTNING = ["attach", "fit_begins", "before_step", "batch_ends", "evaluation_begins", "evaluation_ends", "fit_ends"]
 LIGHTNING += ["saving_begins", "detach"]
 LIGHTNING_INNER = [(Reports, "logged"), (Reports, "complete_row"), (Clock, "resume"), (Position, "moment")]
-HUGGINGFACE = ["fit_begins", "step_begins", "before_step", "between_rows", "step_ends", "logged", "paused", "fit_ends"]
+HUGGINGFACE = ["fit_begins", "epoch_ends", "logged", "paused", "fit_ends"]
+HUGGINGFACE_INNER = ["step_begins", "before_step", "between_rows", "step_ends"]
 # What only a checkpoint asks for.
 SAVING = ["saving_begins", "checkpoint_fields"]
 
@@ -51,6 +53,7 @@ def test_a_sound_training_reports_no_error(framework: str, caplog: pytest.LogCap
         *(("lightning", LightningAdapter, method) for method in LIGHTNING),
         *(("lightning", room, method) for room, method in LIGHTNING_INNER),
         *(("huggingface", HuggingFaceAdapter, method) for method in HUGGINGFACE),
+        *(("huggingface", Fit, method) for method in HUGGINGFACE_INNER),
         *((framework, Session, "checkpoint_fields") for framework in FRAMEWORKS),
     ],
 )
