@@ -39,7 +39,8 @@ def trial():
     with wandb.init() as run:
         train(run.config["lr"], TrackKit())
 
-sweep = wandb.sweep({"method": "grid", "parameters": {"lr": {"values": [0.1, 0.3]}}}, project="p")
+config = {"method": "grid", "parameters": {"lr": {"values": [0.1, 0.3]}}}
+sweep = wandb.sweep({**config, "metric": {"name": sys.argv[2], "goal": "minimize"}}, project="p")
 wandb.agent(sweep, trial, count=2)
 trackkit.finish()
 print([each.name for each in threading.enumerate() if each.name.startswith("trackkit")])
@@ -74,12 +75,20 @@ def script(server: WandbServer, home: Path, code: str, *arguments: str, **env: s
     return run(server, home, [sys.executable, str(path), *arguments], env=more)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("framework", "metric", "meant"),
+    [
+        ("lightning", "val_loss", "epoch/val/loss"),
+        ("lightning", "epoch/val/acc", "epoch/val/acc"),
+        ("huggingface", "eval/loss", "epoch/val/loss"),
+        ("huggingface", "train/loss", "batch/loss"),
+    ],
+)
 def test_an_agent_of_a_sweep_makes_a_run_of_each_trial(
-    wandb_server: WandbServer, tmp_path: Path, framework: str
+    wandb_server: WandbServer, tmp_path: Path, framework: str, metric: str, meant: str
 ) -> None:
     """W&B's agent trains in a thread of the program, and ends each run itself, at once."""
-    told = script(wandb_server, tmp_path, SWEEP, framework)
+    told = script(wandb_server, tmp_path, SWEEP, framework, metric)
     assert told.splitlines()[-1] == "[]", told
     (sweep,) = wandb_server.state.sweeps
     runs = list(wandb_server.state.runs.values())
@@ -90,7 +99,18 @@ def test_an_agent_of_a_sweep_makes_a_run_of_each_trial(
         assert next(row["batch/lr"] for row in each.history if "batch/lr" in row) == each.config["lr"]
         assert (each.summary["final/steps"], each.summary["final/tracker_errors"]) == (24, 0)
         assert [step for step, _ in local.history("batch/loss")] == STEPS
+        asked = [(row[metric], row[meant]) for row in each.history if metric in row or meant in row]
+        assert asked
+        assert all(one == other for one, other in asked)
+        assert each.summary[metric] == asked[-1][0]
     assert wandb_server.state.unserved == []
+
+
+def test_a_sweep_that_asks_for_what_is_never_logged_is_told(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """Each trial says so, once."""
+    logged = "import logging; logging.basicConfig(stream=sys.stdout)"
+    told = script(wandb_server, tmp_path, logged + SWEEP, "huggingface", "perplexity")
+    assert told.count("its metric, and 'perplexity' was never logged") == 2, told
 
 
 @pytest.mark.parametrize(

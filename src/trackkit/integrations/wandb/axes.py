@@ -16,9 +16,16 @@ class Defines(Protocol):
         """As W&B's own."""
 
 
-def define(run: Defines, key: str, epoch_axis: str) -> None:
-    """Tells W&B the axis of a key that appears for the first time, and whether its last value is a column."""
-    axis = axis_key(key, epoch_axis)
+def define(run: Defines, key: str, epoch_axis: str, axis: str = "") -> None:
+    """Tells W&B the axis of a key that appears for the first time, and whether its last value is a column.
+
+    Args:
+        run: the run.
+        key: the key.
+        epoch_axis: the setting.
+        axis: of a name that is no key of the schema; default: the key's own.
+    """
+    axis = axis or axis_key(key, epoch_axis)
     run.define_metric(
         key,
         step_metric=None if key == axis else axis,

@@ -13,10 +13,12 @@ from trackkit.integrations.wandb.begin import WandbError, begin
 from trackkit.integrations.wandb.core import give_up
 from trackkit.integrations.wandb.held import held
 from trackkit.integrations.wandb.resume import FirstPass, lacking
+from trackkit.integrations.wandb.sweep import SweepMetric
 from trackkit.integrations.wandb.turns import Turns
 from trackkit.integrations.wandb.worker import Worker
 from trackkit.notices import logger
 from trackkit.records import Row, RunInfo
+from trackkit.schema import axis_key
 from trackkit.sinks import Sink
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class WandbSink(Sink):
         self._owner = False
         self._defined: set[str] = set()
         self._first_pass = FirstPass()
+        self._sweep = SweepMetric()
         self._turns: Turns | None = None
         self._worker = Worker(config.finish_timeout)
 
@@ -50,6 +53,7 @@ class WandbSink(Sink):
         run = self._of_run()
         self._update_config(info.config)
         self._turns = Turns(run)
+        self._sweep = SweepMetric.of(run)
         self._worker.start()
         if (earlier := info.earlier) is not None and self._owner:
             self._worker.submit(lambda: self._catch_up(earlier, info))
@@ -81,6 +85,7 @@ class WandbSink(Sink):
             in_time = self._worker.end(None if run is None else lambda: run.finish(exit_code=exit_code))
             if not in_time:
                 give_up(run)
+            self._sweep.tell()
             if not self._worker.drained.is_set():
                 self._warn("W&B has not taken all rows within %.0f s; the local log has them")
             elif not in_time:
@@ -132,7 +137,16 @@ class WandbSink(Sink):
                 define(self._of_run(), key, self._config.epoch_axis)
         if values := self._first_pass.new(row):
             assert self._turns is not None
-            self._turns.log(row.step, values, row.time)
+            self._turns.log(row.step, values | self._for_sweep(row), row.time)
+
+    def _for_sweep(self, row: Row) -> dict[str, float | int]:
+        key, name = self._sweep.key(row), self._sweep.name
+        if not key:
+            return {}
+        if name not in self._defined:
+            self._defined.add(name)
+            define(self._of_run(), name, self._config.epoch_axis, axis_key(key, self._config.epoch_axis))
+        return {name: row.values[key]}
 
     def _catch_up(self, earlier: Earlier, info: RunInfo) -> None:
         """W&B gets the rows of earlier passes that it lacks; from then on only what is beyond them."""
