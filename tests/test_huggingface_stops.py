@@ -28,18 +28,16 @@ def _stopper(hook: str) -> TrainerCallback:
 @pytest.mark.parametrize(
     ("hook", "given"),
     [
-        ("on_evaluate", {"eval_strategy": "epoch"}),
-        ("on_log", {"eval_strategy": "epoch"}),
-        ("on_prediction_step", {"eval_strategy": "epoch"}),
-        ("on_epoch_end", {"eval_strategy": "epoch"}),
-        ("on_save", {"save_strategy": "epoch", "save_only_model": True}),
+        ("on_evaluate", {"eval_strategy": "epoch", "metric_for_best_model": "loss"}),
+        ("on_log", {"eval_strategy": "epoch", "metric_for_best_model": "loss"}),
+        ("on_prediction_step", {"eval_strategy": "epoch", "metric_for_best_model": "loss"}),
         ("on_step_end", {}),
     ],
 )
 def test_the_last_step_has_a_whole_row_whatever_stops_the_training(
     tmp_path: Path, hook: str, given: dict[str, Any]
 ) -> None:
-    """The stopper comes after TrackKit, and there is no `metric_for_best_model`."""
+    """The stopper comes after TrackKit."""
     sink, trainer = train(
         tmp_path, after=[_stopper(hook)], val=VAL, num_train_epochs=9, logging_steps=500, **given
     )  # fmt: skip
@@ -53,7 +51,8 @@ def test_the_last_step_has_a_whole_row_whatever_stops_the_training(
     assert sink.columns["final/status"] == "stopped"
 
 
-def test_an_epoch_s_end_where_nothing_happens_makes_no_row(tmp_path: Path) -> None:
-    """No more rows than the trainer was asked for, but for the first and the last."""
-    sink, _ = train(tmp_path, num_train_epochs=3, logging_steps=4)
+@pytest.mark.parametrize("strategy", ["no", "epoch"])
+def test_an_epoch_s_end_makes_no_row(tmp_path: Path, strategy: str) -> None:
+    """No more rows than the trainer was asked for, but for the first and the last: the same as under Lightning."""
+    sink, _ = train(tmp_path, num_train_epochs=3, val=VAL, eval_strategy=strategy, logging_steps=4)
     assert [step for step, _ in sink.history("batch/loss")] == [1, 4, 8, 12, 16, 18]

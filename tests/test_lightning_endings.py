@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import EarlyStopping
 
+import trackkit
 from tests.support.lightning_toys import Logging, batch_rows, data, epoch_rows, mean, record, trainer, untouched
 from tests.support.local_log import local_run, local_runs
 from trackkit import TrackKit
@@ -174,3 +175,17 @@ def test_epoch_rows_of_a_cut_epoch_stand_at_its_fraction() -> None:
         (4, 1.0),
         (6, 1.5),
     ]
+
+
+def test_an_evaluation_after_another_training_leaves_a_fits_status(tmp_path: Path) -> None:
+    """The next fit has closed the run; the evaluation goes on in it."""
+    module = Worsening()
+    first = {"default_root_dir": str(tmp_path / "first"), "max_epochs": 9, "num_sanity_val_steps": 0}
+    runner = trainer([TrackKit(sinks=[]), EarlyStopping("val_loss", patience=1)], **first)
+    runner.fit(module, data(8), data(1))
+    trainer(TrackKit(sinks=[]), default_root_dir=str(tmp_path / "second")).fit(Logging(), data(2))
+    runner.validate(module, data(1))
+    trackkit.finish()
+    run = local_run(tmp_path / "first")
+    assert (run.run["status"], run.summary["final/status"]) == ("stopped", "stopped")
+    assert len([row for row in run.rows if "epoch/val/loss" in row]) == 3

@@ -79,8 +79,9 @@ class HuggingFaceHooks:
             self.hook_failed("on_step_end", error)  # type: ignore[attr-defined]
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # What follows this event may end the training, such as early stopping, and leaves no other to log in.
-        if control.should_training_stop or control.should_evaluate or control.should_save:
+        # Early stopping decides in the evaluation that follows, and leaves no other event to log in.
+        may_stop = control.should_evaluate and args.metric_for_best_model is not None
+        if control.should_training_stop or may_stop:
             control.should_log = True
         self._huggingface_epoch_ends(state, control)
 

@@ -183,9 +183,5 @@ class LightningAdapter:
 
     def evaluation_ends(self) -> None:
         """`on_validation_end`, `on_test_end`."""
-        if self.session is None or self._position.fitting:
-            return
-        if self.session.phase == "fitted":
-            self.session.tracker.summarise()
-        else:
-            self.session.tracker.end("finished")
+        if self.session is not None and not self._position.fitting:
+            self.session.evaluated()
