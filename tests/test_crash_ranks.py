@@ -19,9 +19,10 @@ from trackkit import read_run
 FRAMEWORKS = ("lightning", "huggingface")
 AT = 30
 PAUSE = 0.05
-# Rows that rank 0 takes along at most: they waited for the other's records; or, where Lightning's broadcast at SIGTERM
-# hangs and torchrun kills it, the one of the step that was not over.
-LOST = {("rank 0 killed", "lightning"): 5, ("rank 0 killed", "huggingface"): 5, ("torchrun terminated", "lightning"): 1}
+# Rows that rank 0 takes along at most: they waited for the other's records; or, where SIGTERM comes from without, that
+# of a step which the optimizer has taken and the trainer has not counted yet.
+LOST = {("rank 0 killed", framework): 5 for framework in ("lightning", "huggingface")}
+LOST |= {("torchrun terminated", framework): 1 for framework in ("lightning", "huggingface")}
 KILLED = "import os, signal, time; os.environ['RANK'] == '{}' and os.kill(os.getpid(), signal.SIGKILL)"
 # Rank 0 meets nobody for a while: torchrun's SIGTERM is the first that it hears of its neighbour's death.
 BUSY = "; time.sleep(1)"

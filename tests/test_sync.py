@@ -22,6 +22,8 @@ from tests.support.warm import Program, last_checkpoint
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment, kill
 from trackkit import index, read_run
+from trackkit.integrations.wandb.blocks import Reader, Writer
+from trackkit.integrations.wandb.file import parse
 
 
 def record(root: Path, run_id: str, first: int, last: int, *more: str) -> None:
@@ -98,6 +100,19 @@ def console(server: WandbServer, run_id: str) -> list[str]:
     """The recorder's own lines."""
     found = [re.search(r"step \d+$", line) for line in server.state.run(run_id).console]
     return [match[0] for match in found if match]
+
+
+def first_half(path: Path, copy: Path, cut: str) -> None:
+    """The records of a transaction log up to the piece `cut` of the 100th line of output."""
+    writer, lines = Writer(copy), 0
+    for data in Reader(path).new(final=True):
+        record = parse(data)
+        writer.add(data)
+        text = record.output_raw.line
+        if lines == 99 and (text.strip().isdigit() if cut == "number" else text == cut):
+            break
+        lines += text.count("\n")
+    writer.close()
 
 
 def wandb_files(root: Path) -> list[Path]:
@@ -181,14 +196,15 @@ def test_fragments_of_one_run_with_a_crash_between_them(wandb_server: WandbServe
     assert console(wandb_server, "r1")[-15:] == [f"step {number}" for number in range(25, 40)]
 
 
-def test_half_an_upload_is_gone_on_with(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """W&B itself would append the whole file once more."""
+@pytest.mark.parametrize("cut", ["step", " ", "number", "\n"])
+def test_half_an_upload_is_gone_on_with(wandb_server: WandbServer, tmp_path: Path, cut: str) -> None:
+    """W&B itself would append the whole file once more. A line of output that was cut comes again, whole."""
     root = tmp_path / "out"
-    record(root, "r1", 0, 200)
+    record(root, "r1", 0, 200, "--pause", "0.005")
     path = wandb_files(root)[0]
     half = tmp_path / "half" / path.parent.name
     shutil.copytree(path.parent, half)
-    (half / path.name).write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    first_half(path, half / path.name, cut)
     plain_wandb_sync(wandb_server, tmp_path, half)
     there = len(wandb_server.state.run("r1").history)
     assert 20 < there < 180

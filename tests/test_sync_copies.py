@@ -70,7 +70,8 @@ def test_rows_of_the_other_copy_are_counted(wandb_server: WandbServer, copied: P
 
 def test_pieces_that_were_recorded_apart(wandb_server: WandbServer, tmp_path: Path) -> None:
     """As where only the checkpoint was moved: neither folder has what the other has."""
-    record(tmp_path / "first", "r1", 0, 20, "--end", "kill")
+    # W&B writes what run it is a second after the beginning.
+    record(tmp_path / "first", "r1", 0, 20, "--pause", "0.1", "--end", "kill")
     time.sleep(1.1)
     record(tmp_path / "second", "r1", 20, 40)
     record(tmp_path / "other", "r2", 0, 5)

@@ -70,7 +70,8 @@ class Sender:
         if new and not live and not part.added and usable:
             upload(fragment.path, self._server, self._locks)
             return
-        rest = Rest(fragment.path, home, part, max(0, lines - before), known.measured if known else 0.0)
+        seam, measured = (known.seam, known.measured) if known else (None, 0.0)
+        rest = Rest(fragment.path, home, part, max(0, lines - before), seam, measured)
         try:
             rest.copy(final=not live)
             upload(rest.path, self._server, self._locks, live, lambda: self._follow(rest) if live else None)

@@ -39,6 +39,7 @@ class ServerRun:
         lines: history lines that the server has taken; may be ahead of `rows`.
         config, summary: without W&B's own keys.
         console: lines of console output.
+        seam: the last of them; None where there is none.
         artifacts: digest to state of each artifact that the run logged.
         measured: Unix time in seconds of the newest system metrics.
         fields: name, group, job_type, tags and start.
@@ -52,6 +53,7 @@ class ServerRun:
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     console: int = 0
+    seam: str | None = None
     artifacts: dict[str, str] = field(default_factory=dict)
     measured: float = 0.0
     fields: dict[str, Any] = field(default_factory=dict)
@@ -168,6 +170,7 @@ class Server:
         if run is None:
             return None
         rows = [_row(row) for row in run.scan_history(use_cache=False)]
+        lines, seam = _console(run)
         system = run.history(samples=10_000, stream="system", pandas=False)
         return ServerRun(
             path=path,
@@ -177,7 +180,8 @@ class Server:
             lines=int(run.historyLineCount or 0),
             config={key: value for key, value in run.config.items() if not key.startswith("_")},
             summary={key: value for key, value in run.summary._json_dict.items() if not key.startswith("_")},
-            console=_console_lines(run),
+            console=lines,
+            seam=seam,
             artifacts={artifact.digest: artifact.state for artifact in run.logged_artifacts()},
             measured=max((float(row.get("_timestamp") or 0.0) for row in system), default=0.0),
             fields={"name": run.name, "group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
@@ -194,7 +198,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _console_lines(run: Any) -> int:
-    """How many lines of console output there are: the newest one's number tells, without reading them all."""
+def _console(run: Any) -> tuple[int, str | None]:
+    """How many lines of console output there are, and the last: its number tells, without reading them all."""
     lines = list(run.console_logs(last=1))
-    return int(lines[-1].number) + 1 if lines else 0
+    return (int(lines[-1].number) + 1, str(lines[-1].content)) if lines else (0, None)

@@ -41,11 +41,18 @@ class Rest:
         home: folder to make the copy in; removed by the caller.
         part: of its history.
         console: how many lines of its console output the server has.
+        seam: the last of them, as the server has it; None where that is not known.
         measured: Unix time in seconds of the newest system metrics that the server has.
     """
 
     def __init__(
-        self, source: Path, home: Path, part: Part | None = None, console: int = 0, measured: float = 0.0
+        self,
+        source: Path,
+        home: Path,
+        part: Part | None = None,
+        console: int = 0,
+        seam: str | None = None,
+        measured: float = 0.0,
     ) -> None:
         folder = home / source.parent.name
         folder.mkdir(parents=True)
@@ -55,7 +62,8 @@ class Rest:
         self._reader = Reader(source)
         self._writer = Writer(self.path)
         self._part = part if part is not None else Part()
-        self._console, self._measured = console, measured
+        self._console, self._seam, self._last = console, seam, ""
+        self._measured = measured
         self._rows, self._step = 0, self._part.above
         self._defined: set[str] = set()
         self.ended = False
@@ -118,14 +126,23 @@ class Rest:
     def _copy_console(self, record: Any, data: bytes) -> None:
         """A record holds any piece of the output: several lines, or parts of some."""
         if self._console > 0:
-            *whole, last = record.output_raw.line.split("\n")
-            new = [*whole[self._console :], last]
-            self._console -= len(whole)
-            if self._console > 0 or new == [""]:
+            record.output_raw.line = self._behind(record.output_raw.line)
+            if not record.output_raw.line:
                 return
-            record.output_raw.line = "\n".join(new)
             data = record.SerializeToString()
         self._writer.add(data)
+
+    def _behind(self, text: str) -> str:
+        """What of a piece of output comes after the lines that the server has; one that was cut there comes again."""
+        while self._console > 0:
+            piece, ended, text = text.partition("\n")
+            self._last += piece if self._console == 1 else ""
+            if not ended:
+                return ""
+            self._console -= 1
+        seam, line = (self._seam or "").rstrip(), self._last.rstrip()
+        cut = self._seam is not None and line != seam and line.startswith(seam)
+        return f"{line}\n{text}" if cut else text
 
 
 def _set_step(record: Any, step: int) -> None:
