@@ -7,19 +7,19 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
 from trackkit.errors import TrackKitError
+from trackkit.integrations.wandb.asking import put
 from trackkit.integrations.wandb.probe import credentials, probe
 from trackkit.reading import NOT_FINITE
 
 T = TypeVar("T")
 
 PROBE_S = 5.0
-# One at a time: the client's requests to its own service share what is not meant to be shared.
-_asking = threading.Lock()
 _NO_RUN = re.compile(r"could not find (run|project)\b", re.IGNORECASE)
 
 
@@ -111,36 +111,25 @@ class Server:
         Raises:
             ServerError: it has none, or it does not answer that question.
         """
-        answers: list[T] = []
-        errors: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                with _asking:
-                    answers.append(question())
-            except BaseException as error:
-                errors.append(error)
-
-        # The client itself tries for a quarter of an hour and more.
-        thread = threading.Thread(target=work, name="trackkit-ask", daemon=True)
-        thread.start()
+        answer = put(question)
         silent_since: float | None = None
         next_probe = time.monotonic() + self.probe_s
-        while thread.is_alive():
-            thread.join(0.2)
+        while not answer.done():
+            wait([answer], 0.2)
             self.check_stopped()
-            if thread.is_alive() and time.monotonic() > next_probe:
+            if not answer.done() and time.monotonic() > next_probe:
                 trouble = self.trouble()
                 silent_since = (silent_since or next_probe) if trouble else None
                 if silent_since is not None and time.monotonic() - silent_since >= self.patience:
                     raise ServerError(trouble)
                 next_probe = time.monotonic() + self.probe_s
-        for error in errors:
-            if isinstance(error, ServerError) or not isinstance(error, Exception):
-                raise error
+        try:
+            return answer.result()
+        except ServerError:
+            raise
+        except Exception as error:
             said = str(error) or type(error).__name__
             raise ServerError(f"{self.url} must say what it has, and says: {said}") from error
-        return answers[0]
 
     def check_stopped(self) -> None:
         """Raises ServerError where the user has asked to stop: `stopped` is set."""

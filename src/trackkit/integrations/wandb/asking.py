@@ -1,10 +1,11 @@
-"""Questions to the W&B server from within a training: each with one deadline, whatever the server does."""
+"""Questions to the W&B server, one after another; from within a training, each with a deadline of its own."""
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Late
 from typing import TYPE_CHECKING, TypeVar
 
 from trackkit.integrations.wandb.probe import credentials
@@ -23,8 +24,23 @@ class Unanswered(Exception):
     """The server has not answered, or not what was asked."""
 
 
+def put(question: Callable[[], T]) -> Future[T]:
+    """Puts a question in a thread of its own, which nobody has to wait for: the client's deadlines are long."""
+    answer: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            with _asking:
+                answer.set_result(question())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="trackkit-ask", daemon=True).start()
+    return answer
+
+
 def ask(question: Callable[[wandb.Api], T], bound_s: float = ASK_S) -> T:
-    """Puts a question to the server. It runs in a thread of its own: the client has deadlines, but long ones.
+    """Puts a question to the server.
 
     Args:
         question: what is to be known, through W&B's public API.
@@ -33,24 +49,16 @@ def ask(question: Callable[[wandb.Api], T], bound_s: float = ASK_S) -> T:
     Raises:
         Unanswered: there was none in time, or the question failed.
     """
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
 
-    def work() -> None:
+    def work() -> T:
         import wandb
 
-        try:
-            key, url = credentials()
-            with _asking:
-                api = wandb.Api(overrides={"base_url": url}, api_key=key, timeout=max(1, int(bound_s)))
-                answers.put((question(api), None))
-        except Exception as error:
-            answers.put((None, error))
+        key, url = credentials()
+        return question(wandb.Api(overrides={"base_url": url}, api_key=key, timeout=max(1, int(bound_s))))
 
-    threading.Thread(target=work, name="trackkit-ask", daemon=True).start()
+    answer = put(work)
     try:
-        answer, error = answers.get(timeout=bound_s)
-    except queue.Empty as late:
-        raise Unanswered(f"no answer within {bound_s:.0f} s") from late
-    if error is not None:
-        raise Unanswered(f"{type(error).__name__}: {error}") from error
-    return answer  # type: ignore[return-value]
+        return answer.result(bound_s)
+    except Exception as error:
+        late = isinstance(error, Late) and not answer.done()
+        raise Unanswered(f"no answer within {bound_s:.0f} s" if late else f"{type(error).__name__}: {error}") from error
