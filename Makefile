@@ -22,7 +22,7 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/overhead.py
 
 docs: $(READY)
-	$(VENV)/bin/python -m trackkit.schema > docs/schema.md
+	$(VENV)/bin/python -m trackkit.schema.keys > docs/schema.md
 
 # Torch first and from the constraints, so that nothing pulls in a CUDA build after it.
 $(READY):

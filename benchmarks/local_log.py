@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from trackkit import read_run
-from trackkit.integrations.local import LocalSink
-from trackkit.records import Row, RunInfo
+from trackkit.engine.records import Row, RunInfo
+from trackkit.local_log.writer import LocalSink
 
 CHUNK = 1000
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from tests.support.processes import ROOT
 from trackkit import TrackKit
 from trackkit.callbacks import CALLBACKS
-from trackkit.config import TrackKitConfig
-from trackkit.config_sources import load_config
-from trackkit.schema import describe
+from trackkit.schema.keys import describe
+from trackkit.settings.config import TrackKitConfig
+from trackkit.settings.sources import load_config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

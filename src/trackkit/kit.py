@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trackkit.config import TrackKitConfig, unknown_setting
+from trackkit.engine.sink import Sink
 from trackkit.integrations.bases import FrameworkBase
 from trackkit.integrations.huggingface import HuggingFaceHooks
 from trackkit.integrations.lightning import LightningHooks
 from trackkit.notices import ensure_heard, logger
-from trackkit.runs import Runs
-from trackkit.sinks import Sink
+from trackkit.session.per_trainer import Runs
+from trackkit.settings.config import TrackKitConfig, unknown_setting
 
 if TYPE_CHECKING:
     import os
 
-    from trackkit.session import Session
-    from trackkit.start import Start
+    from trackkit.session.session import Session
+    from trackkit.session.start import Start
 
 
 class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
@@ -75,8 +75,8 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         }
         for key in unknown:
             raise unknown_setting(key, "arguments", [*given, "config", "sinks"])
-        from trackkit import identity
-        from trackkit.config_sources import load_config
+        from trackkit.session import identity
+        from trackkit.settings.sources import load_config
 
         self.config: TrackKitConfig = load_config(config, given)
         identity.check_template(self.config.name)
@@ -103,7 +103,7 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
 
     def more_runs(self) -> Runs:
         """Those of a further trainer that this object stands in."""
-        from trackkit.identity import new_run_id
+        from trackkit.session.identity import new_run_id
 
         return Runs(self.config, self._sinks, new_run_id())
 

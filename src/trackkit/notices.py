@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from trackkit.secret_text import mask
+from trackkit.redaction.patterns import mask
 
 logger = logging.getLogger("trackkit")
 _formatter = logging.Formatter()

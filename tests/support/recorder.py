@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trackkit import index
-from trackkit.config import TrackKitConfig
-from trackkit.integrations.local import LocalSink
+from trackkit.engine.ranks import Exchange
+from trackkit.engine.records import BATCH, RunInfo, Where
+from trackkit.engine.tracker import Tracker
 from trackkit.integrations.wandb.sink import WandbSink
-from trackkit.ranks import Exchange
-from trackkit.records import BATCH, RunInfo, Where
-from trackkit.tracker import Tracker
+from trackkit.local_log import index
+from trackkit.local_log.writer import LocalSink
+from trackkit.settings.config import TrackKitConfig
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackkit.integrations.wandb.file import RunFile, read_run_file
+from trackkit.integrations.wandb.files import RunFile, read_run_file
 
 
 @dataclass

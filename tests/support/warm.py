@@ -113,7 +113,13 @@ def _write(path: str, text: str) -> None:
 
 
 def _serve() -> None:
-    for name in ("lightning.pytorch", "transformers.trainer", "transformers.integrations", "wandb", "trackkit.opening"):
+    for name in (
+        "lightning.pytorch",
+        "transformers.trainer",
+        "transformers.integrations",
+        "wandb",
+        "trackkit.session.open",
+    ):
         importlib.import_module(name)
     running: dict[int, str] = {}
     while True:

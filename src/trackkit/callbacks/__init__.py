@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trackkit.callbacks.base import Callback
 from trackkit.callbacks.final_summary import FinalSummary
 from trackkit.callbacks.gpu_memory import GpuMemory
 from trackkit.callbacks.grad_norm import GradNorm
@@ -13,6 +12,7 @@ from trackkit.callbacks.loss import Loss
 from trackkit.callbacks.lr import LearningRate
 from trackkit.callbacks.nonfinite import NonFinite
 from trackkit.callbacks.throughput import Throughput
+from trackkit.engine.callback import Callback
 from trackkit.errors import ConfigError, did_you_mean
 
 __all__ = ["CALLBACKS", "Callback", "build_callbacks", "check_options"]

@@ -8,14 +8,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trackkit.callbacks.base import Callback, Values
-from trackkit.nvml import energy_counter
+from trackkit.callbacks.nvml import energy_counter
+from trackkit.engine.callback import Callback, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trackkit.records import Moment, Row, RunInfo
-    from trackkit.window import Window
+    from trackkit.engine.records import Moment, Row, RunInfo
+    from trackkit.engine.window import Window
 
 _AXES = ("epoch/step", "epoch/epoch")
 _LOWER_IS_BETTER = ("loss", "error", "err", "perplexity", "ppl", "wer", "cer", "mae", "mse", "rmse", "fid")

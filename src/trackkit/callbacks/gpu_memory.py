@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trackkit.callbacks.base import Callback, Values
+from trackkit.engine.callback import Callback, Values
 
 if TYPE_CHECKING:
-    from trackkit.records import Moment, RunInfo
-    from trackkit.window import Window
+    from trackkit.engine.records import Moment, RunInfo
+    from trackkit.engine.window import Window
 
 _PEAK = "device/gpu_mem_peak_reserved_GB"
 

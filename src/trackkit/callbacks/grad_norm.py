@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trackkit.callbacks.base import Callback, Values
+from trackkit.engine.callback import Callback, Values
 from trackkit.notices import logger
 
 if TYPE_CHECKING:
     import torch
 
-    from trackkit.records import Gradients, Moment
-    from trackkit.window import Window
+    from trackkit.engine.records import Gradients, Moment
+    from trackkit.engine.window import Window
 
 
 class GradNorm(Callback):

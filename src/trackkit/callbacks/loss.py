@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from trackkit.callbacks.base import Callback, Values
+from trackkit.engine.callback import Callback, Values
 
 if TYPE_CHECKING:
-    from trackkit.records import Moment
-    from trackkit.window import Window
+    from trackkit.engine.records import Moment
+    from trackkit.engine.window import Window
 
 
 class Loss(Callback):

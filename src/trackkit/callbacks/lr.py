@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trackkit.callbacks.base import Callback, Values
-from trackkit.schema import sanitize
+from trackkit.engine.callback import Callback, Values
+from trackkit.schema.keys import sanitize
 
 if TYPE_CHECKING:
     import torch
 
-    from trackkit.records import Gradients, Moment
-    from trackkit.window import Window
+    from trackkit.engine.records import Gradients, Moment
+    from trackkit.engine.window import Window
 
 
 class LearningRate(Callback):

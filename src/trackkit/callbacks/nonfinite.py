@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trackkit.callbacks.base import Callback, Values
+from trackkit.engine.callback import Callback, Values
 
 if TYPE_CHECKING:
-    from trackkit.records import Moment, Row
-    from trackkit.window import Window
+    from trackkit.engine.records import Moment, Row
+    from trackkit.engine.window import Window
 
 _LOSSES = "_losses"
 _FLAGS = "_skipped"

@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from trackkit.integrations.wandb.api import Server
+    from trackkit.sync.server_run import Server
     from trackkit.sync.target import Target
     from trackkit.sync.verdict import Report
 
@@ -69,10 +69,10 @@ def sync(
 
 def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Console) -> list[Report]:
     """Syncs what is asked for; of the index, what the server is not known to have."""
-    from trackkit import index
-    from trackkit.integrations.wandb.api import Server
+    from trackkit.local_log import index
     from trackkit.sync.copies import by_run
     from trackkit.sync.group import is_verified
+    from trackkit.sync.server_run import Server
     from trackkit.sync.target import find_targets
 
     if not runs:
@@ -152,7 +152,7 @@ def _show(reports: list[Report], console: Console) -> None:
 
 def _tell_missed(console: Console) -> None:
     """Says which runs could not be looked at."""
-    from trackkit import index
+    from trackkit.local_log import index
 
     if missed := index.missed():
         runs = "1 run's folder is" if len(missed) == 1 else f"{len(missed)} runs' folders are"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trackkit.records import Row, RunInfo
-from trackkit.sinks import Sink
+from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.sink import Sink
 
 
 class MemorySink(Sink):

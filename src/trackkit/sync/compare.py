@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trackkit.reading import NOT_FINITE
-from trackkit.schema import AXES
+from trackkit.local_log.reader import NOT_FINITE
+from trackkit.schema.keys import AXES
 
 # An axis key and the value there.
 Place = tuple[str, int]

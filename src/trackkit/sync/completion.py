@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackkit.integrations.wandb.added import LogRow, placed
-from trackkit.integrations.wandb.api import ServerRun
-from trackkit.reading import RecordedRun
+from trackkit.local_log.reader import RecordedRun
+from trackkit.sync.added import LogRow, placed
 from trackkit.sync.compare import Expected, lacking_columns
+from trackkit.sync.server_run import ServerRun
 from trackkit.sync.verdict import wanted_summary
 
 # W&B's words for a run whose end it has not heard of.

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trackkit.integrations.wandb.file import read_run_file
-from trackkit.reading import read_folder
+from trackkit.integrations.wandb.files import read_run_file
+from trackkit.local_log.reader import read_folder
 from trackkit.sync.target import Target
 from trackkit.sync.verdict import Report
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trackkit.integrations.wandb.api import ServerRun
-from trackkit.integrations.wandb.file import RunFile, own_keys, read_run_file
-from trackkit.integrations.wandb.rest import Part
+from trackkit.integrations.wandb.files import RunFile, own_keys, read_run_file
 from trackkit.sync.compare import STEPS
+from trackkit.sync.rest import Part
+from trackkit.sync.server_run import ServerRun
 
 
 class Fragment:

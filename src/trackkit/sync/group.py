@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from trackkit.errors import TrackKitError
-from trackkit.integrations.wandb.api import Server
 from trackkit.notices import logger
 from trackkit.sync.copies import settle
 from trackkit.sync.job import Job
 from trackkit.sync.ledger import Ledger
+from trackkit.sync.server_run import Server
 from trackkit.sync.target import Target
 from trackkit.sync.verdict import Report
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from trackkit.integrations.wandb.api import Server, ServerError, ServerRun
-from trackkit.integrations.wandb.upload import complete
-from trackkit.reading import RecordedRun, read_folder
+from trackkit.local_log.reader import RecordedRun, read_folder
 from trackkit.sync.compare import expected_rows, lacking_columns
 from trackkit.sync.completion import completion, epoch_axis
 from trackkit.sync.fragment import Fragment, in_order
@@ -18,7 +16,9 @@ from trackkit.sync.ledger import Ledger
 from trackkit.sync.lock import locked
 from trackkit.sync.plan import Plan, plan
 from trackkit.sync.sending import Sender
+from trackkit.sync.server_run import Server, ServerError, ServerRun
 from trackkit.sync.target import Target
+from trackkit.sync.upload import complete
 from trackkit.sync.verdict import Report, judge, went_on_elsewhere
 
 # How long what was uploaded may take to show.

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from trackkit import index
-from trackkit.reading import read_json
+from trackkit.local_log import index
+from trackkit.local_log.reader import read_json
 from trackkit.sync.target import Target
 
 NAME = "sync.json"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trackkit import index
+from trackkit.local_log import index
 
 
 @contextmanager

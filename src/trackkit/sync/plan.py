@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trackkit.integrations.wandb.added import LogRow
-from trackkit.integrations.wandb.api import ServerRun
-from trackkit.integrations.wandb.file import own_keys
-from trackkit.integrations.wandb.rest import Part
-from trackkit.schema import AXES
+from trackkit.integrations.wandb.files import own_keys
+from trackkit.schema.keys import AXES
+from trackkit.sync.added import LogRow
 from trackkit.sync.compare import STEPS, Expected, Place, Places
 from trackkit.sync.fragment import Fragment, moment, moments
+from trackkit.sync.rest import Part
+from trackkit.sync.server_run import ServerRun
 
 # A file's number, and that of a row in it.
 Spot = tuple[int, int]

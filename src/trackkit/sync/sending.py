@@ -8,14 +8,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackkit.integrations.wandb.api import Server, ServerRun
-from trackkit.integrations.wandb.rest import Part, Rest
-from trackkit.integrations.wandb.upload import upload
-from trackkit.reading import read_folder
+from trackkit.local_log.reader import read_folder
 from trackkit.sync.completion import exit_code
 from trackkit.sync.fragment import Fragment
 from trackkit.sync.ledger import Ledger
+from trackkit.sync.rest import Part, Rest
+from trackkit.sync.server_run import Server, ServerRun
 from trackkit.sync.target import Target
+from trackkit.sync.upload import upload
 
 # How long a run whose local log has ended may take to end W&B's file too.
 END_S = 90.0

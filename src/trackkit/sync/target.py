@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trackkit import index
 from trackkit.errors import TrackKitError, did_you_mean
-from trackkit.integrations.wandb.file import find_files, read_records, read_run_file
-from trackkit.liveness import is_fresh, is_running, process_life
-from trackkit.reading import RUNS, read_json, run_folders
+from trackkit.integrations.wandb.files import find_files, read_records, read_run_file
+from trackkit.local_log import index
+from trackkit.local_log.owner import is_fresh, is_running, process_life
+from trackkit.local_log.reader import RUNS, read_json, run_folders
 
 
 class SyncError(TrackKitError):

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trackkit.integrations.wandb.api import ServerRun
-from trackkit.integrations.wandb.file import RunFile
-from trackkit.reading import RecordedRun
+from trackkit.integrations.wandb.files import RunFile
+from trackkit.local_log.reader import RecordedRun
 from trackkit.sync.compare import Expected, compare, expected_rows, lacking_columns
+from trackkit.sync.server_run import ServerRun
 from trackkit.sync.target import Target
 
 # What W&B keeps of a run's console output.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trackkit.description import Description
+from trackkit.engine.records import BATCH
 from trackkit.integrations.huggingface import logged
 from trackkit.integrations.huggingface.describe import describe
 from trackkit.integrations.huggingface.fit import Fit
 from trackkit.integrations.huggingface.progress import Progress
 from trackkit.integrations.huggingface.sizes import Sizes
-from trackkit.records import BATCH
+from trackkit.record.description import Description
 
 if TYPE_CHECKING:
-    from trackkit.runs import Runs
-    from trackkit.session import Session
+    from trackkit.session.per_trainer import Runs
+    from trackkit.session.session import Session
 
 _CARRIED = "trackkit"
 
@@ -145,7 +145,7 @@ class HuggingFaceAdapter:
 
     def _session(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Session:
         """The open run, or, where nothing trains, one of an evaluation's own."""
-        from trackkit.session import open_sessions
+        from trackkit.session.session import open_sessions
 
         session = self._runs.session
         if session is None or session not in open_sessions():

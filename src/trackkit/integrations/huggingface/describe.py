@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trackkit.description import Description
     from trackkit.integrations.huggingface.sizes import Sizes
-    from trackkit.start import Start
+    from trackkit.record.description import Description
+    from trackkit.session.start import Start
 
 
 def describe(
@@ -24,7 +24,7 @@ def describe(
         phase: as in `Start`.
         sizes: of what is trained on; None where nothing is.
     """
-    from trackkit.start import Start
+    from trackkit.session.start import Start
 
     _describe(known, args, kwargs)
     if sizes is not None:
@@ -53,7 +53,7 @@ def _output(args: Any) -> Path:
 
 def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
     """The run config, as far as the trainer tells."""
-    from trackkit.run_config import flatten, model_config, optimizer_config
+    from trackkit.record.run_config import flatten, model_config, optimizer_config
 
     model = kwargs.get("model")
     optimizer, scheduler = kwargs.get("optimizer"), kwargs.get("lr_scheduler")
@@ -74,7 +74,7 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
 
 def _describe_data(known: Description, args: Any, loader: Any, sizes: Sizes) -> None:
     """What is trained on."""
-    from trackkit.run_config import data_config, fingerprint_config
+    from trackkit.record.run_config import data_config, fingerprint_config
 
     ranks, accumulation = args.world_size, args.gradient_accumulation_steps
     dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from trackkit.records import Gradients, Moment, Status
+from trackkit.engine.records import Gradients, Moment, Status
 
 if TYPE_CHECKING:
     from trackkit.integrations.huggingface.progress import Progress
-    from trackkit.session import Session
+    from trackkit.session.session import Session
 
 
 class Fit:

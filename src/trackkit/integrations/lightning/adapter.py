@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trackkit.batches import batch_counts
+from trackkit.engine.records import Moment, Status
+from trackkit.integrations.batches import batch_counts
 from trackkit.integrations.lightning.clock import Clock
 from trackkit.integrations.lightning.describe import describe, overrides
 from trackkit.integrations.lightning.loss import loss_of
@@ -13,11 +14,10 @@ from trackkit.integrations.lightning.optimization import Optimization
 from trackkit.integrations.lightning.position import CARRIED, Position
 from trackkit.integrations.lightning.reports import Reports
 from trackkit.integrations.lightning.wiring import Wiring
-from trackkit.records import Moment, Status
 
 if TYPE_CHECKING:
-    from trackkit.session import Session
-    from trackkit.start import Start
+    from trackkit.session.session import Session
+    from trackkit.session.start import Start
 
 _INF = float("inf")
 
@@ -147,7 +147,7 @@ class LightningAdapter:
         session = self.session
         if session is None or session.phase == "fitted":
             return
-        from trackkit.session import CTRL_C
+        from trackkit.session.session import CTRL_C
 
         if isinstance(error, KeyboardInterrupt):
             session.end("stopped", CTRL_C)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trackkit.tracker import Tracker
+    from trackkit.engine.tracker import Tracker
 
 
 class Clock:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trackkit.description import Description
-    from trackkit.start import Start
+    from trackkit.record.description import Description
+    from trackkit.session.start import Start
 
 # Trainer attributes that are arguments of its constructor and plain values.
 _ARGUMENTS = (
@@ -35,8 +35,8 @@ _ARGUMENTS = (
 
 def describe(trainer: Any, module: Any, phase: str) -> Start:
     """What Lightning knows of a run that begins."""
-    from trackkit.description import Description
-    from trackkit.start import Start
+    from trackkit.record.description import Description
+    from trackkit.session.start import Start
 
     root = type(trainer).__module__.split(".")[0]
     known = Description()
@@ -60,7 +60,7 @@ def describe(trainer: Any, module: Any, phase: str) -> Start:
 
 def _describe(known: Description, trainer: Any, module: Any, phase: str) -> None:
     """The run config, as far as the trainer and the module tell."""
-    from trackkit.run_config import data_config, fingerprint_config, model_config, optimizer_config, plain
+    from trackkit.record.run_config import data_config, fingerprint_config, model_config, optimizer_config, plain
 
     loader = trainer.train_dataloader if phase == "fit" else None
     dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
@@ -85,7 +85,7 @@ def _describe(known: Description, trainer: Any, module: Any, phase: str) -> None
 
 def _hparams(trainer: Any, module: Any) -> dict[str, Any]:
     """The module's hyperparameters, and the data module's."""
-    from trackkit.run_config import flatten
+    from trackkit.record.run_config import flatten
 
     hparams = flatten("", dict(getattr(module, "hparams_initial", None) or getattr(module, "hparams", {}) or {}))
     if trainer.datamodule is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from trackkit.engine.records import Gradients
 from trackkit.integrations.lightning.describe import overrides
 from trackkit.integrations.lightning.optimizers import are_numbers, rates_of
-from trackkit.records import Gradients
 
 _BEFORE_STEP = "on_before_optimizer_step"
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine.records import Gradients
 from trackkit.integrations.lightning.hindsight import Hindsight
 from trackkit.integrations.lightning.optimizers import ManualSteps, name_of
 from trackkit.integrations.lightning.scaler import Scaler
 from trackkit.integrations.lightning.schedule import Schedule
 from trackkit.integrations.lightning.wiring import Wiring
-from trackkit.records import Gradients
 
 if TYPE_CHECKING:
-    from trackkit.tracker import Tracker
+    from trackkit.engine.tracker import Tracker
 
 
 class Optimization:

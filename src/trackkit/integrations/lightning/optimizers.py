@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trackkit.records import Gradients
+from trackkit.engine.records import Gradients
 
 
 def name_of(optimizer: Any, optimizers: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from trackkit.records import Moment
+from trackkit.engine.records import Moment
 
 # Where a checkpoint says which run it belongs to.
 CARRIED = "trackkit"

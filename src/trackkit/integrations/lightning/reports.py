@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine.records import BATCH, Split, Where
 from trackkit.integrations.lightning.logged import Logged
 from trackkit.integrations.lightning.position import Position
-from trackkit.records import BATCH, Split, Where
 
 if TYPE_CHECKING:
-    from trackkit.tracker import Tracker
+    from trackkit.engine.tracker import Tracker
 
 
 class Reports:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from typing import TYPE_CHECKING, TypeVar
 
-from trackkit.integrations.wandb.probe import credentials
+from trackkit.integrations.wandb.server import credentials
 
 if TYPE_CHECKING:
     import wandb

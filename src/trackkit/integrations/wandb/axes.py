@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from trackkit.schema import axis_key
+from trackkit.schema.keys import axis_key
 
 _NO_SUMMARY = ("batch/", "device/", "ranks/")
 

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trackkit.redaction import MASK, redact_arguments, slurm_has_secrets
+from trackkit.redaction.redact import MASK, redact_arguments, slurm_has_secrets
 
 if TYPE_CHECKING:
     import wandb
 
-    from trackkit.config import TrackKitConfig
-    from trackkit.records import RunInfo
+    from trackkit.engine.records import RunInfo
+    from trackkit.settings.config import TrackKitConfig
 
 # For what comes after the probe; W&B's own is 90 s.
 INIT_S = 20.0

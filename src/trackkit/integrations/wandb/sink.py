@@ -7,24 +7,24 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trackkit.config import TrackKitConfig
+from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.sink import Sink
 from trackkit.integrations.wandb.axes import define
-from trackkit.integrations.wandb.begin import WandbError, begin
-from trackkit.integrations.wandb.core import give_up
+from trackkit.integrations.wandb.catch_up import FirstPass, lacking
 from trackkit.integrations.wandb.held import held
-from trackkit.integrations.wandb.resume import FirstPass, lacking
+from trackkit.integrations.wandb.init import WandbError, begin
+from trackkit.integrations.wandb.process import give_up
 from trackkit.integrations.wandb.sweep import SweepMetric
 from trackkit.integrations.wandb.turns import Turns
 from trackkit.integrations.wandb.worker import Worker
 from trackkit.notices import logger
-from trackkit.records import Row, RunInfo
-from trackkit.schema import axis_key
-from trackkit.sinks import Sink
+from trackkit.schema.keys import axis_key
+from trackkit.settings.config import TrackKitConfig
 
 if TYPE_CHECKING:
     import wandb
 
-    from trackkit.resume import Earlier
+    from trackkit.session.resume import Earlier
 
 HAND_OVER_S = 5.0
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from trackkit.engine.records import BATCH, Row, Where
 from trackkit.integrations.wandb.asking import Unanswered, ask
 from trackkit.notices import logger
-from trackkit.records import BATCH, Row, Where
-from trackkit.schema import AXES, canonical, sanitize
+from trackkit.schema.keys import AXES, canonical, sanitize
 
 if TYPE_CHECKING:
     import wandb
 
-    from trackkit.records import Split
+    from trackkit.engine.records import Split
 
 # A run that is online has just been taken by the server.
 ASK_S = 10.0

@@ -1,0 +1,223 @@
+"""Who am I among the ranks, and their records on the way to rank 0. The only place that asks for a rank.
+
+No collective is ever issued and no rank is ever waited for in the training thread: each rank appends one fixed-size
+record per row to the process group's store, and a thread of rank 0 collects them. A rank that is missing is a missing
+record.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trackkit.local_log.owner import process_fields, process_life
+from trackkit.notices import logger
+
+OVERDUE_S = 10.0
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """This process among the ranks of the training."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the run."""
+        return self.rank == 0
+
+
+def current() -> Rank:
+    """The rank by torch's process group, else by the launcher's RANK and WORLD_SIZE."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        return Rank(dist.get_rank(), dist.get_world_size())
+    try:
+        return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    except (KeyError, ValueError):
+        return Rank()
+
+
+class Exchange:
+    """The null exchange of a single rank: nothing to send, nothing to wait for."""
+
+    def post(self, row: int, step: int, values: Mapping[str, float]) -> None:
+        """Sends this rank's values of a row to rank 0. Takes tens of microseconds, waits for nobody."""
+
+    def ready(self, row: int) -> bool:
+        """Whether the row waits for no other rank any more."""
+        return True
+
+    def take(self, row: int) -> list[dict[str, float]]:
+        """What the ranks sent for a row, this rank's own included; empty where there is only one."""
+        return []
+
+    def wait(self, row: int, timeout_s: float) -> None:
+        """Blocks until the row is ready, for the end of training."""
+
+    def preempted(self) -> bool:
+        """Whether a SIGTERM has come because the job is taken down, rather than because a rank has died."""
+        return True
+
+    def close(self) -> None:
+        """Stops the collecting thread."""
+
+
+def open_exchange(rank: Rank, names: Sequence[str]) -> Exchange:
+    """The road from every rank to rank 0 for the values called `names`; the null exchange where there is none."""
+    if rank.world_size == 1:
+        return Exchange()
+    store = _tcp_store()
+    if store is None:
+        if rank.writes:
+            logger.info("this process group has no TCPStore: values are rank 0's own, not over all ranks")
+        return Exchange()
+    return StoreExchange(store, rank, names)
+
+
+class StoreExchange(Exchange):
+    """Records through clones of the process group's TCPStore, under a prefix of their own.
+
+    A record is the rank, a bit mask of the values present, and one float64 per name.
+    """
+
+    def __init__(self, store: Any, rank: Rank, names: Sequence[str]) -> None:
+        from torch._C._distributed_c10d import PrefixStore
+
+        self._rank = rank
+        self._names = tuple(names)
+        self._record = struct.Struct(f"<IQ{len(self._names)}d")
+        # One clone per thread: a store's connection answers one caller at a time.
+        self._store = store.clone()
+        turn = self._store.add(f"trackkit/starts/{rank.rank}", 1)
+        prefix = f"trackkit/{turn}"
+        self._mine: Any = PrefixStore(prefix, self._store)
+        self._theirs: Any = PrefixStore(prefix, store.clone()) if rank.writes else None
+        self._neighbours = f"{prefix}/processes/{socket.gethostname()}"
+        self._store.append(self._neighbours, json.dumps(process_fields()) + "\n")
+        self._size = len(base64.b64encode(bytes(self._record.size)))
+        self._wanted: dict[int, tuple[str, float]] = {}
+        self._arrived: dict[int, list[dict[str, float]]] = {}
+        self._change = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def post(self, row: int, step: int, values: Mapping[str, float]) -> None:
+        mask, numbers = 0, []
+        for bit, name in enumerate(self._names):
+            mask |= (name in values) << bit
+            numbers.append(float(values.get(name, 0.0)))
+        record = base64.b64encode(self._record.pack(self._rank.rank, mask, *numbers)).decode()
+        key = f"{row}/{step}"
+        if self._theirs is not None:
+            with self._change:
+                self._wanted[row] = (key, time.monotonic() + OVERDUE_S)
+                self._change.notify_all()
+            self._start()
+        self._mine.append(key, record)
+
+    def ready(self, row: int) -> bool:
+        return row not in self._wanted
+
+    def take(self, row: int) -> list[dict[str, float]]:
+        return self._arrived.pop(row, [])
+
+    def wait(self, row: int, timeout_s: float) -> None:
+        with self._change:
+            self._change.wait_for(lambda: row not in self._wanted, timeout_s)
+
+    def preempted(self) -> bool:
+        """A launcher ends a machine's other ranks once one has died: then one is gone before any is told.
+
+        Where the job is taken down, the first rank that is told finds them all alive, and leaves word to the others.
+        """
+        with contextlib.suppress(Exception):
+            processes = self._store.get(self._neighbours).decode().splitlines()
+            if any(process_life(json.loads(each)) == "gone" for each in processes):
+                return bool(self._mine.check(["preempted"]))
+            self._mine.set("preempted", "")
+        return True
+
+    def close(self) -> None:
+        with self._change:
+            self._closed = True
+            self._wanted.clear()
+            self._change.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._collect, name="trackkit-ranks", daemon=True)
+            self._thread.start()
+
+    def _collect(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._wanted or self._closed)
+                if self._closed:
+                    return
+                wanted = dict(self._wanted)
+            try:
+                progress = [self._look(row, key, deadline) for row, (key, deadline) in wanted.items()]
+            except Exception:
+                logger.warning("the process group's store is gone: later values are rank 0's own", exc_info=True)
+                self._give_up()
+                return
+            if not any(progress):
+                time.sleep(_POLL_S)
+
+    def _look(self, row: int, key: str, deadline: float) -> bool:
+        """Whether the row is complete, or overdue: then it goes with what is there."""
+        assert self._theirs is not None
+        data = self._theirs.get(key) if self._theirs.check([key]) else b""
+        if len(data) < self._size * self._rank.world_size and time.monotonic() < deadline:
+            return False
+        if data:
+            self._theirs.delete_key(key)
+        self._arrived[row] = [self._unpack(data[at : at + self._size]) for at in range(0, len(data), self._size)]
+        with self._change:
+            self._wanted.pop(row, None)
+            self._change.notify_all()
+        return True
+
+    def _unpack(self, record: bytes) -> dict[str, float]:
+        _, mask, *numbers = self._record.unpack(base64.b64decode(record))
+        return {name: numbers[bit] for bit, name in enumerate(self._names) if mask >> bit & 1}
+
+    def _give_up(self) -> None:
+        with self._change:
+            self._closed = True
+            self._theirs = None
+            self._wanted.clear()
+            self._change.notify_all()
+
+
+def _tcp_store() -> Any | None:
+    """The default process group's TCPStore, beneath its prefixes; None where there is none."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return None
+    store: Any = None
+    with contextlib.suppress(ImportError, AttributeError, RuntimeError, ValueError):
+        from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+        store = dist.distributed_c10d._get_default_store()
+        while isinstance(store, PrefixStore):
+            store = store.underlying_store
+        return store if isinstance(store, TCPStore) else None
+    return None

@@ -1,0 +1,1 @@
+"""Writes, reads and finds run folders on disk."""

@@ -1,0 +1,67 @@
+"""The state of the git repository that a training is started in."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from trackkit.redaction.redact import redact
+
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """A repository at one moment.
+
+    Attributes:
+        root: top folder.
+        commit: full hash of HEAD; "" before the first commit.
+        branch: "" on a detached HEAD.
+        dirty: tracked files differ from HEAD, or untracked files lie about.
+        remote: address of `origin`, without its credentials.
+    """
+
+    root: Path
+    commit: str
+    branch: str
+    dirty: bool
+    remote: str
+
+    @property
+    def short(self) -> str:
+        """The commit's first seven digits, with `+` where there is uncommitted work."""
+        return self.commit[:7] + ("+" if self.dirty and self.commit else "")
+
+    def config(self) -> dict[str, str | bool]:
+        """As columns of the run config."""
+        return {
+            "git/commit": self.commit,
+            "git/branch": self.branch,
+            "git/dirty": self.dirty,
+            "git/remote": self.remote,
+        }
+
+
+def read_git(folder: Path) -> GitState | None:
+    """The repository around `folder`; None where there is none, or no git."""
+    root = _git(folder, "rev-parse", "--show-toplevel")
+    if not root:
+        return None
+    return GitState(
+        root=Path(root),
+        commit=_git(folder, "rev-parse", "--verify", "--quiet", "HEAD"),
+        branch=_git(folder, "branch", "--show-current"),
+        dirty=bool(_git(folder, "status", "--porcelain")),
+        remote=str(redact("", _git(folder, "config", "--get", "remote.origin.url"))),
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,202 @@
+"""The flat run config that every framework shares: model, optimizers, data, runtime, seeds, settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import os
+import platform
+import shlex
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trackkit.record.fingerprint import fingerprint
+from trackkit.redaction.redact import redact, redact_arguments
+
+if TYPE_CHECKING:
+    import torch
+
+_SLURM = ("JOB_ID", "JOB_NAME", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_PARTITION", "NNODES", "NTASKS", "NODELIST")
+_MAX_TEXT = 2000
+
+
+def flatten(section: str, values: Any, depth: int = 3) -> dict[str, Any]:
+    """`values` as `section/key` to a JSON value, secrets masked.
+
+    Args:
+        section: what the keys begin with.
+        values: a mapping, a dataclass or a namespace.
+        depth: how many levels become columns; what lies deeper is kept as one value.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in _items(values):
+        key = f"{section}/{name}"
+        inner = _items(value) if depth > 1 and _is_mapping(value) else None
+        if inner:
+            flat.update(flatten(key, value, depth - 1))
+        else:
+            flat[key] = plain(redact(name, plain(value)))
+    return flat
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: what is neither a number, a text nor a container of them becomes its text."""
+    value = _number(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if isinstance(value, str):
+        return value[:_MAX_TEXT]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if dataclasses.is_dataclass(value):
+        return plain(dict(_items(value)))
+    return _text(value)
+
+
+def model_config(model: torch.nn.Module, name: type | None = None) -> dict[str, Any]:
+    """`model/*`: class, and parameters in millions (whole sizes, also where a parameter is sharded).
+
+    A lazy module that has seen no data yet does not know its parameters' sizes: there is no count then.
+    """
+    from torch.nn.parameter import is_lazy
+
+    kind = name or type(model)
+    flat: dict[str, Any] = {"model/class": f"{kind.__module__}.{kind.__qualname__}"}
+    parameters = list(model.parameters())
+    if not any(is_lazy(parameter) for parameter in parameters):
+        flat["model/total_params_M"] = sum(map(_size, parameters)) / 1e6
+        flat["model/trainable_params_M"] = sum(_size(each) for each in parameters if each.requires_grad) / 1e6
+    return flat
+
+
+def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) -> dict[str, Any]:
+    """`optim/*`: class and defaults of each optimizer (numbered where there are several), class of each scheduler."""
+    flat: dict[str, Any] = {}
+    for kind, objects in (("", optimizers), ("scheduler", schedulers)):
+        for index, item in enumerate(objects):
+            number = f"/{index}" if len(objects) > 1 else ""
+            section = f"optim{number}/{kind}" if kind else f"optim{number}"
+            flat[f"{section}/class" if not kind else section] = type(item).__name__
+            if not kind:
+                # A scheduler has moved `defaults`' rate on by now; groups remember where they began.
+                first = item.param_groups[0]
+                settings = {name: value for name, value in first.items() if name not in ("params", "initial_lr")}
+                settings["lr"] = first.get("initial_lr", first["lr"])
+                flat.update({f"{section}/{name}": plain(_scalar(value)) for name, value in settings.items()})
+    return flat
+
+
+def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_size: int) -> dict[str, Any]:
+    """`data/*`: sizes and accumulation; what is unknown is left out."""
+    flat: dict[str, Any] = {
+        "data/train_samples": _length(dataset),
+        "data/batch_size_per_device": batch_size,
+        "data/accumulation": accumulation,
+        "data/batch_size_global": None if batch_size is None else batch_size * accumulation * world_size,
+        "data/dataset": None if dataset is None else type(dataset).__name__,
+    }
+    return {key: value for key, value in flat.items() if value is not None}
+
+
+def fingerprint_config(dataset: Any) -> dict[str, Any]:
+    """`data/fingerprint`, where the data's content can be seen."""
+    found = fingerprint(dataset)
+    return {} if found is None else {"data/fingerprint": found}
+
+
+def runtime_config(framework: str, package: str, world_size: int, device: str, output: Path) -> dict[str, Any]:
+    """`runtime/*` and `seed/*`: what the training runs on, and what it started from."""
+    import torch
+
+    flat: dict[str, Any] = {
+        "runtime/framework": framework,
+        "runtime/framework_version": _version(package),
+        "runtime/python": platform.python_version(),
+        "runtime/torch": torch.__version__,
+        "runtime/platform": platform.platform(),
+        "runtime/host": socket.gethostname(),
+        "runtime/cpu_count": os.cpu_count(),
+        "runtime/world_size": world_size,
+        "runtime/device": device,
+        "runtime/output_folder": str(output),
+        "runtime/command": shlex.join(redact_arguments([Path(sys.executable).name, *sys.argv])),
+        "seed/torch": torch.initial_seed(),
+    }
+    if device.startswith("cuda"):
+        flat["runtime/cuda"] = torch.version.cuda
+        flat["runtime/gpu_name"] = torch.cuda.get_device_name(device)
+        flat["runtime/gpu_count"] = world_size
+    for name in _SLURM:
+        if value := os.environ.get(f"SLURM_{name}"):
+            flat[f"runtime/slurm_{name.lower()}"] = value
+    for variable in ("PYTHONHASHSEED", "PL_GLOBAL_SEED"):
+        if value := os.environ.get(variable):
+            flat[f"seed/{variable.lower()}"] = value
+    return flat
+
+
+def _length(dataset: Any) -> int | None:
+    """Samples, where the data set has a length: some have `__len__` only to raise."""
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _size(parameter: Any) -> int:
+    """Elements of the whole parameter: DTensors know theirs, DeepSpeed's ZeRO-3 keeps it aside."""
+    return int(parameter.ds_numel if hasattr(parameter, "ds_numel") else parameter.numel())
+
+
+def _text(value: Any) -> str:
+    """Of an object that fails to tell what it is, its type."""
+    try:
+        return str(value)[:_MAX_TEXT]
+    except Exception:
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+
+
+def _number(value: Any) -> Any:
+    """The Python number that a NumPy or torch scalar stands for; anything else as it is."""
+    if getattr(value, "ndim", None) != 0 or not callable(getattr(value, "item", None)):
+        return value
+    try:
+        number = value.item()
+    except RuntimeError:
+        # A tensor on the `meta` device has no value.
+        return value
+    return number if isinstance(number, (bool, int, float)) else value
+
+
+def _scalar(value: Any) -> Any:
+    """A tensor of one element as a scalar: torch takes either as a learning rate."""
+    return value.reshape(()) if callable(getattr(value, "numel", None)) and value.numel() == 1 else value
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+
+
+def _items(values: Any) -> list[tuple[str, Any]]:
+    if isinstance(values, Mapping):
+        return [(str(key), value) for key, value in values.items()]
+    if dataclasses.is_dataclass(values) and not isinstance(values, type):
+        return [(item.name, getattr(values, item.name)) for item in dataclasses.fields(values)]
+    return [(name, value) for name, value in vars(values).items() if not name.startswith("_")]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,1 @@
+"""Masks secrets in everything that leaves the process."""

@@ -1,0 +1,1 @@
+"""Defines the vocabulary: every key TrackKit writes, and how logged names become keys."""

@@ -1,0 +1,1 @@
+"""Opens, resumes and ends runs: which run, which folder, signals, identity."""

@@ -1,0 +1,87 @@
+"""The runs of one trainer, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trackkit.engine.sink import Sink
+from trackkit.notices import logger
+from trackkit.settings.config import TrackKitConfig
+
+if TYPE_CHECKING:
+    from trackkit.session.session import Session
+    from trackkit.session.start import Start
+
+# What WANDB_RUN_ID has been for trainings of this process.
+_used: set[str] = set()
+
+
+def _use(run_id: str, given: str | None) -> None:
+    if run_id == given:
+        _used.add(run_id)
+
+
+class Runs:
+    """The runs of one trainer: one for every fit, with the evaluations before the first and after each.
+
+    Args:
+        config: the settings.
+        sinks: backends beside the local log; default W&B.
+        run_id: of the first run. It is minted before there is one, so that a fit and a test in spawned processes find
+            the same run.
+
+    Attributes:
+        session: the latest; None before there is one.
+    """
+
+    def __init__(self, config: TrackKitConfig, sinks: Sequence[Sink] | None, run_id: str) -> None:
+        self._config = config
+        self._sinks = sinks
+        self._run_id = run_id
+        self._fits = 0
+        self.session: Session | None = None
+
+    def begin(self, start: Start) -> Session:
+        """Opens the run of a fit or an evaluation, or goes on in the one that is open."""
+        from trackkit.session.identity import given_run_id
+        from trackkit.session.open import open_session
+        from trackkit.session.session import open_sessions
+
+        session, fit = self.session, start.phase == "fit"
+        if session is not None and session in open_sessions():
+            if not fit:
+                return session
+            if session.phase == "evaluating":
+                session.join_fit(start)
+                self._fits += 1
+                _use(session.info.run_id, given_run_id())
+                return session
+            session.close()
+        if fit:
+            self._run_id = self._id_of_fit(given_run_id())
+        # An evaluation goes on in its fit's run, and the first fit in that of the evaluations before it.
+        resumed = not fit or self._run_id == given_run_id() or (session is not None and not self._fits)
+        self._fits += fit
+        self.session = open_session(self._config, start, self._run_id, self._sinks, resumed)
+        if fit and given_run_id() in _used and self.session.info.run_id == self._run_id:
+            logger.warning(
+                "WANDB_RUN_ID names one run, and '%s' is that of an earlier training of this process: this one is '%s'",
+                given_run_id(),
+                self._run_id,
+            )
+        self._run_id = self.session.info.run_id
+        if fit:
+            _use(self._run_id, given_run_id())
+        return self.session
+
+    def _id_of_fit(self, given: str | None) -> str:
+        """The id that a launcher gives is that of one training; a sweep's agent gives another for each trial."""
+        if given is not None and given not in _used:
+            return given
+        from trackkit.session.identity import new_run_id
+
+        return new_run_id() if self._fits or self._run_id == given else self._run_id
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "session": None}

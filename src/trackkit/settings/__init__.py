@@ -1,0 +1,1 @@
+"""Defines the settings and reads them from arguments, variables, YAML and OmegaConf."""

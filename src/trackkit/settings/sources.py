@@ -1,0 +1,153 @@
+"""Where settings are given: arguments, TRACKKIT_* variables, `trackkit.yaml`, W&B's own variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from trackkit.errors import ConfigError, did_you_mean
+from trackkit.settings.config import CHOICES, TrackKitConfig, check_layer, check_values, plain_node
+
+DEFAULT_FILE = "trackkit.yaml"
+
+_WANDB_VARIABLES = {
+    "project": "WANDB_PROJECT",
+    "entity": "WANDB_ENTITY",
+    "name": "WANDB_NAME",
+    "group": "WANDB_RUN_GROUP",
+    "job_type": "WANDB_JOB_TYPE",
+    "tags": "WANDB_TAGS",
+    "notes": "WANDB_NOTES",
+    "mode": "WANDB_MODE",
+    "dir": "WANDB_DIR",
+}
+
+# W&B's words for what becomes of a run that is there, and ours; None is the default.
+_RESUME = {"never": "never", "allow": None, "auto": None, "must": "must"}
+
+# Variables that are no settings of a run: the settings file, and where the user's list of runs lies.
+_OTHER_VARIABLES = ("TRACKKIT_CONFIG", "TRACKKIT_INDEX")
+
+
+def load_config(config: Any = None, given: Mapping[str, Any] | None = None) -> TrackKitConfig:
+    """Resolves the settings. Nearer wins: arguments, TRACKKIT_* variables, file, W&B's variables, defaults.
+
+    None, in any of them, means "not given"; `callbacks` is merged callback by callback.
+
+    Args:
+        config: path of a YAML file, a mapping, or an OmegaConf node; default: TRACKKIT_CONFIG, else `trackkit.yaml`
+            in the working directory where there is one.
+        given: settings given as arguments.
+
+    Raises:
+        ConfigError: an unknown setting, a wrong type or choice, a file that is missing or no mapping.
+    """
+    file, source = _read_file(config)
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        ("W&B's variables", _from_wandb_variables()),
+        (source, file),
+        ("TRACKKIT_* variables", _from_variables()),
+        ("arguments", given or {}),
+    ]
+    merged: dict[str, Any] = {}
+    callbacks: dict[str, Any] = {}
+    for origin, layer in layers:
+        checked = check_layer(layer, origin)
+        callbacks.update(checked.get("callbacks", {}))
+        merged.update(checked, callbacks=callbacks)
+    settings = TrackKitConfig(**merged)
+    check_values(settings)
+    return settings
+
+
+def _read_file(config: Any) -> tuple[dict[str, Any], str]:
+    if config is None:
+        named = os.environ.get("TRACKKIT_CONFIG")
+        config = named or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
+    if config is None:
+        return {}, "defaults"
+    if not isinstance(config, (str, os.PathLike)):
+        return _to_mapping(config, f"config={type(config).__name__}"), "config"
+    path = Path(config)
+    if not path.is_file():
+        raise ConfigError(f"the settings file must exist; there is no file '{path}'; make it, or leave out 'config'")
+    try:
+        node = _yaml(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"the settings file '{path}' must be YAML, and can't be read: {error}") from error
+    return _to_mapping({} if node is None else node, f"'{path}'"), f"'{path}'"
+
+
+def _yaml(text: str) -> Any:
+    """YAML as OmegaConf reads it (`1e12` is a number), but for a lone word, of which it would make a mapping.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        raw = yaml.safe_load(text)
+        return OmegaConf.create(text) if isinstance(raw, (dict, list)) else raw
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(str(error)) from error
+
+
+def _to_mapping(node: Any, source: str) -> dict[str, Any]:
+    plain = plain_node(node, source)
+    if not isinstance(plain, Mapping):
+        kind = "a list" if isinstance(plain, list) else f"of type {type(plain).__name__}"
+        raise ConfigError(f"settings must be a mapping of names to values; {source} is {kind}; write 'project: NAME'")
+    return {key: value for key, value in plain.items() if key != "_target_"}
+
+
+def _from_variables() -> dict[str, Any]:
+    names = {f"TRACKKIT_{item.name.upper()}": item.name for item in fields(TrackKitConfig)}
+    found: dict[str, Any] = {}
+    for variable, value in os.environ.items():
+        if not variable.startswith("TRACKKIT_") or variable in _OTHER_VARIABLES:
+            continue
+        if variable not in names:
+            raise ConfigError(f"unknown variable '{variable}'{did_you_mean(variable, [*names, *_OTHER_VARIABLES])}")
+        if value:
+            found[names[variable]] = _parse(variable, names[variable], value)
+    return found
+
+
+def _parse(variable: str, name: str, text: str) -> Any:
+    """A variable's text as its setting's type: tags as `a,b` or a YAML list, mappings as YAML."""
+    if name == "tags" and not text.lstrip().startswith(("[", "{")):
+        return [tag.strip() for tag in text.split(",") if tag.strip()]
+    if name in ("tags", "synonyms", "callbacks"):
+        try:
+            return _yaml(text)
+        except ValueError as error:
+            kind = "list" if name == "tags" else "mapping"
+            raise ConfigError(f"variable '{variable}' must be a YAML {kind}; got {text!r}") from error
+    return text
+
+
+def _from_wandb_variables() -> dict[str, Any]:
+    found = {
+        name: _parse(variable, name, os.environ[variable])
+        for name, variable in _WANDB_VARIABLES.items()
+        if os.environ.get(variable)
+    }
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
+        found["mode"] = "disabled"
+    elif found.get("mode") == "dryrun":
+        found["mode"] = "offline"
+    elif found.get("mode") not in CHOICES["mode"]:
+        found.pop("mode", None)
+    if (word := os.environ.get("WANDB_RESUME")) is not None:
+        if word not in _RESUME:
+            raise ConfigError(
+                f"'WANDB_RESUME' must be one of {', '.join(_RESUME)}; got {word!r}; set one of these, or unset it"
+            )
+        found["resume"] = _RESUME[word]
+    return found

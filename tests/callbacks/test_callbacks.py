@@ -1,0 +1,245 @@
+"""Each callback alone: a real torch optimizer, a tracker, and a sink in memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from trackkit.callbacks import CALLBACKS, build_callbacks
+from trackkit.callbacks.grad_norm import GradNorm
+from trackkit.callbacks.loss import Loss
+from trackkit.callbacks.lr import LearningRate
+from trackkit.callbacks.nonfinite import NonFinite
+from trackkit.callbacks.throughput import Throughput
+from trackkit.engine.ranks import Exchange
+from trackkit.engine.records import Gradients, Moment, RunInfo
+from trackkit.engine.tracker import Tracker
+from trackkit.engine.window import Window
+from trackkit.integrations.memory import MemorySink
+from trackkit.schema.keys import describe
+
+
+class Bench:
+    """A tracker with the callbacks under test, and what came out of it."""
+
+    def __init__(self, *callbacks: Any, **info: Any) -> None:
+        self.sink = MemorySink()
+        self.tracker = Tracker(callbacks, [self.sink], Exchange())
+        self.tracker.start(RunInfo("run", "run", "none", Path.cwd(), 0.0, **info))
+        self._step = 0
+
+    def step(self, *losses: float | torch.Tensor, row: bool = True, **batch: Any) -> dict[str, float]:
+        """One optimizer step on the micro-batches `losses`; gives the row's values."""
+        tensors = [torch.as_tensor(loss) for loss in losses]
+        for loss in tensors[:-1]:
+            self.tracker.batch(loss)
+        self._step += 1
+        last = tensors[-1] if tensors else None
+        moment = {name: batch.pop(name) for name in ("epoch", "total_steps") if name in batch}
+        if "skipped" in batch:
+            self.tracker.skipped(batch.pop("skipped"))
+        self.tracker.batch(last, steps=1, **batch)
+        if row:
+            self.tracker.row(Moment(self._step, **moment))
+        self.tracker.seal()
+        assert self.tracker.faults.count == 0
+        return dict(self.sink.rows[-1].values) if row and self.sink.rows else {}
+
+    def columns(self) -> dict[str, Any]:
+        self.tracker.end("finished")
+        return self.sink.columns
+
+
+def optimizer(*groups: dict[str, Any]) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], **group} for group in groups], lr=0.1)
+
+
+def announced(callback: Any, optimizer: torch.optim.Optimizer, **more: Any) -> dict[str, float]:
+    """What `callback` makes of a step of `optimizer`, as its row carries it."""
+    bench = Bench(callback)
+    bench.tracker.gradients(Gradients(optimizer, **more))
+    values = bench.step(0.0)
+    assert all(describe(key) for key in values)
+    return {key: value for key, value in values.items() if key != "batch/step"}
+
+
+# -- loss --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_the_mean_over_steps_of_the_mean_over_their_micro_batches() -> None:
+    bench = Bench(Loss())
+    bench.step(1.0, 2.0, 6.0, row=False)
+    assert bench.step(7.0)["batch/loss"] == 5.0
+    assert bench.step(2.0, 4.0)["batch/loss"] == 3.0
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_micro_batches() -> None:
+    window = Window()
+    window.add(torch.tensor(1.0), 0, 0, 0.0, 0)
+    window.add(torch.tensor(3.0), 0, 0, 0.0, 1)
+    window.add(torch.tensor(5.0), 0, 0, 0.0, 1)
+    assert [loss.item() for loss in window.losses] == [2.0, 5.0]
+
+
+def test_without_a_loss_there_is_none() -> None:
+    bench = Bench(Loss(), NonFinite())
+    assert "batch/loss" not in bench.step()
+
+
+# -- learning rate -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("groups", "rates"),
+    [
+        ([{}], {"": 0.1}),
+        ([{}, {}], {"": 0.1}),
+        ([{}, {"lr": 0.5}], {"": 0.1, "/group_0": 0.1, "/group_1": 0.5}),
+        ([{"name": "body"}, {"name": "the head!"}], {"": 0.1, "/body": 0.1, "/the_head": 0.1}),
+        ([{"name": "body"}, {}], {"": 0.1, "/body": 0.1, "/group_1": 0.1}),
+        ([{"name": "x", "lr": 0.2}], {"": 0.2, "/x": 0.2}),
+        ([{"name": "x"}, {"name": "x", "lr": 0.2}], {"": 0.1, "/x_0": 0.1, "/x_1": 0.2}),
+    ],
+)
+def test_groups_have_rates_of_their_own_where_they_are_named_or_differ(
+    groups: list[dict[str, Any]], rates: dict[str, float]
+) -> None:
+    found = announced(LearningRate(), optimizer(*groups))
+    assert found == {f"batch/lr{name}": rate for name, rate in rates.items()}
+
+
+def test_groups_that_came_to_differ_stay_apart() -> None:
+    callback, opt = LearningRate(), optimizer({}, {})
+    assert set(announced(callback, opt)) == {"batch/lr"}
+    opt.param_groups[1]["lr"] = 0.5
+    assert len(announced(callback, opt)) == 3
+    opt.param_groups[1]["lr"] = 0.1
+    assert len(announced(callback, opt)) == 3
+
+
+def test_each_of_several_optimizers_has_its_rate() -> None:
+    bench = Bench(LearningRate())
+    bench.tracker.gradients(Gradients(optimizer({"lr": 0.3}), name="G"))
+    bench.tracker.gradients(Gradients(optimizer({"lr": 0.4}, {"lr": 0.5}), name="D"))
+    rates = {key: value for key, value in bench.step(0.0).items() if key.startswith("batch/lr")}
+    assert rates == {
+        "batch/lr/G": 0.3,
+        "batch/lr/D": 0.4,
+        "batch/lr/D/group_0": 0.4,
+        "batch/lr/D/group_1": 0.5,
+        "batch/lr": 0.4,
+    }
+
+
+def test_a_rate_that_is_a_tensor_is_the_one_of_the_step_and_is_not_read_then() -> None:
+    rate = torch.tensor(0.25)
+    opt = torch.optim.Adam([nn.Parameter(torch.ones(1))], lr=rate)
+    callback = LearningRate()
+    callback.gradients(Gradients(opt))
+    rate.mul_(2)
+    kept = callback.row(Moment(step=1), Window())["batch/lr"]
+    assert isinstance(kept, torch.Tensor)
+    assert kept.item() == 0.25
+
+
+@pytest.mark.parametrize("callback", [LearningRate(), GradNorm()])
+def test_what_belongs_to_a_step_without_a_row_is_forgotten(callback: Any) -> None:
+    bench, opt = Bench(callback), optimizer({})
+    opt.param_groups[0]["params"][0].grad = torch.ones(1)
+    bench.tracker.gradients(Gradients(opt))
+    bench.step(0.0, row=False)
+    assert set(bench.step(0.0)) <= {"batch/step"}
+
+
+# -- time and throughput -----------------------------------------------------------------------------------------------
+
+
+def clocked(monkeypatch: pytest.MonkeyPatch, *callbacks: Any, **info: Any) -> tuple[Bench, list[float]]:
+    """A bench whose clock stands still but for what the test adds to it."""
+    now = [100.0]
+    monkeypatch.setattr("trackkit.window.time.perf_counter", lambda: now[0])
+    return Bench(*callbacks, **info), now
+
+
+def test_time_and_throughput_leave_pauses_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, now = clocked(monkeypatch, Throughput(flops_per_sample=50.0, peak_flops=1000.0), world_size=2, samples=100)
+    now[0] += 1.0
+    bench.step(0.0, row=False, samples=8, tokens=80, data_s=0.25)
+    bench.tracker.pause("evaluation", 6.0)
+    now[0] += 9.0
+    values = bench.step(0.0, samples=8, tokens=80, data_s=0.75)
+    assert {key: pytest.approx(value) for key, value in values.items()} == {
+        "batch/step": 2,
+        "batch/step_time_s": 2.0,
+        "batch/data_time_s": 0.5,
+        "batch/samples": 116,
+        "batch/samples_per_s": 4.0,
+        "batch/mfu": 50.0 * 4.0 / (1000.0 * 2),
+        "batch/tokens": 160,
+        "batch/tokens_per_s": 40.0,
+    }
+    now[0] += 2.0
+    after = bench.step(0.0, samples=8)
+    assert (after["batch/step_time_s"], after["batch/samples_per_s"], after["batch/tokens_per_s"]) == (2.0, 4.0, 0.0)
+    assert (bench.columns()["final/samples"], bench.sink.columns["final/tokens"]) == (124, 160)
+
+
+def test_what_is_unknown_has_no_key() -> None:
+    bench = Bench(Throughput(flops_per_sample=1.0))
+    assert set(bench.step(0.0)) == {"batch/step", "batch/step_time_s", "batch/data_time_s"}
+    assert {"final/samples", "final/tokens"}.isdisjoint(bench.columns())
+
+
+# -- NaN and Inf -------------------------------------------------------------------------------------------------------
+
+
+def test_steps_that_went_wrong_are_counted_at_every_step() -> None:
+    bench = Bench(Loss(), NonFinite())
+    assert bench.step(1.0)["batch/nonfinite"] == 0
+    bench.step(math.nan, row=False)
+    bench.step(1.0, math.inf, row=False)
+    bench.step(2.0, row=False)
+    last = bench.step(3.0)
+    assert (last["batch/nonfinite"], set(last)) == (2, {"batch/step", "batch/loss", *KEPT})
+    assert bench.step(1.0)["batch/nonfinite"] == 0
+    assert bench.columns()["final/nonfinite"] == 2
+
+
+KEPT = ("batch/nonfinite", "batch/skipped_steps")
+
+
+@pytest.mark.parametrize(("loss", "grad", "count"), [(1.0, math.nan, 1), (math.nan, math.nan, 1), (math.nan, 1.0, 1)])
+def test_a_step_whose_loss_and_norm_went_wrong_counts_once(loss: float, grad: float, count: int) -> None:
+    bench, opt = Bench(Loss(), GradNorm(), NonFinite()), optimizer({})
+    opt.param_groups[0]["params"][0].grad = torch.tensor([grad])
+    bench.tracker.gradients(Gradients(opt))
+    assert bench.step(loss)["batch/nonfinite"] == count
+
+
+@pytest.mark.parametrize("flags", [[True, False, True], [torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1.0)]])
+def test_steps_that_the_scaler_skipped_are_counted(flags: list[Any]) -> None:
+    bench = Bench(NonFinite())
+    for flag in flags[:-1]:
+        bench.step(0.0, row=False, skipped=flag)
+    assert bench.step(0.0, skipped=flags[-1])["batch/skipped_steps"] == 2
+    assert bench.columns()["final/skipped_steps"] == 2
+
+
+# -- all ---------------------------------------------------------------------------------------------------------------
+
+
+def test_each_can_be_switched_off() -> None:
+    for name, kind in CALLBACKS.items():
+        assert kind not in {type(each) for each in build_callbacks({name: False})}
+    assert [type(each) for each in build_callbacks({})] == list(CALLBACKS.values())
+
+
+def test_every_key_that_callbacks_combine_over_ranks_is_in_the_vocabulary() -> None:
+    keys = [key for kind in CALLBACKS.values() for key in kind.REDUCE]
+    assert keys
+    assert [describe(key).name for key in keys] == keys  # type: ignore[union-attr]

@@ -1,0 +1,187 @@
+"""What goes wrong inside TrackKit: said once, counted, and the training ends with the weights it would have had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+import trackkit
+from tests.support.failures import FRAMEWORKS, RECIPE, bare, boom, counted_boom, errors, train
+from tests.support.local_log import local_run, local_runs
+from tests.support.toy import TRAININGS
+from trackkit import TrackKit
+from trackkit.integrations.huggingface.adapter import HuggingFaceAdapter
+from trackkit.integrations.huggingface.fit import Fit
+from trackkit.integrations.lightning.adapter import LightningAdapter
+from trackkit.integrations.lightning.clock import Clock
+from trackkit.integrations.lightning.position import Position
+from trackkit.integrations.lightning.reports import Reports
+from trackkit.integrations.memory import MemorySink
+from trackkit.session.session import Session
+
+LIGHTNING = ["attach", "fit_begins", "before_step", "batch_ends", "evaluation_begins", "evaluation_ends", "fit_ends"]
+LIGHTNING += ["saving_begins", "detach"]
+LIGHTNING_INNER = [(Reports, "logged"), (Reports, "complete_row"), (Clock, "resume"), (Position, "moment")]
+HUGGINGFACE = ["fit_begins", "epoch_ends", "logged", "paused", "fit_ends"]
+HUGGINGFACE_INNER = ["step_begins", "before_step", "between_rows", "step_ends"]
+# What only a checkpoint asks for.
+SAVING = ["saving_begins", "checkpoint_fields"]
+
+
+class Saves(pl.Callback):
+    """Saves a checkpoint after every epoch."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint("epoch.ckpt")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_sound_training_reports_no_error(framework: str, caplog: pytest.LogCaptureFixture) -> None:
+    train(framework, TrackKit(sinks=[]))
+    run = local_run(Path.cwd())
+    assert (run.summary["final/tracker_errors"], run.summary["final/status"], errors(caplog)) == (0, "finished", [])
+
+
+@pytest.mark.parametrize(
+    ("framework", "adapter", "method"),
+    [
+        *(("lightning", LightningAdapter, method) for method in LIGHTNING),
+        *(("lightning", room, method) for room, method in LIGHTNING_INNER),
+        *(("huggingface", HuggingFaceAdapter, method) for method in HUGGINGFACE),
+        *(("huggingface", Fit, method) for method in HUGGINGFACE_INNER),
+        *((framework, Session, "checkpoint_fields") for framework in FRAMEWORKS),
+    ],
+)
+def test_a_failing_hook_is_told_once_and_the_training_goes_on(
+    framework: str, adapter: type, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(adapter, method, counted_boom(calls, method))
+    train(framework, TrackKit(sinks=[]), *([Saves()] if method in SAVING and framework == "lightning" else []))
+    assert calls, "the hook was never called"
+    told = errors(caplog)
+    assert told
+    assert len(set(told)) == len(told) <= len(calls)
+    runs = local_runs(Path.cwd())
+    assert len(runs) == int(calls != ["fit_begins"])
+    for run in runs:
+        after_the_end = 1 if method == "detach" else 0
+        assert run.summary["final/tracker_errors"] == len(calls) - after_the_end
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_run_that_can_not_be_opened_is_tried_once(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not again at each log or evaluation of the same training: a try may take seconds."""
+    calls: list[str] = []
+    monkeypatch.setattr("trackkit.session.open.open_session", counted_boom(calls, "open_session"))
+    train(framework, TrackKit(sinks=[]))
+    assert (len(calls), len(errors(caplog)), local_runs(Path.cwd())) == (1, 1, [])
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_was_survived_is_told_again_at_the_end(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trackkit.callbacks.loss.Loss.row", boom)
+    monkeypatch.setattr("trackkit.callbacks.lr.LearningRate.row", boom)
+    train(framework, TrackKit(sinks=[]))
+    assert len(errors(caplog)) == 2
+    assert [record.getMessage() for record in caplog.records if record.name == "trackkit"][-1] == (
+        "TrackKit has met 2 errors of its own in this run, with tracebacks further up; "
+        "switched off: callback 'Loss', callback 'LearningRate'"
+    )
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_engine_itself_may_fail(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for method in ("batch", "row", "report", "seal", "gradients", "pause"):
+        monkeypatch.setattr(f"trackkit.engine.tracker.Tracker.{method}", boom)
+    train(framework, TrackKit(sinks=[]))
+    assert errors(caplog)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_run_that_can_not_be_opened_is_told_once(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trackkit.session.open.open_session", boom)
+    train(framework, TrackKit(sinks=[]))
+    assert local_runs(Path.cwd()) == []
+    assert 1 <= len(errors(caplog)) == len(set(errors(caplog)))
+
+
+def test_a_metric_that_is_no_number_is_told_once_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    import transformers
+
+    class Odd(transformers.TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+            logs.update(caption="a cat", nothing=None, table=[1, 2], many=torch.ones(3), one=torch.ones(1))  # type: ignore[attr-defined]
+
+    weights = TRAININGS["huggingface"](RECIPE, Path("out"), [Odd(), TrackKit(sinks=[sink := MemorySink()])])
+    assert torch.equal(weights.layers[0].weight, bare("huggingface")["layers.0.weight"])
+    told = [record.getMessage() for record in caplog.records if "must be a number" in record.getMessage()]
+    assert sorted(line.split("'")[1] for line in told) == ["caption", "many", "table"]
+    assert {value for _, value in sink.history("batch/one")} == {1.0}
+    assert sink.history("batch/caption") == sink.history("batch/nothing") == []
+
+
+class Cut(pl.Callback):
+    """Breaks the training off in the middle, as the user's own code may."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 20:
+            raise ValueError("broken data")
+
+
+def test_a_failing_on_exception_leaves_the_users_error_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(LightningAdapter, "failed", boom)
+    with pytest.raises(ValueError, match="broken data"):
+        TRAININGS["lightning"](RECIPE, Path("out"), [TrackKit(sinks=[]), Cut()])
+    trackkit.finish()
+    assert errors(caplog) == ["on_exception failed; training goes on, without what it would have recorded"]
+    run = local_run(Path.cwd())
+    assert (run.summary["final/status"], run.summary["final/tracker_errors"]) == ("failed", 1)
+
+
+@pytest.mark.parametrize("stage", ["test", "validate", "predict"])
+def test_an_evaluation_survives_every_hook(
+    stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for method in ("attach", "evaluation_begins", "evaluation_ends", "detach"):
+        monkeypatch.setattr(LightningAdapter, method, boom)
+    monkeypatch.setattr(Reports, "logged", boom)
+    from tests.support.lightning_toys import Logging, data, trainer
+
+    class Predicting(Logging):
+        def forward(self, batch: Any) -> torch.Tensor:
+            return self.layer(batch[0])
+
+    getattr(trainer([TrackKit(sinks=[])]), stage)(Predicting(), data(2))
+    assert errors(caplog)
+    assert len(set(errors(caplog))) == len(errors(caplog))
+
+
+def test_a_hugging_face_prediction_survives_its_hook(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.support.huggingface_toys import make_trainer
+    from tests.support.toy import Points
+
+    for method in ("predicted", "paused", "logged"):
+        monkeypatch.setattr(HuggingFaceAdapter, method, boom)
+    runner = make_trainer("out", [TrackKit(sinks=[])])
+    found = runner.predict(Points(samples=8)).metrics["test_loss"]
+    assert found == pytest.approx(make_trainer("out", []).predict(Points(samples=8)).metrics["test_loss"], abs=0)
+    runner.evaluate(Points(samples=8))
+    assert [line.split()[0] for line in errors(caplog)] == ["on_predict", "on_log", "on_evaluate"]

@@ -1,0 +1,103 @@
+"""Every method of every sink fails, in a real training of each framework: the other sinks go on."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import transformers
+
+import trackkit.integrations
+from tests.support.failures import FRAMEWORKS, ROWS, boom, counted_boom, entries, errors, train
+from tests.support.local_log import local_run
+from trackkit import TrackKit
+from trackkit.engine.sink import Sink
+from trackkit.integrations.memory import MemorySink
+from trackkit.integrations.wandb.sink import WandbSink
+from trackkit.local_log.writer import LocalSink
+
+for module in pkgutil.walk_packages(trackkit.integrations.__path__, "trackkit.integrations."):
+    importlib.import_module(module.name)
+
+SINKS = [kind for kind in Sink.__subclasses__() if kind.__module__.startswith("trackkit.")]
+METHODS = entries(Sink, Sink)
+
+
+class Terminated(pl.Callback, transformers.TrainerCallback):  # type: ignore[misc]
+    """SIGTERM when the last step has been taken: all that Lightning's own handler would cut short is done."""
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def survived() -> Iterator[None]:
+    """A program that handles SIGTERM itself, so that the test goes on."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_the_sinks_are_all_here() -> None:
+    assert {LocalSink, MemorySink, WandbSink} <= set(SINKS)
+    assert METHODS == ["open", "write", "config", "summary", "preempting", "close"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", SINKS)
+def test_a_failing_sink_takes_no_other_with_it(
+    framework: str, kind: type[Sink], method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+    broken, witness = MemorySink(), MemorySink()
+    backends = {LocalSink: [witness], WandbSink: None, MemorySink: [broken, witness]}[kind]
+    with monkeypatch.context() as patch, survived():
+        patch.setattr(broken if kind is MemorySink else kind, method, counted_boom(calls, method))
+        train(framework, Terminated(), TrackKit(sinks=backends))
+    # The local log writes the config that a run starts with by its own entry.
+    told = "open" if (kind, method) == (LocalSink, "config") else method
+    assert calls[:1] == [method], "it was never called"
+    assert errors(caplog) == [f"sink '{kind.__name__}' ({told}) failed and is switched off; training goes on"]
+    if kind is not LocalSink:
+        run = local_run(Path.cwd())
+        assert [row["_row"] for row in run.rows] == list(range(ROWS))
+        assert (run.summary["final/tracker_errors"], run.summary["final/steps"]) == (1, 48)
+        assert (run.run["status"], run.run["exit_code"]) == ("finished", 0)
+    if kind is not WandbSink:
+        assert [row.number for row in witness.rows] == list(range(ROWS))
+        assert (witness.columns["final/tracker_errors"], witness.columns["final/steps"]) == (1, 48)
+        assert witness.exit_code == 0
+
+
+@pytest.mark.parametrize("method", ["begin", "WandbSink._log", "WandbSink._update_config", "define"])
+def test_what_fails_in_the_thread_of_the_wandb_sink_is_told_on_its_next_call(
+    method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(f"trackkit.integrations.wandb.sink.{method}", boom)
+    train("lightning", TrackKit())
+    run = local_run(Path.cwd())
+    assert len(errors(caplog)) == 1
+    assert "'WandbSink'" in errors(caplog)[0]
+    assert (len(run.rows), run.summary["final/steps"], run.run["exit_code"]) == (ROWS, 48, 0)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_error_at_the_close_is_counted_by_the_sinks_that_are_left(
+    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("wandb.Run.finish", boom)
+        train(framework, TrackKit())
+    run = local_run(Path.cwd())
+    assert errors(caplog) == ["sink 'WandbSink' (close) failed and is switched off; training goes on"]
+    assert (run.summary["final/tracker_errors"], run.summary["final/status"]) == (1, "finished")

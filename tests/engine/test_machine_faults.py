@@ -1,0 +1,138 @@
+"""The machine or W&B itself fails: the training ends with the weights it would have had, and one message says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.forks import Training
+from tests.support.wandb_offline import find_runs
+from tests.wandb_server import WandbServer
+from trackkit.callbacks.nvml import device_handle, energy_counter
+
+LIMIT = 16384
+DISK_FULL = f"""
+import logging, os, resource, signal
+# What the program itself prints shall not meet the limit.
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+logging.raiseExceptions = False
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT}, {LIMIT}))
+"""
+# A method of W&B's run or module, which raises from its n-th call on.
+RAISING = """
+import wandb
+def broken(owner, name, after):
+    original, calls = getattr(owner, name), []
+    def call(*args, **kwargs):
+        calls.append(name)
+        if len(calls) > after:
+            raise RuntimeError(f"W&B's {name} is out of order")
+        return original(*args, **kwargs)
+    setattr(owner, name, call)
+"""
+CALLS = {
+    "init": "broken(wandb, 'init', 0)",
+    "setup": "broken(wandb, 'setup', 0)",
+    "log": "broken(wandb.Run, 'log', 5)",
+    "the last log": "broken(wandb.Run, 'log', 24)",
+    "define_metric": "broken(wandb.Run, 'define_metric', 3)",
+    "config": "broken(wandb.sdk.wandb_config.Config, 'update', 0)",
+    "summary": "broken(wandb.sdk.wandb_summary.Summary, 'update', 0)",
+    "step": "wandb.Run.step = property(lambda run: 1 / 0)",
+    "finish": "broken(wandb.Run, 'finish', 0)",
+}
+
+
+def train(server: WandbServer, home: Path, framework: str, *arguments: str, **env: str) -> Training:
+    training = Training(server, home, [framework, "--mode", "offline", *arguments], env).start()
+    try:
+        return training.finish()
+    finally:
+        training.kill()
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The weights without TrackKit: both frameworks come to the same."""
+    with WandbServer() as server:
+        return str(train(server, tmp_path_factory.mktemp("bare"), "lightning", "--bare").report["weights"])
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_wandb_may_raise_from_any_call(wandb_server: WandbServer, tmp_path: Path, bare: str, call: str) -> None:
+    framework = "huggingface" if call in ("log", "finish") else "lightning"
+    mode = "auto" if call == "setup" else "offline"
+    training = train(wandb_server, tmp_path, framework, "--mode", mode, "--patch", RAISING + CALLS[call])
+    run = training.local
+    assert training.report["weights"] == bare
+    assert training.told.count("Traceback (most recent call last)") == 1, training.told
+    told = [line for line in training.lines if "failed" in line]
+    assert len(told) == 1
+    assert told[0].startswith("trackkit: sink 'WandbSink' (")
+    assert run.summary["final/tracker_errors"] == 1
+    assert [step for step, _ in run.history("batch/loss")] == list(range(1, 25))
+    assert (run.run["status"], run.run["exit_code"]) == ("finished", 0)
+
+
+@pytest.mark.parametrize("framework", ["lightning", "huggingface"])
+def test_a_full_disk_ends_no_training(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
+    """No file can grow beyond some kilobytes, as on a disk that fills up: rows until then are readable."""
+    bare = str(train(wandb_server, tmp_path / "bare", framework, "--bare", "--epochs", "3").report["weights"])
+    training = train(wandb_server, tmp_path, framework, "--epochs", "3", "--patch", DISK_FULL)
+    assert training.report["weights"] == bare
+    told = [line for line in training.lines if "failed" in line]
+    assert told
+    assert len(set(told)) == len(told)
+    assert "'LocalSink'" in told[0]
+    folder = next(tmp_path.glob("**/trackkit-runs/*"))
+    kept = (folder / "rows.jsonl").read_bytes()
+    assert 0 < len(kept) <= LIMIT
+    assert kept.count(b"\n") >= 5
+
+
+def test_a_read_only_folder_moves_the_run_and_says_so(wandb_server: WandbServer, tmp_path: Path, bare: str) -> None:
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    training = train(wandb_server, tmp_path, "lightning", TRACKKIT_DIR="/sys/kernel", TMPDIR=str(spare))
+    assert training.report["weights"] == bare
+    told = [line for line in training.lines if "must be writable" in line]
+    assert len(told) == 1
+    assert "'/sys/kernel/trackkit-runs/" in told[0]
+    run = training.local
+    assert run.folder.is_relative_to(spare)
+    assert [path.parent.parent.parent.parent for path in find_runs(spare)] == [run.folder.parent.parent.parent]
+    assert (len(run.history("batch/loss")), run.run["status"]) == (24, "finished")
+    assert run.summary["final/tracker_errors"] == 0
+
+
+NVML = """
+import pynvml, trackkit.callbacks.final_summary, trackkit.session.open
+original = trackkit.session.open.RunInfo
+trackkit.session.open.RunInfo = lambda **fields: original(**{**fields, "has_cuda": True})
+import trackkit.callbacks.nvml
+trackkit.callbacks.nvml.device_handle = lambda device: device
+def energy(handle, readings=[1000.0]):
+    if not readings:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+    return readings.pop()
+pynvml.nvmlDeviceGetTotalEnergyConsumption = energy
+"""
+
+
+def test_a_gpu_lost_to_nvml_costs_its_own_column_only(wandb_server: WandbServer, tmp_path: Path, bare: str) -> None:
+    """Its energy counter answers at the start and no more at the end."""
+    off = {"TRACKKIT_CALLBACKS": "{gpu_memory: false}"}
+    training = train(wandb_server, tmp_path, "lightning", "--patch", NVML, **off)
+    assert training.report["weights"] == bare
+    assert [line for line in training.lines if "failed" in line] == []
+    summary = training.local.summary
+    assert (summary["final/steps"], summary["final/tracker_errors"]) == (24, 0)
+    assert "final/energy_kWh" not in summary
+
+
+def test_a_machine_without_nvml_has_no_handle() -> None:
+    """As on this one, or one whose device torch does not know."""
+    assert device_handle("cuda:99") is None
+    assert energy_counter("cuda:99") is None

@@ -1,0 +1,84 @@
+"""Two gloo processes under torchrun: one run, rank 0's, with the mean over both ranks, and nothing that waits."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.local_log import local_run
+from tests.support.processes import run_torchrun
+from tests.support.toy import Recipe, by_hand
+from tests.support.wandb_offline import find_runs, read_offline
+
+SCRIPT = Path(__file__).parents[1] / "support" / "two_ranks.py"
+FRAMEWORKS = ("lightning", "huggingface")
+
+
+def _train(framework: str, out: Path, variant: str) -> str:
+    done = run_torchrun(SCRIPT, framework, str(out), variant, cwd=out)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_one_run_with_the_mean_over_ranks(framework: str, tmp_path: Path) -> None:
+    """Two ranks with one batch each make the same steps as one rank that accumulates two: all values follow."""
+    _train(framework, tmp_path, "tracked")
+    truth = by_hand(Recipe(accumulation=2, clip=0.05))
+    run = local_run(tmp_path)
+    assert len(find_runs(tmp_path)) == 1
+    for source in (run.history, read_offline(tmp_path).history):
+        steps = [step for step, _ in source("batch/loss")]
+        assert steps == [1, *range(2, 25, 2)]
+        windows = [truth.losses[before:step] for before, step in zip([0, *steps], steps, strict=False)]
+        assert [v for _, v in source("batch/loss")] == pytest.approx([sum(w) / len(w) for w in windows], rel=2e-4)
+        assert [v for _, v in source("batch/grad_norm")] == pytest.approx(
+            [truth.norms[step - 1] for step in steps], rel=2e-4
+        )
+        assert [v for _, v in source("batch/lr")] == pytest.approx([truth.rates[step - 1] for step in steps])
+        assert [v for _, v in source("batch/samples")] == [8 * step for step in steps]
+        assert [v for _, v in source("epoch/val/loss")] == pytest.approx([loss for _, loss, _ in truth.val], rel=2e-4)
+    assert run.summary["final/status"] == "finished"
+    assert run.summary["final/tracker_errors"] == 0
+    assert run.config["runtime/world_size"] == 2
+    assert run.config["data/batch_size_global"] == 8
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_weights_are_bit_identical_with_and_without(framework: str, tmp_path: Path) -> None:
+    """Also where ranks talk to each other."""
+    for variant in ("tracked", "bare"):
+        _train(framework, tmp_path, variant)
+    for rank in (0, 1):
+        bare, tracked = (torch.load(tmp_path / f"{framework}-{variant}-{rank}.pt") for variant in ("bare", "tracked"))
+        assert all(torch.equal(bare[name], tracked[name]) for name in bare)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_rank_without_trackkit_holds_nothing_up(framework: str, tmp_path: Path) -> None:
+    """Rank 1 sends nothing: every row is there all the same, with rank 0's own loss where ranks were to be met."""
+    _train(framework, tmp_path, "one-disabled")
+    run = local_run(tmp_path)
+    assert [step for step, _ in run.history("batch/loss")] == [1, *range(2, 25, 2)]
+    assert run.summary["final/status"] == "finished"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_rank_that_fails_ends_the_job_soon(framework: str, tmp_path: Path) -> None:
+    """TrackKit holds up no rank's death, and the rows until then are there."""
+    began = time.monotonic()
+    done = run_torchrun(SCRIPT, framework, str(tmp_path), "one-fails", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "rank 1 gives up" in done.stderr
+    assert time.monotonic() - began < 90
+    assert {1, 2} <= {step for step, _ in local_run(tmp_path).history("batch/loss")}
+
+
+def test_a_slow_rank_s_records_are_met(tmp_path: Path) -> None:
+    """Records that come late still make the mean: rows wait for them, the training does not."""
+    _train("lightning", tmp_path, "one-slow")
+    truth, run = by_hand(Recipe(accumulation=2, clip=0.05)), local_run(tmp_path)
+    assert [v for _, v in run.history("batch/loss")][-1] == pytest.approx(sum(truth.losses[-2:]) / 2, rel=2e-4)

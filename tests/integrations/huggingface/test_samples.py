@@ -1,0 +1,167 @@
+"""Hugging Face: samples are counted as the loader gives them, and left out where it doesn't tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
+from transformers import Trainer, TrainerCallback
+
+from tests.support.huggingface_toys import make_trainer
+from tests.support.local_log import local_run
+from tests.support.processes import run_torchrun
+from tests.support.toy import Points
+from trackkit import TrackKit, finish
+from trackkit.integrations.memory import MemorySink
+
+
+class Counting(Trainer):
+    """Counts the samples that its training steps see, by optimizer step."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seen = 0
+        self.by_step: dict[int, int] = {}
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.seen += len(inputs["labels"])
+        self.by_step[self.state.global_step + 1] = self.seen
+        return super().training_step(model, inputs, *args, **kwargs)
+
+
+class Own(Counting):
+    """Its loader has batches of another size than the arguments say."""
+
+    def get_train_dataloader(self) -> Any:
+        return self.accelerator.prepare(DataLoader(self.train_dataset, batch_size=7, shuffle=True))  # type: ignore[arg-type]
+
+
+class Dropping(Counting):
+    """A loader that Accelerate does not know, without its last batch."""
+
+    def get_train_dataloader(self) -> Any:
+        return DataLoader(self.train_dataset, batch_size=7, drop_last=True)  # type: ignore[arg-type]
+
+
+class Drawing(Counting):
+    """A sampler that draws more than there is."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return WeightedRandomSampler([1.0] * 22, 33)
+
+
+class Uneven(Counting):
+    """Batches of different sizes."""
+
+    def get_train_dataloader(self) -> Any:
+        return DataLoader(self.train_dataset, batch_sampler=[[0, 1], [2, 3, 4, 5, 6], [7, 8, 9]])  # type: ignore[arg-type]
+
+
+class CutShort(TrainerCallback):
+    """Ends each epoch after three steps of its own."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_epoch_stop = state.global_step % 3 == 0
+
+
+def _train(out: Path, kind: type[Counting], **given: Any) -> tuple[MemorySink, Counting]:
+    sink = MemorySink()
+    callbacks = [*given.pop("callbacks", []), TrackKit(sinks=[sink])]
+    trainer = make_trainer(out, callbacks, kind=kind, **{"samples": 22, "num_train_epochs": 2, **given})
+    trainer.train()
+    assert isinstance(trainer, kind)
+    return sink, trainer
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "batch"),
+    [
+        (Own, {}, 7),
+        (Own, {"gradient_accumulation_steps": 3}, 7),
+        (Dropping, {}, 7),
+        (Drawing, {}, 4),
+        (Counting, {"dataloader_drop_last": True}, 4),
+        (Counting, {"callbacks": [CutShort()], "num_train_epochs": 4}, 4),
+    ],
+)
+def test_samples_are_those_that_the_training_steps_see(
+    tmp_path: Path, kind: type[Counting], given: dict[str, Any], batch: int
+) -> None:
+    """With a loader, a sampler, epochs of one's own; the config's batch sizes are the loader's."""
+    sink, trainer = _train(tmp_path, kind, logging_steps=1, **given)
+    assert sink.history("batch/samples") == [(step, seen) for step, seen in trainer.by_step.items()]
+    assert sink.columns["final/samples"] == trainer.seen
+    config = local_run(tmp_path).config
+    assert config["data/batch_size_per_device"] == batch
+    assert config["data/batch_size_global"] == batch * given.get("gradient_accumulation_steps", 1)
+
+
+def test_batches_of_different_sizes_are_not_guessed_at(tmp_path: Path) -> None:
+    """No count, no speed and no batch size; the rest of the rows is whole."""
+    sink, _ = _train(tmp_path, Uneven)
+    assert [step for step, _ in sink.history("batch/step_time_s")] == [1, 2, 4, 6]
+    assert not sink.history("batch/samples")
+    assert not sink.history("batch/samples_per_s")
+    assert "final/samples" not in sink.columns
+    assert not any(key.startswith("data/batch_size") for key in local_run(tmp_path).config)
+
+
+def test_a_stream_is_counted_up_to_its_first_end(tmp_path: Path) -> None:
+    """Ten samples in batches of four: how full the last one was, nobody tells."""
+
+    class Stream(IterableDataset[dict[str, torch.Tensor]]):
+        def __iter__(self) -> Any:
+            points = Points(samples=22)
+            return (points[index] for index in range(10))
+
+    sink, trainer = _train(tmp_path, Counting, train=Stream(), max_steps=8, logging_steps=1)
+    assert list(trainer.by_step.items())[:3] == [(1, 4), (2, 8), (3, 10)]
+    assert sink.history("batch/samples") == [(1, 4), (2, 8)]
+    assert "final/samples" not in sink.columns
+
+
+@pytest.mark.parametrize("save", [5, 6])
+def test_a_training_resumed_with_another_batch_size_counts_on(tmp_path: Path, save: int) -> None:
+    """From a checkpoint within an epoch and from one at its end: what was seen, and then what is."""
+    _, first = _train(tmp_path, Counting, save_strategy="steps", save_steps=save, num_train_epochs=1)
+    finish()
+    before = first.by_step[save]
+    sink = MemorySink()
+    then = make_trainer(
+        tmp_path, [TrackKit(sinks=[sink])], kind=Counting, samples=22, num_train_epochs=4,
+        per_device_train_batch_size=8,
+    )  # fmt: skip
+    then.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{save}"))
+    assert isinstance(then, Counting)
+    # The checkpoint's `logging_steps` are gone on with, too.
+    assert len(counted := sink.history("batch/samples")) > 3
+    assert counted == [(step, before + then.by_step[step]) for step, _ in counted]
+    assert sink.columns["final/samples"] == before + then.seen
+    assert local_run(tmp_path).config["data/batch_size_per_device"] == 8
+
+
+PROGRAM = """
+import torch, torch.distributed as dist
+from tests.integrations.huggingface.test_samples import Counting, make_trainer, TrackKit, finish
+trainer = make_trainer(
+    "out", [TrackKit()], kind=Counting, samples=22, logging_steps=1, ddp_backend="gloo",
+    accelerator_config={"split_batches": True},
+)
+trainer.train()
+finish()
+dist.destroy_process_group()
+"""
+
+
+def test_split_batches_are_whole_over_the_ranks(tmp_path: Path) -> None:
+    """`split_batches`: two ranks share each batch of four."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = run_torchrun(tmp_path / "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = local_run(tmp_path)
+    assert [value for _, value in run.history("batch/samples")] == [4, 8, 12, 16, 20, 22]
+    assert run.config["data/batch_size_per_device"] == 2
+    assert run.config["data/batch_size_global"] == 4

@@ -1,0 +1,221 @@
+"""`trackkit.read_run`: a run's local log, whole or cut short, and a run on a server."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trackkit
+from tests.support.lightning_toys import Logging, data, trainer
+from tests.support.local_log import local_run
+from tests.support.processes import ROOT, run_python
+from tests.wandb_server import WandbServer
+from tests.wandb_server.client import run as run_client
+from trackkit import TrackKit, read_run
+from trackkit.engine.records import Row, RunInfo
+from trackkit.local_log.owner import boot_id, process_fields
+from trackkit.local_log.reader import ReadError
+from trackkit.local_log.writer import LocalSink
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from trackkit.local_log.writer import LocalSink
+from trackkit.engine.records import Row, RunInfo
+sink = LocalSink()
+sink.open(RunInfo("abc", "a run", "none", Path(sys.argv[1]), time.time()))
+sink.write(Row(0, "batch", 1, 1.5, {"batch/step": 1, "batch/loss": 0.5}))
+print("written", flush=True)
+sys.stdin.read()
+os._exit(1)
+"""
+
+
+def write_folder(root: Path, lines: list[str], **run: Any) -> Path:
+    folder = root / "trackkit-runs" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "rows.jsonl").write_text("".join(lines))
+    (folder / "run.json").write_text(json.dumps({"run_id": "abc", "status": "finished", **run}))
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def batch(row: int, step: int, **more: Any) -> str:
+    return json.dumps({"_row": row, "_time": 1.5, "batch/step": step, **more}) + "\n"
+
+
+def test_a_training_is_read_back_as_it_was_recorded(tmp_path: Path) -> None:
+    module = Logging()
+    trainer([TrackKit(sinks=[])], log_every_n_steps=1, max_epochs=2, default_root_dir=tmp_path).fit(module, data(5))
+    run = read_run(tmp_path)
+    raw = local_run(tmp_path)
+    assert [{key: value for key, value in row.items() if key != "_pass"} for row in run.history] == raw.rows
+    assert {row["_pass"] for row in run.history} == {1}
+    assert [value for _, value in run.series("batch/twice")] == pytest.approx(module.seen["train"])
+    assert [step for step, _ in run.series("batch/twice")] == list(range(1, 11))
+    assert [step for step, _ in run.series("epoch/train/twice")] == [5, 10]
+    assert (run.config["model/class"], run.summary["final/steps"]) == (raw.config["model/class"], 10)
+    assert run.folder == raw.folder
+    for path in (raw.folder, str(raw.folder), tmp_path / "trackkit-runs"):
+        assert read_run(path).history == run.history
+
+
+def test_words_become_floats_again_and_only_in_history(tmp_path: Path) -> None:
+    sink = LocalSink()
+    sink.open(RunInfo("abc", "a run", "none", tmp_path, 1.0, config={"hparams/word": "NaN"}))
+    values = {"batch/step": 1, "batch/a": math.nan, "batch/b": math.inf, 'batch/:"NaN"': -math.inf}
+    sink.write(Row(0, "batch", 1, 1.5, values))
+    sink.close(0)
+    run = read_run(tmp_path)
+    assert repr(run.history) == repr([{"_row": 0, "_time": 1.5, **values, "_pass": 1}])
+    assert run.config == {"hparams/word": "NaN"}
+
+
+def test_lines_that_a_crash_cut_are_passed_over(tmp_path: Path) -> None:
+    cut = '{"_row":2,"_time":1.5,"batch/lo'
+    write_folder(tmp_path, [batch(0, 1), batch(1, 2), cut + "\n", "\n", batch(2, 3), batch(3, 4), cut])
+    assert [row["batch/step"] for row in read_run(tmp_path).history] == [1, 2, 3, 4]
+    for length in range(len(cut)):
+        (tmp_path / "trackkit-runs" / "abc" / "rows.jsonl").write_text(batch(0, 1) + cut[:length])
+        assert [row["batch/step"] for row in read_run(tmp_path).history] == [1]
+    (tmp_path / "trackkit-runs" / "abc" / "rows.jsonl").write_text(batch(0, 1) + batch(1, 2).rstrip("\n"))
+    assert len(read_run(tmp_path).history) == 2
+    (tmp_path / "trackkit-runs" / "abc" / "rows.jsonl").unlink()
+    assert read_run(tmp_path).history == []
+
+
+def test_a_series_takes_the_later_pass_of_steps_taken_again(tmp_path: Path) -> None:
+    first = [batch(number, 10 * number, **{"batch/x": number}) for number in range(5)]
+    second = [batch(5 + number, 10 * number, _pass=2, **{"batch/x": 100 + number}) for number in range(3, 6)]
+    write_folder(tmp_path, first + second)
+    run = read_run(tmp_path)
+    assert [row["_pass"] for row in run.history] == [1] * 5 + [2] * 3
+    assert run.series("batch/x") == [(0, 0), (10, 1), (20, 2), (30, 103), (40, 104), (50, 105)]
+    assert run.series("batch/y") == []
+
+
+def test_status_of_a_run_whose_process_lives_has_died_or_is_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        assert child.stdout.readline() == "written\n"
+        assert read_run(tmp_path).run["status"] == "running"
+        child.kill()
+        deadline = time.monotonic() + 300
+        # Not reaped yet: a dead process all the same.
+        while read_run(tmp_path).run["status"] != "failed":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert child.returncode is None
+    finally:
+        child.kill()
+        child.communicate()
+    path = tmp_path / "trackkit-runs" / "abc" / "run.json"
+    run = json.loads(path.read_text())
+    assert (run["pid"], run["boot_id"]) == (child.pid, boot_id())
+    assert read_run(tmp_path).run["status"] == "failed"
+    for changed, status in (
+        ({"host": "another"}, "running"),
+        (process_fields(), "running"),
+        ({**process_fields(), "started": 1000.0}, "running"),
+        ({**process_fields(), "boot_id": "another"}, "failed"),
+        ({"pid": os.getpid()}, "failed"),
+        ({"status": "stopped"}, "stopped"),
+    ):
+        path.write_text(json.dumps({**run, "started": time.time(), **changed}))
+        assert read_run(tmp_path).run["status"] == status, changed
+
+
+def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"must hold 'trackkit-runs/<run id>/run\.json', and '.*' does not"):
+        read_run(tmp_path)
+    with pytest.raises(ReadError, match="there is no folder 'nothing'"):
+        read_run("nothing")
+    for name in ("one", "two"):
+        (tmp_path / "trackkit-runs" / name).mkdir(parents=True)
+        (tmp_path / "trackkit-runs" / name / "run.json").write_text("{}")
+    with pytest.raises(ReadError, match=r"must hold one run, and holds 2 \(one, two\)"):
+        read_run(tmp_path)
+
+
+def test_pandas(tmp_path: Path) -> None:
+    write_folder(tmp_path, [batch(0, 1, **{"batch/x": 0.5}), batch(1, 2)])
+    frame = read_run(tmp_path).to_pandas()
+    assert list(frame.columns) == ["_row", "_time", "batch/step", "batch/x", "_pass"]
+    assert frame["batch/step"].tolist() == [1, 2]
+    code = f"""
+import sys
+sys.modules["pandas"] = None
+import trackkit
+try:
+    trackkit.read_run({str(tmp_path)!r}).to_pandas()
+except trackkit.TrackKitError as error:
+    print(error)
+assert not {{"torch", "wandb", "rich", "typer", "lightning", "transformers"}} & set(sys.modules)
+"""
+    done = run_python(code, cwd=tmp_path)
+    assert (done.returncode, done.stdout.startswith("'to_pandas' needs pandas")) == (0, True), done.stderr
+
+
+def test_importing_trackkit_reads_nothing_yet(tmp_path: Path) -> None:
+    code = "import sys, trackkit; assert 'trackkit.local_log.reader' not in sys.modules\n"
+    code += "print(trackkit.read_run.__module__)"
+    assert run_python(code, cwd=tmp_path).stdout == "trackkit.local_log.reader\n"
+    assert "read_run" in trackkit.__all__
+
+
+def test_a_run_on_a_server(wandb_server: WandbServer, tmp_path: Path) -> None:
+    code = """
+import wandb
+run = wandb.init(project="p", id="r1", name="first", config={"hparams/lr": 0.1}, tags=["t"])
+for step in range(20):
+    run.log({"batch/step": step, "batch/loss": 1 / (step + 1), "batch/odd": float("nan" if step else "inf")}, step=step)
+run.log({"epoch/step": 20, "epoch/val/acc": 0.5}, step=20)
+run.summary["final/steps"] = 20
+run.finish(exit_code=1)
+"""
+    run_client(wandb_server, tmp_path, code)
+    reading = """
+import json, trackkit
+run = trackkit.read_run("test-team/p/r1")
+print(json.dumps([run.history, run.config, run.summary, run.run, run.series("epoch/val/acc")]))
+try:
+    trackkit.read_run("test-team/p/none")
+except trackkit.TrackKitError as error:
+    print(error)
+"""
+    first, second = run_client(wandb_server, tmp_path, reading).splitlines()
+    history, config, summary, run, series = json.loads(first)
+    assert [row["_row"] for row in history] == list(range(21))
+    assert [row["batch/loss"] for row in history[:20]] == [1 / (step + 1) for step in range(20)]
+    assert math.isinf(history[0]["batch/odd"])
+    assert math.isnan(history[1]["batch/odd"])
+    assert set(history[20]) == {"_row", "_time", "_pass", "epoch/step", "epoch/val/acc"}
+    assert (config, summary["final/steps"], series) == ({"hparams/lr": 0.1}, 20, [[20, 0.5]])
+    assert (run["run_id"], run["status"], run["name"], run["tags"]) == ("r1", "failed", "first", ["t"])
+    assert "must be a folder or a run on http://127.0.0.1" in second
+
+
+def test_fifty_thousand_rows_a_second(tmp_path: Path) -> None:
+    """The benchmark's own numbers, with room for a busy machine: half the target, twice the time."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "local_log.py"), "20000"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        check=True,
+    )
+    written, read = done.stdout.splitlines()
+    assert float(written.split("median ")[1].split(" us")[0]) < 60
+    assert float(read.split("read: ")[1].split(" rows")[0].replace(",", "")) > 25_000

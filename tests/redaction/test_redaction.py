@@ -1,0 +1,119 @@
+"""What is masked, and what must not be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trackkit.record.run_config import flatten
+from trackkit.redaction.redact import MASK, is_secret, redact, redact_arguments
+
+HF = "hf_" + "a1B2" * 8
+GITHUB = "ghp_" + "a1B2" * 9
+OPENAI = "sk-" + "a1B2" * 8
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("token", "hub_token", "hf_token", "HF_TOKEN", "auth-token", "push_to_hub_token_access_token", "github.token"),
+        *(
+            "api_key",
+            "apikey",
+            "apiKey",
+            "api-key",
+            "OPENAI_API_KEY",
+            "aws_secret_access_key",
+            "secret",
+            "client_secret",
+        ),
+        *("password", "db.password", "passwd", "passphrase", "credentials", "private_key", "authorization"),
+    ],
+)
+def test_a_value_whose_name_says_so_is_masked(name: str) -> None:
+    assert is_secret(name, "x")
+    assert redact(name, "x") == MASK
+    assert redact(name, ["x"]) == [MASK]
+    assert redact("outer", {name: "x", "lr": 0.1}) == {name: MASK, "lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pad_token", "<pad>"),
+        ("eos_token_id", "2"),
+        ("unk_token", "<unk>"),
+        ("num_tokens", "5"),
+        ("max_tokens", "all"),
+        ("tokenizer", "bpe"),
+        ("token", 17),
+        ("token", None),
+        ("hub_token", ""),
+        ("keyboard", "x"),
+        ("monkey", "x"),
+        ("key", "x"),
+        ("secretary", "x"),
+        ("path", "/data/hf_cache/x"),
+        ("path", "sk-learn"),
+        ("remote", "git@github.com:org/name.git"),
+        ("url", "https://example.org/a@b"),
+        ("note", "mail me@example.org"),
+    ],
+)
+def test_what_only_looks_like_one_stays(name: str, value: Any) -> None:
+    assert not is_secret(name, value)
+    assert redact(name, value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "masked"),
+    [
+        (HF, MASK),
+        (f"use {HF} please", f"use {MASK} please"),
+        (GITHUB, MASK),
+        (OPENAI, MASK),
+        ("-----BEGIN RSA PRIVATE KEY-----abc-----END RSA PRIVATE KEY-----.", f"{MASK}."),
+        ("-----BEGIN PRIVATE KEY-----abc", MASK),
+        ("AKIA" + "A1B2" * 4, MASK),
+        ("https://me:pw@example.org/x", f"https://{MASK}@example.org/x"),
+        (f"https://{GITHUB}@github.com/o/n.git", f"https://{MASK}@github.com/o/n.git"),
+        ("postgresql+psycopg://u:p@db/x", f"postgresql+psycopg://{MASK}@db/x"),
+    ],
+)
+def test_a_value_that_shows_itself_is_masked_under_any_name(value: str, masked: str) -> None:
+    for name in ("", "notes", "remote"):
+        assert is_secret(name, value)
+        assert redact(name, value) == masked
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["--token=x"], [f"--token={MASK}"]),
+        (["--hub_token", "x", "--lr", "1"], ["--hub_token", MASK, "--lr", "1"]),
+        (["--api-key", "x"], ["--api-key", MASK]),
+        (["-password", "x"], ["-password", MASK]),
+        (["trainer.hub_token=x", "+api_key=y", "lr=1"], [f"trainer.hub_token={MASK}", f"+api_key={MASK}", "lr=1"]),
+        (["--push", HF, "--url", "https://u:p@h/x"], ["--push", MASK, "--url", f"https://{MASK}@h/x"]),
+        (["--token", "--verbose"], ["--token", "--verbose"]),
+        (
+            ["--pad_token", "<pad>", "--max_tokens=7", "token", "x"],
+            ["--pad_token", "<pad>", "--max_tokens=7", "token", "x"],
+        ),
+    ],
+)
+def test_a_command_line(given: list[str], kept: list[str]) -> None:
+    before = list(given)
+    assert redact_arguments(given) == kept
+    assert given == before
+
+
+def test_the_run_config_is_masked_at_every_depth_and_the_users_own_is_left_alone() -> None:
+    own = {"model": {"auth": {"deep": {"api_key": "x", "lr": 1}}}, "urls": ["https://u:p@h"], "hub_token": "x"}
+    assert flatten("hparams", own) == {
+        "hparams/model/auth/deep": {"api_key": MASK, "lr": 1},
+        "hparams/urls": [f"https://{MASK}@h"],
+        "hparams/hub_token": MASK,
+    }
+    assert own["hub_token"] == "x"

@@ -1,0 +1,114 @@
+"""Several evaluation sets: every value of every set is there, under its own set's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.huggingface_toys import by_hand, evaluate_by_hand, train
+from tests.support.lightning_toys import Silent, data, epoch_rows, trainer
+from tests.support.toy import Points
+from trackkit import TrackKit
+from trackkit.engine.records import Where
+from trackkit.integrations.memory import MemorySink
+from trackkit.schema.sets import Sets
+
+SECOND = "en_us_b0ad4ba8"
+
+
+class Numbered(Silent):
+    """Logs a value that only one set has."""
+
+    def evaluate(self, split: str, index: int) -> None:
+        self.log(f"{split}_x", 10.0 + index)
+        self.log("both", 20.0 + index, on_step=True, on_epoch=True)
+        self.log("time_step", 40.0 + index, on_step=True, on_epoch=False)
+        self.log("time", 50.0 + index)
+
+    def validation_step(self, batch: Any, _: int, dataloader_idx: int = 0) -> None:
+        self.evaluate("val", dataloader_idx)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.evaluate("test", dataloader_idx)
+
+
+def expected(split: str, names: list[str]) -> dict[str, float]:
+    values = {"x": 10.0, "both": 20.0, "time_step": 40.0, "time": 50.0}
+    return {f"epoch/{split}/{set}/{name}": value + i for i, set in enumerate(names) for name, value in values.items()}
+
+
+def found(sink: MemorySink) -> dict[str, float]:
+    return {key: value for row in epoch_rows(sink) for key, value in row.items() if key.count("/") > 1}
+
+
+SETS = [
+    ({"\u03b1": 0, "β": 0}, ["metric_a8c66b25", "metric_31cf3a9f"]),
+    ({"en-us": 0, "en_us": 0}, ["en_us", SECOND]),
+    ({"a/b": 0, "A b": 0}, ["a_b", "A_b_b8211a33"]),
+    ({"a": [0, 0], "b": 0}, ["dataloader_0", "dataloader_1", "dataloader_2"]),
+    ({"b": {"x": 0}, "a": 0}, ["dataloader_0", "dataloader_1"]),
+    ([0, [0, 0]], ["dataloader_0", "dataloader_1", "dataloader_2"]),
+]
+
+
+def loaders(shape: Any) -> Any:
+    """The same shape with a loader in every place."""
+    if isinstance(shape, dict):
+        return {name: loaders(each) for name, each in shape.items()}
+    return [loaders(each) for each in shape] if isinstance(shape, list) else data(2)
+
+
+@pytest.mark.parametrize(("shape", "names"), SETS, ids=lambda value: str(value))
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_lightning_s_sets_each_have_their_values(shape: Any, names: list[str], verb: str) -> None:
+    sink = MemorySink()
+    run = trainer(TrackKit(sinks=[sink]))
+    if verb == "fit":
+        run.fit(Numbered(), data(3), loaders(shape))
+    else:
+        run.test(Numbered(), loaders(shape), verbose=False)
+    assert found(sink) == expected("val" if verb == "fit" else "test", names)
+    assert len(run.callback_metrics) >= 4 * len(names)
+
+
+def test_what_is_validated_after_a_fit_has_the_names_that_were_given_then() -> None:
+    sink, module = MemorySink(), Numbered()
+    run = trainer(TrackKit(sinks=[sink]))
+    run.fit(module, data(3), {"a": data(2), "b": data(2)})
+    run.validate(module, {"c": data(2), "d": data(2)}, verbose=False)
+    assert found(sink) == {**expected("val", ["a", "b"]), **expected("val", ["c", "d"])}
+
+
+def test_hugging_face_s_sets_each_have_their_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sets = {"en-us": Points(5, 12), "en_us": Points(6, 8), "β": Points(7, 8)}
+    sink, run = train(
+        tmp_path, val=sets, eval_strategy="epoch", save_strategy="epoch", num_train_epochs=2,
+        load_best_model_at_end=True, metric_for_best_model="en_us_loss", save_only_model=True,
+    )  # fmt: skip
+    net = by_hand(epochs=2)[1]
+    for (given, points), segment in zip(sets.items(), ("en_us", SECOND, "metric_31cf3a9f"), strict=True):
+        history = sink.history(f"epoch/val/{segment}/loss")
+        assert history == [
+            (x["step"], x[f"eval_{given}_loss"]) for x in run.state.log_history if f"eval_{given}_loss" in x
+        ]
+        assert history[-1] == (12, pytest.approx(evaluate_by_hand(net, points)[0], rel=1e-5))
+        assert sink.settings["trackkit/renames"][f"eval_{given}_loss"] == f"epoch/val/{segment}/loss"
+    best = {key: value for key, value in sink.columns.items() if "best" in key}
+    assert best[f"final/best/val/{SECOND}/loss"] == run.state.best_metric
+    assert set(best) == {f"final/best/val/{SECOND}/loss", f"final/best/val/{SECOND}/loss_step"}
+    told = f"the evaluation sets 'en-us' and 'en_us' would both be 'en_us': the latter is '{SECOND}'"
+    assert caplog.messages.count(told) == 1
+
+
+def test_a_set_keeps_its_name_and_another_split_s_sets_do_not_matter() -> None:
+    sets = Sets()
+    names = [sets.placed(Where("epoch", "val", name)).dataset for name in ("en-us", "en_us", "en-us", "EN us", "en_us")]
+    assert names[:3] == ["en_us", SECOND, "en_us"]
+    assert names[4] == SECOND
+    assert len({name.lower() for name in names}) == 3
+    assert sets.placed(Where("epoch", "test", "en_us")).dataset == "en_us"
+    assert sets.placed(Where("epoch", "val")) == Where("epoch", "val")
+    assert len(sets.notices()) == 2
+    assert sets.notices() == []

@@ -1,0 +1,201 @@
+"""From logged names to keys."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+from trackkit import SchemaError
+from trackkit.engine.records import BATCH, Where
+from trackkit.schema.keys import canonical, sanitize
+from trackkit.schema.names import Names
+
+TRAIN, VAL, TEST = Where("epoch"), Where("epoch", "val"), Where("epoch", "test")
+NAMES = [
+    (BATCH, "acc", "acc"),
+    (BATCH, "train/acc", "acc"),
+    (BATCH, "train_acc", "acc"),
+    (BATCH, "train.acc", "acc"),
+    (BATCH, "Train Acc", "Acc"),
+    (BATCH, "training/acc", "acc"),
+    (BATCH, "acc_step", "acc"),
+    (BATCH, "train/acc_step", "acc"),
+    (BATCH, "loss/train", "loss"),
+    (BATCH, "batch/train/acc", "acc"),
+    (BATCH, "acc_epoch", "acc_epoch"),
+    (BATCH, "val_acc", "val_acc"),
+    (BATCH, "test_f1", "test_f1"),
+    (BATCH, "step", "step"),
+    (BATCH, "epoch", "epoch"),
+    (BATCH, "val", "val"),
+    (BATCH, "train", "train"),
+    (BATCH, "global_step", "global_step"),
+    (BATCH, "train/global_step", "global_step"),
+    (BATCH, "trainable_params", "trainable_params"),
+    (BATCH, "trainers", "trainers"),
+    (BATCH, "rewards/format", "rewards/format"),
+    (BATCH, "top 5 %", "top_5"),
+    (BATCH, "f1.micro", "f1_micro"),
+    (BATCH, "acc@1", "acc_1"),
+    (BATCH, "//a//b//", "a/b"),
+    (BATCH, "_private_", "private"),
+    (BATCH, "größe", "gr_e"),
+    (BATCH, "%", "metric_99063bca"),
+    (BATCH, "точность", "metric_95c5919b"),
+    (BATCH, "", "metric"),
+    (TRAIN, "train_acc_epoch", "acc"),
+    (TRAIN, "acc_epoch", "acc"),
+    (TRAIN, "epoch/train/acc", "acc"),
+    (TRAIN, "acc_step", "acc_step"),
+    (TRAIN, "epoch", "epoch"),
+    (VAL, "val_acc", "acc"),
+    (VAL, "eval_acc", "acc"),
+    (VAL, "eval/acc", "acc"),
+    (VAL, "valid-acc", "acc"),
+    (VAL, "validation/acc", "acc"),
+    (VAL, "val_acc_epoch", "acc"),
+    (VAL, "acc/val", "acc"),
+    (VAL, "val", "val"),
+    (VAL, "value", "value"),
+    (VAL, "valeur", "valeur"),
+    (VAL, "evaluator_acc", "evaluator_acc"),
+    (VAL, "train_acc", "train_acc"),
+    (VAL, "test_acc", "test_acc"),
+    (TEST, "test_acc", "acc"),
+    (TEST, "val_acc", "val_acc"),
+    (Where("epoch", "predict"), "predict/entropy", "entropy"),
+]
+
+
+@pytest.mark.parametrize(("where", "name", "short"), NAMES)
+def test_a_name_loses_what_repeats_its_tier_or_split(where: Where, name: str, short: str) -> None:
+    assert canonical(name, where) == short
+    assert canonical(short, where) == short, "canonical names are canonical"
+    assert canonical(short, where) == short, "canonical names are canonical"
+    assert sanitize(short) == short
+    assert re.fullmatch(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", short)
+
+
+@pytest.mark.parametrize("name", ["time_per_step", "steps_per_epoch", "train/time_per_step", "global_step"])
+def test_a_metric_has_one_name_where_lightning_makes_two_of_it(name: str) -> None:
+    assert canonical(f"{name}_step", BATCH) == canonical(f"{name}_epoch", TRAIN) == name.removeprefix("train/")
+
+
+def test_a_letter_that_keys_can_not_hold_does_not_end_a_word() -> None:
+    assert canonical("valéur", VAL) == "val_ur"
+
+
+def test_a_key_is_the_canonical_name_below_its_event() -> None:
+    names = Names()
+    assert names.resolve(["train_acc"], BATCH) == {"train_acc": "batch/acc"}
+    assert names.resolve(["val_acc"], VAL) == {"val_acc": "epoch/val/acc"}
+    assert names.resolve(["val_acc"], Where("epoch", "val", "hard")) == {"val_acc": "epoch/val/hard/acc"}
+    assert names.renames == {"train_acc": "batch/acc", "val_acc": ["epoch/val/acc", "epoch/val/hard/acc"]}
+    assert names.notices() == []
+
+
+def test_a_name_that_is_its_key_is_no_rename() -> None:
+    names = Names()
+    names.resolve(["acc", "rewards/format"], BATCH)
+    assert names.renames == {}
+
+
+def test_what_is_measured_wins_and_the_logged_name_keeps_its_own() -> None:
+    names = Names()
+    names.claim(["batch/step", "batch/loss"], BATCH)
+    found = names.resolve(["train_loss", "Loss", "step", "acc"], BATCH)
+    assert found == {
+        "train_loss": "batch/train_loss",
+        "Loss": "batch/Loss_logged",
+        "step": "batch/step_logged",
+        "acc": "batch/acc",
+    }
+    told = names.notices()
+    assert [sum(key in line for line in told) for key in ("'train_loss'", "'Loss'", "'step'")] == [1, 1, 1]
+    assert "batch/train_loss" in " ".join(told)
+    names.resolve(["train_loss", "step"], BATCH)
+    assert names.notices() == []
+
+
+def test_a_key_that_is_measured_only_later_is_given_up() -> None:
+    names = Names()
+    assert names.resolve(["train_loss"], BATCH) == {"train_loss": "batch/loss"}
+    names.claim(["batch/loss"], BATCH)
+    names.claim(["batch/loss"], BATCH)
+    assert names.resolve(["train_loss"], BATCH) == {"train_loss": "batch/train_loss"}
+    assert len(names.notices()) == 1
+
+
+CLASHES = [
+    ({"acc": "batch/acc", "train/acc": "batch/train/acc"}),
+    ({"train_acc": "batch/train_acc", "train/acc": "batch/train/acc", "acc_step": "batch/acc_step"}),
+    ({"acc": "batch/acc", "train_acc": "batch/train_acc", "train/train/acc": "batch/train/train/acc"}),
+    ({"acc": "batch/acc", "Acc": "batch/Acc_14723663", "ACC": "batch/ACC_ba983209"}),
+    ({"a b": "batch/a_b_806c5cd3", "a-b": "batch/a_b_35c2229e", "a_b": "batch/a_b"}),
+    ({"loss": "batch/loss_logged_de211109", "loss_logged": "batch/loss_logged", "train_loss": "batch/train_loss"}),
+]
+
+
+@pytest.mark.parametrize("clash", CLASHES, ids=lambda clash: ", ".join(clash))
+def test_names_that_fall_on_one_key_end_the_same_whichever_came_first(clash: dict[str, str]) -> None:
+    for order in itertools.permutations(clash):
+        names, told = Names(), []
+        for name in order:
+            names.resolve([name], BATCH)
+            told += names.notices()
+        names.claim(["batch/loss"], BATCH)
+        told += names.notices()
+        assert names.resolve(clash, BATCH) == clash
+        assert len({key.lower() for key in clash.values()}) == len(clash)
+        assert len(told) == len(set(told)), "told once"
+        assert "acc" not in clash or "several logged names fall on 'batch/" in told[0]
+
+
+def test_one_key_reached_from_two_events_is_a_clash_too() -> None:
+    names = Names()
+    names.resolve(["acc"], Where("epoch", "val", "hard"))
+    keys = names.resolve(["hard/acc"], VAL) | names.resolve(["acc"], Where("epoch", "val", "hard"))
+    assert len({key.lower() for key in keys.values()}) == 2
+
+
+def test_keep_leaves_names_as_they_are_below_the_tier() -> None:
+    names = Names("keep")
+    names.claim(["batch/loss"], BATCH)
+    found = names.resolve(["train/acc", "acc_step", "top 5 %", "loss"], BATCH)
+    assert list(found.values()) == ["batch/train/acc", "batch/acc_step", "batch/top 5 %", "batch/loss_logged"]
+
+
+@pytest.mark.parametrize("synonyms", [{"acc": "accuracy"}, {"train_acc": "accuracy"}])
+def test_a_synonym_names_the_canonical_or_the_logged_name(synonyms: dict[str, str]) -> None:
+    names = Names(synonyms=synonyms)
+    assert names.resolve(["train_acc"], BATCH) == {"train_acc": "batch/accuracy"}
+    assert names.renames == {"train_acc": "batch/accuracy"}
+
+
+def test_a_synonym_is_made_a_key_as_any_name() -> None:
+    assert Names(synonyms={"acc": "top 1 %"}).resolve(["acc"], BATCH) == {"acc": "batch/top_1"}
+
+
+def test_strict_knows_the_schema_and_the_settings() -> None:
+    names = Names("strict", {"acc": "accuracy"})
+    names.claim(["batch/loss"], BATCH)
+    keys = names.resolve(["train_acc", "loss"], BATCH) | names.resolve(["val_loss", "accuracy"], VAL)
+    assert list(keys.values()) == ["batch/accuracy", "batch/loss_logged", "epoch/val/loss", "epoch/val/accuracy"]
+
+
+def test_strict_refuses_a_name_that_nobody_knows_every_time() -> None:
+    names = Names("strict", {"acc": "accuracy"})
+    for _ in range(2):
+        with pytest.raises(SchemaError, match=r"'train_accu'.*did you mean '(acc|accuracy)'.*synonyms"):
+            names.resolve(["train_accu"], BATCH)
+
+
+@pytest.mark.parametrize("order", [("acc", "train_acc"), ("train_acc", "acc")])
+def test_strict_refuses_two_names_for_one_key(order: tuple[str, str]) -> None:
+    names = Names("strict", {"acc": "acc"})
+    names.resolve(order[:1], BATCH)
+    with pytest.raises(SchemaError, match="'acc' and 'train_acc' are both 'batch/acc'"):
+        names.resolve(order[1:], BATCH)
+    assert names.resolve(order[:1], BATCH) == {order[0]: "batch/acc"}

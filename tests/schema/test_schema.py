@@ -1,0 +1,73 @@
+"""The vocabulary, and the page made from it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT, run_python
+from tests.support.toy import TRAININGS, Recipe
+from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
+from trackkit.schema.keys import KEYS, axis_key, describe, markdown
+
+
+def test_the_page_is_not_stale(tmp_path: Path) -> None:
+    made = run_python("import runpy; runpy.run_module('trackkit.schema.keys', run_name='__main__')", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    remedy = f"run: {Path(sys.executable).name} -m trackkit.schema.keys > docs/schema.md"
+    assert (ROOT / "docs" / "schema.md").read_text() == made.stdout == markdown(), remedy
+
+
+def test_every_key_is_described_once_and_whole() -> None:
+    assert len({key.name for key in KEYS}) == len(KEYS)
+    assert all(key.written and key.meaning for key in KEYS)
+    assert {key.name.split("/")[0] for key in KEYS} == {"batch", "epoch", "device", "final"}
+    assert not any("|" in text or "\n" in text for key in KEYS for text in key), "they are cells of a table"
+
+
+@pytest.mark.parametrize("framework", sorted(TRAININGS))
+def test_every_key_of_a_real_run_is_in_the_vocabulary(framework: str) -> None:
+    options = {"grad_norm": {"per_layer": True}, "throughput": {"flops_per_sample": 1.0, "peak_flops": 1.0}}
+    kit = TrackKit(sinks=[sink := MemorySink()], callbacks=options)
+    TRAININGS[framework](Recipe(), Path("out"), [kit])
+    lines = {key: describe(key) for row in sink.rows for key in row.values} | {
+        key: describe(key) for key in sink.columns
+    }
+    assert [key for key, line in lines.items() if line is None] == []
+    catch_all = {key for key, line in lines.items() if line is not None and line.name == "batch/<name>"}
+    assert catch_all == {"batch/acc", "batch/train_loss"}, "what is measured has a line of its own"
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("batch/loss", "batch/loss"),
+        ("batch/lr/head", "batch/lr/<group>"),
+        ("batch/lr/SGD_0/head", "batch/lr/<group>"),
+        ("batch/rewards/format", "batch/<name>"),
+        ("epoch/step", "epoch/step"),
+        ("epoch/val/acc", "epoch/<split>/<name>"),
+        ("final/steps", "final/steps"),
+        ("final/val/loss", "final/<split>/<name>"),
+        ("final/best/val/acc", "final/best/<split>/<name>"),
+    ],
+)
+def test_a_key_finds_its_line(key: str, line: str) -> None:
+    found = describe(key)
+    assert found is not None
+    assert found.name == line
+
+
+@pytest.mark.parametrize(
+    "key", ["loss", "system/gpu", "batch/", "batch/a b", "batch/ü", "epoch/validation/acc", "device/x", "final/x/acc"]
+)
+def test_a_key_that_no_line_describes(key: str) -> None:
+    assert describe(key) is None
+
+
+def test_axes_follow_the_tier() -> None:
+    assert axis_key("batch/acc") == axis_key("device/gpu_mem_reserved_GB") == "batch/step"
+    assert (axis_key("epoch/val/acc"), axis_key("epoch/val/acc", "epoch")) == ("epoch/step", "epoch/epoch")

@@ -1,0 +1,105 @@
+"""Fifty real trainings, each killed at a random moment and gone on with from its last checkpoint."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.doomed import STEPS, Task, step_of
+from tests.support.local_log import local_run
+from tests.support.wandb_offline import find_runs
+from tests.support.warm import Program, last_checkpoint
+from trackkit import read_run
+from trackkit.integrations.wandb.files import read_run_file
+
+# Of each framework: in five turns one kill in each fifth of the training.
+TURNS, PARTS = 5, 5
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+@pytest.mark.parametrize("framework", ["lightning", "huggingface"])
+def test_kills_at_random_moments_lose_one_row_each_at_most(tmp_path: Path, framework: str, turn: int) -> None:
+    """One in each fifth of the training; all but those in the first two leave a checkpoint for certain."""
+    seeds = [random.SystemRandom().randrange(1 << 32) for _ in range(PARTS)]
+    print("seeds:", *seeds)
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda each: kill_and_go_on(tmp_path, framework, *each), enumerate(seeds)))
+    resumed = sum(outcome["resumed"] for outcome in outcomes)
+    print(f"rows lost by each kill: {[outcome['lost'] for outcome in outcomes]}; resumed: {resumed}")
+    assert resumed >= PARTS - 2
+
+
+def kill_and_go_on(home: Path, framework: str, part: int, seed: int) -> dict[str, int]:
+    moments = random.Random(seed)
+    # It waits for its kill before the last step: a busy machine may be late with it.
+    program = Program(home / str(seed), Task(framework, pause=0.01, at=STEPS - 1, then="import time; time.sleep(60)"))
+    steps = part * STEPS // PARTS + moments.randrange(STEPS // PARTS)
+    program.until(steps)
+    time.sleep(moments.uniform(0, 0.02 if steps else 1.0))
+    program.kill()
+    program.wait()
+    where = f"{framework}, seed {seed}, killed after {steps} steps, in {program.home}"
+    finished = program.steps
+    lost = check_first_pass(program.home, finished, where)
+    checkpoint = last_checkpoint(program.home)
+    if not checkpoint:
+        return {"lost": lost, "resumed": 0}
+    again = Program(program.home, Task(framework, resume=checkpoint))
+    assert again.wait() == 0, f"{where}\n{again.told}"
+    check_second_pass(program.home, step_of(checkpoint), where)
+    return {"lost": lost, "resumed": 1}
+
+
+def check_first_pass(home: Path, finished: int, where: str) -> int:
+    """How many rows of finished steps are lost. Every line but the last is strict JSON."""
+    files = list(home.glob("out/trackkit-runs/*/rows.jsonl"))
+    if not files:
+        assert finished == 0, where
+        return 0
+    *lines, last = files[0].read_bytes().split(b"\n")
+    rows = [strict(line) for line in lines]
+    if last:
+        with pytest.raises(ValueError, match=r"line|double quotes|delimiter|char"):
+            strict(last)
+    steps = [row["batch/step"] for row in rows if "batch/step" in row]
+    assert steps == list(range(1, len(steps) + 1)), where
+    assert [row["_row"] for row in rows] == list(range(len(rows))), where
+    assert finished - 1 <= len(steps) <= finished, where
+    assert read_run(home / "out").run["status"] == "failed", where
+    return finished - len(steps)
+
+
+def check_second_pass(home: Path, checkpoint: int, where: str) -> None:
+    """No gap behind the checkpoint; W&B's files together hold every step once, each as it was first taken."""
+    local = local_run(home)
+    again = [row["batch/step"] for row in local.rows if row.get("_pass") == 2 and "batch/step" in row]
+    assert again == list(range(checkpoint + 1, STEPS + 1)), where
+    assert (local.run["status"], local.run["passes"]) == ("finished", 2), where
+    first: dict[str, dict[int, Any]] = {"batch/loss": {}, "epoch/val/loss": {}}
+    for key, values in first.items():
+        for step, value in local.history(key):
+            values.setdefault(step, value)
+    rows = [row for path in find_runs(home) for row in read_run_file(path).rows]
+    places = [row["_step"] for row in rows]
+    assert places == sorted(set(places)), where
+    steps = [row["batch/step"] for row in rows if "batch/step" in row]
+    assert steps == list(range(1, STEPS + 1)), where
+    for key, axis in (("batch/loss", "batch/step"), ("epoch/val/loss", "epoch/step")):
+        assert [(row[axis], row[key]) for row in rows if key in row] == sorted(first[key].items()), where
+    # An evaluation between a checkpoint and the kill is the framework's to repeat, or not.
+    assert {STEPS} <= set(first["epoch/val/loss"]) <= {STEPS // 2, STEPS}, where
+
+
+def strict(line: bytes) -> dict[str, Any]:
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    found = json.loads(line, parse_constant=refuse)
+    assert isinstance(found, dict)
+    return found

@@ -1,0 +1,42 @@
+"""A training goes on in a run whose files a crash or a power failure has damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integrations.wandb.test_resume import KILL, go_on, killed
+from tests.session.test_resume import FRAMEWORKS
+from tests.support.doomed import STEPS, Task
+from trackkit import read_run
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize(
+    "rest", [b"\xff\xfe\x80garbage", b'[1]\nnull\n{"": 1}\n{"batch/step": "NaN"}\n{"batch/step": []}\n']
+)
+def test_lines_that_are_no_rows_are_passed_over(tmp_path: Path, framework: str, rest: bytes) -> None:
+    checkpoint = killed(tmp_path, Task(framework, at=50, then=KILL))
+    rows = next(tmp_path.glob("out/trackkit-runs/*/rows.jsonl"))
+    rows.write_bytes(rows.read_bytes()[:-30] + b"\n" + rest)
+    go_on(tmp_path, framework, checkpoint)
+    run = read_run(tmp_path / "out")
+    assert (run.run["status"], run.run["passes"]) == ("finished", 2)
+    assert [step for step, _ in run.series("batch/loss")] == list(range(1, STEPS + 1))
+
+
+@FRAMEWORKS
+def test_an_empty_run_json_costs_no_pass(tmp_path: Path, framework: str) -> None:
+    """The file system had the name before the content."""
+    first = killed(tmp_path, Task(framework, at=30, then=KILL))
+    killed(tmp_path, Task(framework, resume=first, at=70, then=KILL))
+    path = next(tmp_path.glob("out/trackkit-runs/*/run.json"))
+    path.write_bytes(b"")
+    run = read_run(tmp_path / "out")
+    assert run.run == {"run_id": path.parent.name, "status": "failed"}
+    go_on(tmp_path, framework, first)
+    run = read_run(tmp_path / "out")
+    assert (run.run["status"], run.run["passes"]) == ("finished", 3)
+    assert [step for step, _ in run.series("batch/loss")] == list(range(1, STEPS + 1))
+    assert {row["_pass"] for row in run.history} == {1, 2, 3}

@@ -1,0 +1,78 @@
+"""W&B's words for whether a run may be gone on with: WANDB_RESUME, alone and with WANDB_RUN_ID."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integrations.wandb.test_resume import online
+from tests.session.test_resume import FRAMEWORKS, break_off, train
+from tests.support.doomed import Task
+from tests.support.local_log import local_run, local_runs
+from tests.support.warm import Program
+from tests.wandb_server import WandbServer
+from trackkit import ConfigError
+
+
+@FRAMEWORKS
+def test_never_makes_a_new_run_of_a_checkpoint(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = break_off(framework)
+    monkeypatch.setenv("WANDB_RESUME", "never")
+    train(framework, resume=checkpoint)
+    assert ["passes" in run.run for run in local_runs(Path.cwd())] == [False, False]
+
+
+@FRAMEWORKS
+def test_must_goes_on_in_the_checkpoint_s_run(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = break_off(framework)
+    monkeypatch.setenv("WANDB_RESUME", "must")
+    train(framework, resume=checkpoint)
+    assert local_run(Path.cwd()).run["passes"] == 2
+
+
+@FRAMEWORKS
+def test_must_without_a_run_is_an_error(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RESUME", "must")
+    with pytest.raises(ConfigError, match="needs a run that is there"):
+        train(framework, steps=2)
+    assert not Path("truth").exists()
+    assert local_runs(Path.cwd()) == []
+
+
+@FRAMEWORKS
+def test_never_with_the_id_of_a_run_that_is_there_is_an_error(tmp_path: Path, framework: str) -> None:
+    assert Program(tmp_path, Task(framework, steps=2), {"WANDB_RUN_ID": "mine"}).wait() == 0
+    program = Program(tmp_path, Task(framework, steps=2), {"WANDB_RUN_ID": "mine", "WANDB_RESUME": "never"})
+    assert program.wait() == 1
+    assert "WANDB_RUN_ID names 'mine', which is there" in program.told
+    assert "passes" not in local_run(tmp_path).run
+
+
+@pytest.mark.parametrize(("word", "there"), [("must", False), ("never", True), ("must", True)])
+def test_of_an_id_that_only_the_server_can_know(
+    wandb_server: WandbServer, tmp_path: Path, word: str, there: bool
+) -> None:
+    """It is asked, and what it says is not taken for a server that is away."""
+    env = {**online(wandb_server, tmp_path), "WANDB_RUN_ID": "mine"}
+    if there:
+        first = Program(tmp_path / "first", Task("huggingface", {"mode": "online"}, steps=5), env)
+        assert first.wait() == 0, first.told
+    env["WANDB_RESUME"] = word
+    program = Program(tmp_path / "second", Task("huggingface", {"mode": "online"}, steps=10), env)
+    good = word == "must" and there
+    assert (program.wait() == 0) == good, program.told
+    if good:
+        run = wandb_server.state.run("mine")
+        assert [row["batch/step"] for row in run.history if "batch/loss" in row] == list(range(1, 11))
+        assert "W&B has this run up to step 5 already" in program.told
+    else:
+        assert f"'resume: {word}' (WANDB_RESUME={word}) can't be met for run 'mine'" in program.told
+        assert program.steps == 0
+
+
+def test_must_with_an_id_that_nobody_can_be_asked_about(tmp_path: Path) -> None:
+    env = {"WANDB_RUN_ID": "mine", "WANDB_RESUME": "must"}
+    program = Program(tmp_path, Task("huggingface", {"mode": "offline"}, steps=10), env)
+    assert program.wait() == 1
+    assert "'resume: must' (WANDB_RESUME=must) can't be met for run 'mine': it has no folder" in program.told

@@ -1,0 +1,101 @@
+"""What goes wrong with one run is in its line of the report: no traceback, and the others go on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sync.test_sync import assert_all_there, finish_sync, record, row_of, start_sync, sync
+from tests.wandb_server import WandbServer
+from tests.wandb_server.client import environment
+
+_PR_CAPBSET_DROP, _OVERRIDES = 24, (1, 2)
+
+
+def test_a_lock_that_can_not_be_made(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """The user's own lock does."""
+    record(tmp_path / "r1", "r1", 0, 8)
+    (tmp_path / "r1" / "trackkit-runs" / "r1" / ".sync.lock").mkdir()
+    assert row_of(sync(wandb_server, tmp_path), "r1")[-1] == "complete"
+
+
+def test_a_run_that_can_not_be_read_beside_one_that_can(wandb_server: WandbServer, tmp_path: Path) -> None:
+    record(tmp_path / "r1", "r1", 0, 8)
+    record(tmp_path / "r2", "r2", 0, 8)
+    path = next((tmp_path / "r1").glob("wandb/*/run-r1.wandb"))
+    # Of two files the first record is read already to put them in order.
+    shutil.copytree(path.parent, path.parent.with_name("offline-run-20990101_000000-r1"))
+    path.unlink()
+    path.mkdir()
+    printed = sync(wandb_server, tmp_path, code=1)
+    assert row_of(printed, "r1")[-1] == "failed"
+    assert "r1: IsADirectoryError" in printed
+    assert row_of(printed, "r2")[-1] == "complete"
+    assert_all_there(wandb_server, tmp_path / "r2", "r2")
+
+
+@pytest.mark.parametrize("denied", ["HistoryPage", "RunOutputArtifacts", "RunConsoleLogTail"])
+def test_a_server_that_denies_a_question(wandb_server: WandbServer, tmp_path: Path, denied: str) -> None:
+    record(tmp_path / "r1", "r1", 0, 8)
+    record(tmp_path / "r2", "r2", 0, 8)
+    sync(wandb_server, tmp_path, "r1")
+    (tmp_path / "r1" / "trackkit-runs" / "r1" / "sync.json").unlink()
+    assert denied in {request.operation for request in wandb_server.state.requests}
+    wandb_server.faults.deny(denied)
+    printed = sync(wandb_server, tmp_path, code=1)
+    for name in ("r1", "r2"):
+        assert row_of(printed, name)[-1] == "failed"
+    assert "must say what it has, and says" in printed
+    wandb_server.faults.clear()
+    sync(wandb_server, tmp_path)
+    for name in ("r1", "r2"):
+        assert_all_there(wandb_server, tmp_path / name, name)
+
+
+def test_a_folder_that_is_read_only(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """Another user's, or on a file system that is mounted so: nothing is written there, and what was done is known."""
+    root = tmp_path / "out"
+    record(root, "r1", 0, 25)
+    paths = [root, *(path for path in root.rglob("*") if not path.is_symlink())]
+    before = {path: path.stat().st_mtime for path in paths}
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        for verdict in ("complete", "unchanged"):
+            done = subprocess.Popen(
+                [sys.executable, "-m", "trackkit.cli.main", "sync", str(root)],
+                cwd=tmp_path,
+                env={**environment(wandb_server, tmp_path), "COLUMNS": "200"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=_without_overrides,
+            )
+            assert row_of(finish_sync(done, 0), "r1")[-1] == verdict
+        assert {path: path.stat().st_mtime for path in before} == before
+    finally:
+        for path in paths:
+            path.chmod(0o755)
+    assert_all_there(wandb_server, root, "r1")
+
+
+def _without_overrides() -> None:
+    """What keeps others out keeps the superuser out too, whom tests may run as."""
+    if os.geteuid() == 0:
+        for capability in _OVERRIDES:
+            ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def test_the_report_is_whole_without_a_terminal(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """In a batch job's log nothing says how wide a line may be."""
+    name = "sweep-abcdefgh-20261121-with-a-long-name"
+    record(tmp_path / "out", name, 0, 5)
+    process = start_sync(wandb_server, tmp_path, tmp_path / "out", COLUMNS="40")
+    cells = row_of(finish_sync(process, 0), name)
+    assert (cells[0], cells[-1]) == (name, "complete")

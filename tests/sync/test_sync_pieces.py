@@ -1,0 +1,142 @@
+"""`trackkit sync` of runs whose W&B files are damaged, out of order, or gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sync.test_sync import assert_all_there, console, record, row_of, start_recorder, sync, wait_for, wandb_files
+from tests.wandb_server import WandbServer
+from tests.wandb_server.client import kill
+from trackkit import read_run
+from trackkit.integrations.wandb.blocks import BLOCK, Reader, Writer
+from trackkit.integrations.wandb.files import find_files, parse, read_run_file
+from trackkit.sync.fragment import Fragment, in_order
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def batch_steps(server: WandbServer) -> list[int]:
+    return [row["batch/step"] for row in server.state.run("r1").history if "batch/loss" in row]
+
+
+def settle(root: Path, **settings: str) -> None:
+    """The settings that the run was made with, as TrackKit itself records them."""
+    path = root / "trackkit-runs" / "r1" / "config.json"
+    named = {f"trackkit/settings/{key}": value for key, value in settings.items()}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **named}))
+
+
+def test_the_second_pass_ran_in_an_earlier_time_zone(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of W&B's folders are in local time."""
+    root = tmp_path / "out"
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    record(root, "r1", 0, 25, "--pause", "0.04", "--end", "kill")
+    time.sleep(1.1)
+    monkeypatch.setenv("TZ", "UTC")
+    record(root, "r1", 25, 40)
+    assert [read_run_file(path).rows[0]["batch/step"] for path in wandb_files(root)] == [25, 0]
+    assert [read_run_file(path).rows[0]["batch/step"] for path in find_files(root, "r1")] == [0, 25]
+    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
+    assert_all_there(wandb_server, root, "r1")
+    assert batch_steps(wandb_server) == list(range(40))
+    run = wandb_server.state.run("r1")
+    assert (run.state, run.summary["final/steps"], run.summary["epoch/val/acc"]) == ("finished", 40, 0.39)
+
+
+def test_the_second_pass_ran_by_a_clock_that_is_behind(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    record(root, "r1", 0, 5)
+    time.sleep(1.1)
+    record(root, "r1", 5, 10)
+    late = find_files(root, "r1")[1]
+    records = [parse(data) for data in Reader(late).new()]
+    writer = Writer(late)
+    for each in records:
+        if each.WhichOneof("record_type") == "run":
+            each.run.start_time.seconds -= 3600
+        writer.add(each.SerializeToString())
+    writer.close()
+    assert find_files(root, "r1")[0] == late
+    ordered = in_order(map(Fragment, find_files(root, "r1")))
+    assert [each.first_step for each in ordered] == [0, 5]
+
+
+@pytest.mark.parametrize("end", ["ok", "kill"])
+def test_only_the_local_log_is_left(wandb_server: WandbServer, tmp_path: Path, end: str) -> None:
+    root = tmp_path / "out"
+    record(root, "r1", 0, 25, "--end", end)
+    settle(root, project="q", entity="team-b", group="g")
+    shutil.rmtree(root / "wandb")
+    printed = sync(wandb_server, tmp_path, root)
+    assert "no W&B files of it lie in" in printed
+    assert "completing it from the local log: 27 rows, summary, config" in printed
+    assert row_of(printed, "r1")[-1] == "complete"
+    assert_all_there(wandb_server, root, "r1")
+    run = wandb_server.state.run("r1")
+    assert (run.entity, run.project, run.display_name, run.group) == ("team-b", "q", "a run", "g")
+    assert run.state == ("finished" if end == "ok" else "failed")
+    assert "batch/loss" not in run.summary
+    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "unchanged"
+
+
+def test_a_live_run_without_wandb_files_is_left_alone(wandb_server: WandbServer, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    process = start_recorder(root, "r1", 0, 5, "--wait")
+    try:
+        wait_for(lambda: len(wandb_files(root)) == 1 and len(read_run(root).history) == 5)
+        shutil.rmtree(root / "wandb")
+        assert row_of(sync(wandb_server, tmp_path, root, "--watch"), "r1")[-1] == "running"
+        assert wandb_server.state.runs == {}
+    finally:
+        kill(process)
+
+
+def test_rows_that_a_damaged_file_has_lost_come_at_their_place(wandb_server: WandbServer, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    record(root, "r1", 0, 300)
+    path = wandb_files(root)[0]
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4096] = bytes(4096)
+    path.write_bytes(data)
+    assert len(read_run_file(path).rows) < 290
+    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
+    assert_all_there(wandb_server, root, "r1")
+    assert batch_steps(wandb_server) == list(range(300))
+    assert "batch/loss" not in wandb_server.state.run("r1").summary
+
+
+def test_a_file_whose_beginning_is_damaged(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """It does not say any more what run it is, and so can't be uploaded: what it alone had is told."""
+    root = tmp_path / "out"
+    record(root, "r1", 0, 150)
+    settle(root, project="p", entity="team-b")
+    path = wandb_files(root)[0]
+    data = bytearray(path.read_bytes())
+    assert len(data) > BLOCK
+    data[7:2000] = bytes(1993)
+    path.write_bytes(data)
+    assert read_run_file(path).rows
+    assert "lines of console output" in sync(wandb_server, tmp_path, root, code=1)
+    assert_all_there(wandb_server, root, "r1")
+    assert wandb_server.state.run("r1").entity == "team-b"
+
+
+def test_a_killed_run_of_a_team_goes_to_that_team(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """A kill before W&B's first flush: only the local log says whose run it is."""
+    root = tmp_path / "out"
+    record(root, "r1", 0, 12, "--end", "kill")
+    settle(root, project="p", entity="team-b")
+    path = wandb_files(root)[0]
+    path.write_bytes(path.read_bytes()[:7])
+    sync(wandb_server, tmp_path, root)
+    assert [run.path for run in wandb_server.state.runs.values()] == ["team-b/p/r1"]
+    assert_all_there(wandb_server, root, "r1")
+    assert console(wandb_server, "r1") == []

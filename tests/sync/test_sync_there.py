@@ -1,0 +1,131 @@
+"""`trackkit sync` decides by what stands at a place of an axis: what the server has is not sent, all else is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integrations.wandb.test_resume import KILL
+from tests.support.doomed import STEPS, Task
+from tests.support.warm import Program, last_checkpoint
+from tests.sync.test_sync import assert_all_there, plain_wandb_sync, record, row_of, sync, wandb_files
+from tests.wandb_server import WandbServer
+from tests.wandb_server.client import environment
+from trackkit import read_run
+from trackkit.integrations.wandb.files import read_history
+
+pytestmark = pytest.mark.timeout(240)
+
+# A process that goes on in the run online, and logs rows of the local log as of now.
+RESEND = """
+import json, sys, wandb
+from trackkit.local_log.reader import finite_words
+run = wandb.init(project="p", id="r1", resume="allow", settings=wandb.Settings(x_disable_stats=True, console="off"))
+first, last = map(int, sys.argv[2:])
+for line in open(sys.argv[1]):
+    row = {key: value for key, value in finite_words(json.loads(line)).items() if key[0] != "_"}
+    if first <= row.get("batch/step", -1) < last or first <= row.get("epoch/step", -1) < last:
+        run.log(row)
+run.finish()
+"""
+
+
+def resend(server: WandbServer, home: Path, root: Path, first: int, last: int) -> None:
+    rows = root / "trackkit-runs" / "r1" / "rows.jsonl"
+    command = [sys.executable, "-c", RESEND, str(rows), str(first), str(last)]
+    subprocess.run(command, cwd=home, env=environment(server, home), capture_output=True, timeout=100, check=True)
+
+
+def parsed(stream: dict[tuple[str, int], str]) -> list[tuple[tuple[str, int], dict[str, Any]]]:
+    return [(place, json.loads(line)) for place, line in stream.items()]
+
+
+def test_rows_that_another_process_has_sent_are_not_sent_again(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """They have another time there, and another step of W&B's. What only W&B's own file has still comes."""
+    root = tmp_path / "out"
+    record(root, "r1", 0, 30, "--own")
+    resend(wandb_server, tmp_path, root, 0, 30)
+    assert_all_there(wandb_server, root, "r1")
+    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
+    for key, count in {"batch/loss": 30, "batch/spike": 30, "epoch/val/acc": 3, "mine/a": 30, "mine/b": 30}.items():
+        assert sum(key in row for row in wandb_server.state.run("r1").history) == count
+    assert wandb_server.state.run("r1").summary["epoch/val/acc"] == 0.29
+
+
+def test_rows_are_left_out_one_by_one(wandb_server: WandbServer, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    record(root, "r1", 0, 30)
+    resend(wandb_server, tmp_path, root, 12, 17)
+    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
+    assert_all_there(wandb_server, root, "r1")
+    steps = [row["batch/step"] for row in wandb_server.state.run("r1").history if "batch/loss" in row]
+    assert steps == [*range(12, 17), *range(12), *range(17, 30)]
+
+
+def test_a_value_that_is_there_otherwise_is_not_sent_a_second_time(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """Of a step that was taken twice the server may have the other pass: W&B replaces nothing."""
+    root = tmp_path / "out"
+    record(root, "r1", 0, 12)
+    resend(wandb_server, tmp_path, root, 0, 12)
+    stream = wandb_server.state.run("r1").streams["wandb-history.jsonl"]
+    place, row = next((place, row) for place, row in parsed(stream) if row.get("batch/step") == 5)
+    stream[place] = json.dumps({**row, "batch/loss": 7.0})
+    for _ in range(2):
+        printed = sync(wandb_server, tmp_path, root, code=1)
+        assert "1 rows (batch/step 5) are not on the server with their values" in printed
+        rows = [row for row in wandb_server.state.run("r1").history if row.get("batch/step") == 5]
+        assert [row["batch/loss"] for row in rows] == [7.0]
+
+
+def test_rows_of_a_crash_arrive_though_the_users_own_have_pushed_wandbs_step_on(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    root = tmp_path / "out"
+    record(root, "r1", 0, 25, "--own", "--pause", "0.04", "--end", "kill")
+    time.sleep(1.1)
+    record(root, "r1", 25, 40, "--own")
+    kept = ["batch/loss" in row for path in wandb_files(root) for row in read_history(path)]
+    assert sum(kept) < 40
+    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
+    assert_all_there(wandb_server, root, "r1")
+    steps = [row["batch/step"] for row in wandb_server.state.run("r1").history if "batch/loss" in row]
+    assert steps == list(range(40))
+
+
+def test_rows_below_the_servers_last_step_are_added_above_it(wandb_server: WandbServer, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    record(root, "r1", 0, 30)
+    plain_wandb_sync(wandb_server, tmp_path, *[path.parent for path in wandb_files(root)])
+    stream = wandb_server.state.run("r1").streams["wandb-history.jsonl"]
+    kept = [json.dumps(row) for _, row in parsed(stream) if row.get("epoch/step") != 9]
+    stream.clear()
+    stream.update({("", number): line for number, line in enumerate(kept)})
+    printed = sync(wandb_server, tmp_path, root)
+    assert row_of(printed, "r1")[-1] == "complete"
+    assert_all_there(wandb_server, root, "r1")
+    assert wandb_server.state.run("r1").summary["epoch/val/acc"] == 0.29
+
+
+@pytest.mark.parametrize("modes", [("offline", "online"), ("online", "offline", "online")], ids="-".join)
+def test_a_run_that_was_completed_by_its_resumes(
+    wandb_server: WandbServer, tmp_path: Path, modes: tuple[str, ...]
+) -> None:
+    """What a killed pass had left over is on the server by way of the next; its own file is still there."""
+    online = {name: value for name, value in environment(wandb_server, tmp_path).items() if name != "WANDB_DIR"}
+    for number, mode in enumerate(modes, 1):
+        end = {"at": 20 + 25 * number, "then": KILL} if number < len(modes) else {}
+        task = Task("huggingface", resume=last_checkpoint(tmp_path), pause=0.02, **end)
+        program = Program(tmp_path, task, {**(online if mode == "online" else {}), "WANDB_MODE": mode})
+        assert (program.wait() == 0) == (number == len(modes)), program.told
+    run_id = read_run(tmp_path / "out").run["run_id"]
+    assert row_of(sync(wandb_server, tmp_path, "out"), run_id)[-1] == "complete"
+    run = wandb_server.state.run(run_id)
+    assert Counter(row["batch/step"] for row in run.history if "batch/loss" in row) == Counter(range(1, STEPS + 1))
+    assert (run.state, run.summary["final/status"]) == ("finished", "finished")
