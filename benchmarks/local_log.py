@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 from trackkit import read_run
-from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.records import Row
+from trackkit.engine.run_info import RunInfo, Start
+from trackkit.local_log.reader import run_folder
 from trackkit.local_log.writer import LocalSink
 
 CHUNK = 1000
@@ -25,7 +27,9 @@ CHUNK = 1000
 def write(root: Path, rows: int) -> list[float]:
     """Seconds per row, for each chunk of rows."""
     sink = LocalSink()
-    sink.open(RunInfo("bench", "bench", "none", root, time.time()))
+    sink.open(
+        RunInfo("bench", "bench", root, run_folder(root, "bench"), time.time(), Start("none", "none", root, "fit"))
+    )
     generator, times = random.Random(0), []
     for start in range(0, rows, CHUNK):
         made = [row(number, generator) for number in range(start, start + CHUNK)]

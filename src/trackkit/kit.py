@@ -16,8 +16,8 @@ from trackkit.settings.config import TrackKitConfig, unknown_setting
 if TYPE_CHECKING:
     import os
 
+    from trackkit.engine.run_info import Start
     from trackkit.session.session import Session
-    from trackkit.session.start import Start
 
 
 class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.support.run_info import run_info
 from trackkit.callbacks import CALLBACKS, build_callbacks
 from trackkit.callbacks.grad_norm import GradNorm
 from trackkit.callbacks.loss import Loss
@@ -17,7 +18,7 @@ from trackkit.callbacks.lr import LearningRate
 from trackkit.callbacks.nonfinite import NonFinite
 from trackkit.callbacks.throughput import Throughput
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import Gradients, Moment, RunInfo
+from trackkit.engine.records import Gradients, Moment
 from trackkit.engine.tracker import Tracker
 from trackkit.engine.window import Window
 from trackkit.integrations.memory import MemorySink
@@ -30,7 +31,7 @@ class Bench:
     def __init__(self, *callbacks: Any, **info: Any) -> None:
         self.sink = MemorySink()
         self.tracker = Tracker(callbacks, [self.sink], Exchange())
-        self.tracker.start(RunInfo("run", "run", "none", Path.cwd(), 0.0, **info))
+        self.tracker.start(run_info(Path.cwd(), **info))
         self._step = 0
 
     def step(self, *losses: float | torch.Tensor, row: bool = True, **batch: Any) -> dict[str, float]:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.run_info import run_info
 from trackkit.callbacks.final_summary import FinalSummary
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import Moment, RunInfo, Where
+from trackkit.engine.records import Moment
 from trackkit.engine.tracker import Tracker
 from trackkit.engine.window import Window
 from trackkit.integrations.memory import MemorySink
-from trackkit.schema.keys import describe
+from trackkit.schema.keys import Where, describe
 
 
 def columns(
@@ -23,7 +24,7 @@ def columns(
     """The summary after an evaluation at steps 10, 20, ..."""
     sink = MemorySink()
     tracker = Tracker([FinalSummary(**options)], [sink], Exchange())
-    tracker.start(RunInfo("run", "run", "none", Path.cwd(), 0.0, **(info or {})))
+    tracker.start(run_info(Path.cwd(), **(info or {})))
     for number, values in enumerate(evaluations, 1):
         tracker.batch(steps=1)
         tracker.row(Moment(10 * number, float(number)))
@@ -102,7 +103,7 @@ def test_gpu_hours_are_over_all_ranks_and_priced(monkeypatch: pytest.MonkeyPatch
     now = [100.0]
     monkeypatch.setattr("trackkit.callbacks.final_summary.time.perf_counter", lambda: now[0])
     callback = FinalSummary(price_per_gpu_hour=2.5)
-    callback.start(RunInfo("run", "run", "none", Path.cwd(), 0.0, world_size=4, has_cuda=True, device="cuda:0"))
+    callback.start(run_info(Path.cwd(), world_size=4, device="cuda:0"))
     callback.row(Moment(step=1), Window())
     now[0] += 7200
     callback.ended()

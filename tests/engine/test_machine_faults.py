@@ -109,8 +109,8 @@ def test_a_read_only_folder_moves_the_run_and_says_so(wandb_server: WandbServer,
 
 NVML = """
 import pynvml, trackkit.callbacks.final_summary, trackkit.session.open
-original = trackkit.session.open.RunInfo
-trackkit.session.open.RunInfo = lambda **fields: original(**{**fields, "has_cuda": True})
+from trackkit.engine.run_info import Start
+Start.has_cuda = True
 import trackkit.callbacks.nvml
 trackkit.callbacks.nvml.device_handle = lambda device: device
 def energy(handle, readings=[1000.0]):

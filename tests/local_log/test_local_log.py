@@ -23,14 +23,16 @@ import trackkit
 from tests.support.lightning_toys import Logging, data, trainer
 from tests.support.local_log import local_run
 from tests.support.processes import clean_env
+from tests.support.run_info import run_info
 from trackkit import TrackKit
-from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.records import Row
+from trackkit.engine.run_info import RunInfo
 from trackkit.integrations.memory import MemorySink
 from trackkit.local_log.writer import LocalSink
 
 
 def info(root: Path, **config: Any) -> RunInfo:
-    return RunInfo("abc", "a run", "none", root, 123.0, config=config)
+    return run_info(root, "abc", "a run", 123.0, config)
 
 
 def row(number: int, **values: float) -> Row:
@@ -149,10 +151,11 @@ import torch
 from trackkit.callbacks import build_callbacks
 from trackkit.local_log.writer import LocalSink
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import Moment, RunInfo
+from trackkit.engine.records import Moment
+from tests.support.run_info import run_info
 from trackkit.engine.tracker import Tracker
 tracker = Tracker(build_callbacks({}), [LocalSink()], Exchange())
-tracker.start(RunInfo("abc", "abc", "none", Path.cwd(), time.time()))
+tracker.start(run_info(Path.cwd(), "abc", started=time.time()))
 for step in range(1, 1_000_000):
     tracker.batch(torch.tensor(float(step)), steps=1)
     tracker.row(Moment(step))

@@ -17,10 +17,11 @@ import trackkit
 from tests.support.lightning_toys import Logging, data, trainer
 from tests.support.local_log import local_run
 from tests.support.processes import ROOT, run_python
+from tests.support.run_info import run_info
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import run as run_client
 from trackkit import TrackKit, read_run
-from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.records import Row
 from trackkit.local_log.owner import boot_id, process_fields
 from trackkit.local_log.reader import ReadError
 from trackkit.local_log.writer import LocalSink
@@ -29,9 +30,10 @@ CHILD = """
 import os, sys, time
 from pathlib import Path
 from trackkit.local_log.writer import LocalSink
-from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.records import Row
+from tests.support.run_info import run_info
 sink = LocalSink()
-sink.open(RunInfo("abc", "a run", "none", Path(sys.argv[1]), time.time()))
+sink.open(run_info(Path(sys.argv[1]), "abc", "a run", time.time()))
 sink.write(Row(0, "batch", 1, 1.5, {"batch/step": 1, "batch/loss": 0.5}))
 print("written", flush=True)
 sys.stdin.read()
@@ -70,7 +72,7 @@ def test_a_training_is_read_back_as_it_was_recorded(tmp_path: Path) -> None:
 
 def test_words_become_floats_again_and_only_in_history(tmp_path: Path) -> None:
     sink = LocalSink()
-    sink.open(RunInfo("abc", "a run", "none", tmp_path, 1.0, config={"hparams/word": "NaN"}))
+    sink.open(run_info(tmp_path, "abc", "a run", 1.0, {"hparams/word": "NaN"}))
     values = {"batch/step": 1, "batch/a": math.nan, "batch/b": math.inf, 'batch/:"NaN"': -math.inf}
     sink.write(Row(0, "batch", 1, 1.5, values))
     sink.close(0)

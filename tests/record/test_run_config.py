@@ -95,10 +95,10 @@ def test_a_lazy_module_is_recorded_and_counted_where_its_size_is_known(seen: boo
 
 
 PARTS = {
-    "trackkit.run_config.model_config": ["model"],
-    "trackkit.run_config.optimizer_config": ["optim"],
-    "trackkit.run_config.data_config": ["data/train_samples", "data/b", "data/accumulation", "data/dataset"],
-    "trackkit.run_config.fingerprint_config": ["data/fingerprint"],
+    "trackkit.record.run_config.model_config": ["model"],
+    "trackkit.record.run_config.optimizer_config": ["optim"],
+    "trackkit.record.run_config.data_config": ["data/train_samples", "data/b", "data/accumulation", "data/dataset"],
+    "trackkit.record.run_config.fingerprint_config": ["data/fingerprint"],
     "trackkit.session.open.runtime_config": ["runtime", "seed/torch"],
     "trackkit.session.open.read_git": ["git"],
 }

@@ -11,8 +11,8 @@ from tests.support.huggingface_toys import by_hand, evaluate_by_hand, train
 from tests.support.lightning_toys import Silent, data, epoch_rows, trainer
 from tests.support.toy import Points
 from trackkit import TrackKit
-from trackkit.engine.records import Where
 from trackkit.integrations.memory import MemorySink
+from trackkit.schema.keys import Where
 from trackkit.schema.sets import Sets
 
 SECOND = "en_us_b0ad4ba8"

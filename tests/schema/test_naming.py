@@ -8,8 +8,7 @@ import re
 import pytest
 
 from trackkit import SchemaError
-from trackkit.engine.records import BATCH, Where
-from trackkit.schema.keys import canonical, sanitize
+from trackkit.schema.keys import BATCH, Where, canonical, sanitize
 from trackkit.schema.names import Names
 
 TRAIN, VAL, TEST = Where("epoch"), Where("epoch", "val"), Where("epoch", "test")

@@ -17,12 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.run_info import run_info
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import BATCH, RunInfo, Where
 from trackkit.engine.tracker import Tracker
 from trackkit.integrations.wandb.sink import WandbSink
 from trackkit.local_log import index
 from trackkit.local_log.writer import LocalSink
+from trackkit.schema.keys import BATCH, Where
 from trackkit.settings.config import TrackKitConfig
 
 
@@ -42,7 +43,7 @@ def main() -> None:
 
 def record(given: argparse.Namespace) -> None:
     config = {"hparams/lr": 0.1, "hparams/worst": math.inf, "hparams/none": {}, "seed/torch": 2**63 + 12345}
-    info = RunInfo(given.run_id, "a run", "none", given.root.absolute(), time.time(), config=config)
+    info = run_info(given.root.absolute(), given.run_id, "a run", time.time(), config)
     wandb_sink = WandbSink(TrackKitConfig(project="p", mode="offline"))
     tracker = Tracker([], [LocalSink(), wandb_sink], Exchange())
     tracker.start(info)

@@ -14,7 +14,8 @@ from trackkit.engine.callback import Callback, Values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trackkit.engine.records import Moment, Row, RunInfo
+    from trackkit.engine.records import Moment, Row
+    from trackkit.engine.run_info import RunInfo
     from trackkit.engine.window import Window
 
 _AXES = ("epoch/step", "epoch/epoch")
@@ -70,12 +71,12 @@ class FinalSummary(Callback):
         self._kwh: float | None = None
 
     def start(self, info: RunInfo) -> None:
-        self._monitor = self.monitor or info.monitor
-        self._goal = self.goal or (info.goal if self.monitor is None else None)
+        self._monitor = self.monitor or info.start.monitor
+        self._goal = self.goal or (info.start.goal if self.monitor is None else None)
         self._started = time.perf_counter()
-        self._earlier_h = info.earlier.elapsed_h if info.earlier is not None and info.step is not None else 0.0
-        self._gpus = info.world_size if info.has_cuda else 0
-        self._energy = energy_counter(info.device) if info.has_cuda and info.world_size == 1 else None
+        self._earlier_h = info.earlier.elapsed_h if info.earlier is not None and info.start.is_fit else 0.0
+        self._gpus = info.world_size if info.start.has_cuda else 0
+        self._energy = energy_counter(info.start.device) if info.start.has_cuda and info.world_size == 1 else None
 
     def row(self, moment: Moment, window: Window) -> Values:
         self._step, self._epoch, self._trained = moment.step, moment.epoch, True

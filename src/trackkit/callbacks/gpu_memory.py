@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from trackkit.engine.callback import Callback, Values
 
 if TYPE_CHECKING:
-    from trackkit.engine.records import Moment, RunInfo
+    from trackkit.engine.records import Moment
+    from trackkit.engine.run_info import RunInfo
     from trackkit.engine.window import Window
 
 _PEAK = "device/gpu_mem_peak_reserved_GB"
@@ -31,7 +32,7 @@ class GpuMemory(Callback):
         self._peak = 0.0
 
     def start(self, info: RunInfo) -> None:
-        self._device = info.device if info.has_cuda else None
+        self._device = info.start.device if info.start.has_cuda else None
 
     def row(self, moment: Moment, window: Window) -> Values:
         if self._device is None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trackkit.engine.callback import Callback, Values
 
 if TYPE_CHECKING:
-    from trackkit.engine.records import Moment, RunInfo
+    from trackkit.engine.records import Moment
+    from trackkit.engine.run_info import RunInfo
     from trackkit.engine.window import Window
 
 
@@ -43,7 +44,7 @@ class Throughput(Callback):
         self._ranks = 1
 
     def start(self, info: RunInfo) -> None:
-        self._samples, self._tokens, self._ranks = info.samples, info.tokens, info.world_size
+        self._samples, self._tokens, self._ranks = info.start.samples, info.start.tokens, info.world_size
 
     def row(self, moment: Moment, window: Window) -> Values:
         elapsed = window.elapsed_s

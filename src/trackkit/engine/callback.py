@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import torch
 
-    from trackkit.engine.records import Gradients, Moment, Row, RunInfo
+    from trackkit.engine.records import Gradients, Moment, Row
+    from trackkit.engine.run_info import RunInfo
     from trackkit.engine.window import Window
 
 Values = Mapping[str, "float | int | torch.Tensor | Sequence[torch.Tensor]"]

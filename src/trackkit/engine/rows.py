@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from trackkit.engine.device_copy import Transfer
-from trackkit.engine.records import Row, Where
+from trackkit.engine.records import Row
 from trackkit.notices import logger
+from trackkit.schema.keys import Where
 from trackkit.schema.names import Names
 
 

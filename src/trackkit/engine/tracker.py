@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from trackkit.engine.callback import Callback
 from trackkit.engine.faults import Callbacks, Faults, Sinks
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import BATCH, Gradients, Moment, RunInfo, Status, Where
+from trackkit.engine.records import Gradients, Moment
 from trackkit.engine.row_queue import WaitingRows
 from trackkit.engine.rows import OpenRow, numbers
+from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.sink import Sink
 from trackkit.engine.window import Window
 from trackkit.notices import logger
+from trackkit.schema.keys import BATCH, Where
 from trackkit.schema.names import Names
 
 if TYPE_CHECKING:
@@ -67,16 +69,16 @@ class Tracker:
         self._sinks.each("open", lambda sink: sink.open(info))
         self._callbacks.each("start", lambda callback: callback.start(info))
         if info.earlier is not None:
-            for row in info.earlier.rows if info.step is None else info.earlier.up_to(info.step):
+            for row in info.earlier.up_to(info.start.step) if info.start.is_fit else info.earlier.rows:
                 self._callbacks.each("emitted", lambda callback, row=row: callback.emitted(row))  # type: ignore[misc]
-        self._window = Window(info.samples, info.tokens)
+        self._window = Window(info.start.samples, info.start.tokens)
 
     def restart(self, info: RunInfo) -> None:
         """Training begins in a run that an evaluation has opened, or begins anew."""
         self.seal()
         self._sinks.each("config", lambda sink: sink.config(info.config))
         self._callbacks.each("start", lambda callback: callback.start(info))
-        self._window = Window(info.samples, info.tokens)
+        self._window = Window(info.start.samples, info.start.tokens)
 
     def gradients(self, gradients: Gradients) -> None:
         """Gradients are present on a step that may make a row."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.records import Row
+from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 
 

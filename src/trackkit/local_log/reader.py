@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine.attempts import counted
+from trackkit.engine.records import Row
 from trackkit.errors import TrackKitError
 from trackkit.local_log.owner import process_life
-from trackkit.schema.keys import axis_key
+from trackkit.schema.keys import Tier, axis_key
 
 if TYPE_CHECKING:
     import pandas
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 RUNS = "trackkit-runs"
 NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
+# A row's own fields in the file, and what stands in for one that is missing.
+_OWN = (("_row", None), ("_time", 0.0), ("_pass", 1))
 # The lines parsed at once: the parser is entered seldom, and memory stays within a few times the rows'.
 _LINES = 20_000
 
@@ -32,8 +38,7 @@ class RecordedRun:
     """A run as plain Python.
 
     Attributes:
-        history: every row, in the order written: its keys, and `_row` (position), `_time` (Unix time, seconds) and
-            `_pass` (which process wrote it, from 1; a resumed training takes steps again, and both are kept).
+        rows: every row, in the order written. A resumed training repeats steps, and all attempts are kept.
         config: key to value.
         summary: the `final/*` columns; of a server's run all its columns.
         run: `run_id`, `name`, `status` (`running`, `finished`, `failed`, `stopped`, `preempted`), `started` and
@@ -41,25 +46,23 @@ class RecordedRun:
         folder: its folder; None for a server's run.
     """
 
-    history: list[dict[str, Any]]
+    rows: Sequence[Row]
     config: dict[str, Any]
     summary: dict[str, Any]
     run: dict[str, Any]
     folder: Path | None = None
 
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries: keys to values, `_row` (position), `_time` (Unix time, s) and `_pass` (attempt)."""
+        return [{"_row": row.number, "_time": row.time, **row.values, "_pass": row.attempt} for row in self.rows]
+
     def series(self, key: str) -> list[tuple[float | int, Any]]:
-        """(step, value) wherever `key` was recorded; of steps taken again by a resumed training, the later pass."""
-        axis, latest = axis_key(key), 0
-        found: list[tuple[float | int, Any]] = []
-        for row in self.history:
-            if key not in row:
-                continue
-            step = row.get(axis, row["_row"])
-            if row["_pass"] > latest:
-                latest = row["_pass"]
-                found = [point for point in found if point[0] < step]
-            found.append((step, row[key]))
-        return found
+        """Returns (step, value) wherever `key` was recorded; of repeated steps, the later attempt's."""
+        axis = axis_key(key)
+        with_key = [row for row in self.rows if key in row.values]
+        rows = [row for row in counted(with_key, "later") if key in row.values]
+        return [(row.values.get(axis, row.number), row.values[key]) for row in rows]
 
     def to_pandas(self) -> pandas.DataFrame:
         """The history as a table, one column per key.
@@ -117,6 +120,19 @@ def find_folder(folder: Path) -> Path:
     raise ReadError(f"'{folder}' must hold one run, and holds {len(found)} ({names}); give one of '{found[0].parent}'")
 
 
+def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the row with "NaN", "Infinity" and "-Infinity" as floats."""
+    return {
+        key: NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else value
+        for key, value in row.items()
+    }
+
+
+def run_folder(root: Path, run_id: str) -> Path:
+    """Returns the folder of a run's local log."""
+    return root / RUNS / run_id
+
+
 def run_folders(folder: Path) -> list[Path]:
     """The run folders in an output folder, or in its `trackkit-runs`, by name."""
     home = folder if folder.name == RUNS else folder / RUNS
@@ -125,7 +141,7 @@ def run_folders(folder: Path) -> list[Path]:
 
 def read_folder(folder: Path) -> RecordedRun:
     """Reads a run folder; what a crash cut short is passed over."""
-    summary = read_json(folder / "summary.json")
+    summary, config = read_json(folder / "summary.json"), read_json(folder / "config.json")
     run = read_json(folder / "run.json")
     if "status" not in run:
         # A power failure may leave the file empty: the summary knows how the training ended, if it did.
@@ -134,8 +150,8 @@ def read_folder(folder: Path) -> RecordedRun:
     if run["status"] == "running" and process_life(run) == "gone":
         run["status"] = "preempted" if run.get("preempting") else "failed"
     return RecordedRun(
-        history=_read_rows(folder / "rows.jsonl"),
-        config=read_json(folder / "config.json"),
+        rows=_read_rows(folder / "rows.jsonl", config.get("trackkit/renames", {})),
+        config=config,
         summary=summary,
         run=run,
         folder=folder,
@@ -151,15 +167,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row, with "NaN", "Infinity" and "-Infinity" as floats."""
-    return {
-        key: NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else value
-        for key, value in row.items()
-    }
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path, renames: Mapping[str, Any]) -> list[Row]:
+    """Reads the rows; a line that is damaged, or has no axis, is skipped."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -168,13 +177,27 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         # A value stands behind a colon; no key does.
         text = text.replace(f':"{word}"', f":{word}")
     lines = [line for line in text.split("\n") if line]
-    rows: list[dict[str, Any]] = []
+    origins = _origins(renames)
+    rows: list[Row] = []
     for start in range(0, len(lines), _LINES):
-        rows += _parse(lines[start : start + _LINES])
-    for row in rows:
-        if "_pass" not in row:
-            row["_pass"] = 1
+        for line in _parse(lines[start : start + _LINES]):
+            with suppress(ValueError, KeyError, TypeError, OverflowError):
+                rows.append(_row(line, len(rows), origins))
     return rows
+
+
+def _row(line: dict[str, Any], position: int, origins: Mapping[str, str]) -> Row:
+    number, when, attempt = (line.pop(name, default) for name, default in _OWN)
+    tier: Tier = "epoch" if "epoch/step" in line else "batch"
+    named = {key: origins[key] for key in origins.keys() & line.keys()} if origins else {}
+    number = position if number is None else int(number)
+    return Row(number, tier, int(line[f"{tier}/step"]), float(when), line, named, int(attempt))
+
+
+def _origins(renames: Mapping[str, Any]) -> dict[str, str]:
+    """Returns key to the name it was logged under."""
+    pairs = ((keys if isinstance(keys, list) else [keys], name) for name, keys in renames.items())
+    return {str(key): name for keys, name in pairs for key in keys}
 
 
 def _parse(lines: Sequence[str]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.records import Row
+from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.local_log.owner import claim, process_fields, release
 from trackkit.local_log.reader import read_json
@@ -50,14 +51,14 @@ class LocalSink(Sink):
         self._run = {
             "run_id": info.run_id,
             "name": info.name,
-            "framework": info.framework,
+            "framework": info.start.framework,
             "world_size": info.world_size,
             "started": info.started,
             "status": "running",
             **process_fields(),
         }
-        if info.earlier is not None and info.earlier.passes:
-            self._run["passes"] = number = info.earlier.passes + 1
+        if info.earlier is not None and info.earlier.attempts:
+            self._run["passes"] = number = info.earlier.attempts + 1
             self._pass = {"_pass": number}
             self._offset = len(info.earlier.rows)
         self._write_json("run.json", self._run)

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from trackkit.engine.records import Where
 from trackkit.errors import SchemaError, did_you_mean
-from trackkit.schema.keys import MEASURED_NAMES, canonical, sanitize
+from trackkit.schema.keys import MEASURED_NAMES, Where, canonical, sanitize
 from trackkit.schema.sets import Sets
 
 

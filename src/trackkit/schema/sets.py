@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import replace
 
-from trackkit.engine.records import Where
-from trackkit.schema.keys import sanitize
+from trackkit.schema.keys import Where, sanitize
 
 
 class Sets:

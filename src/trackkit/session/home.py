@@ -7,7 +7,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackkit.engine.run_info import History
 from trackkit.local_log.owner import claim
+from trackkit.local_log.reader import run_folder
 from trackkit.notices import logger
 from trackkit.session import identity, resume
 
@@ -24,7 +26,7 @@ class Home:
 
     run_id: str
     root: Path
-    earlier: resume.Earlier | None = None
+    earlier: History | None = None
 
 
 def settle(run_id: str, root: Path, project: str, resumed: bool) -> Home:
@@ -41,7 +43,7 @@ def settle(run_id: str, root: Path, project: str, resumed: bool) -> Home:
     if run_id == identity.given_run_id():
         resume.take("WANDB_RUN_ID", root, run_id, project)
     # Not where an evaluation in a process of its own finds that the fit's still has the run open.
-    if resumed and claim(resume.run_folder(root, run_id)):
+    if resumed and claim(run_folder(root, run_id)):
         earlier = resume.read_earlier(root, run_id)
         return Home(run_id, _writable(root, run_id), earlier)
     run_id = _free_id(root, run_id)
@@ -50,7 +52,7 @@ def settle(run_id: str, root: Path, project: str, resumed: bool) -> Home:
 
 def _writable(root: Path, run_id: str) -> Path:
     """`root`, or, where a run folder can't be made in it, a temporary folder of this user's: told."""
-    folder = resume.run_folder(root, run_id)
+    folder = run_folder(root, run_id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -75,7 +77,7 @@ def _free_id(root: Path, run_id: str) -> str:
     number, free = 1, run_id
     while True:
         try:
-            resume.run_folder(root, free).mkdir(parents=True)
+            run_folder(root, free).mkdir(parents=True)
         except FileExistsError:
             number += 1
             free = f"{run_id}-{number}"

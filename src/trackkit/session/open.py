@@ -10,11 +10,12 @@ from typing import Any
 
 from trackkit.callbacks import build_callbacks
 from trackkit.engine import ranks
-from trackkit.engine.records import RunInfo
+from trackkit.engine.run_info import RunInfo, Start
 from trackkit.engine.sink import Sink
 from trackkit.engine.tracker import Tracker
 from trackkit.integrations.wandb.sink import WandbSink
 from trackkit.local_log import index
+from trackkit.local_log.reader import run_folder
 from trackkit.local_log.writer import LocalSink
 from trackkit.notices import ensure_heard, logger
 from trackkit.record.description import Description
@@ -25,7 +26,6 @@ from trackkit.schema.names import Names
 from trackkit.session import identity, resume
 from trackkit.session.home import Home, settle
 from trackkit.session.session import Phase, Session, open_sessions
-from trackkit.session.start import Start
 from trackkit.settings.config import TrackKitConfig
 
 
@@ -86,7 +86,7 @@ def _completed(config: TrackKitConfig, git: GitState | None) -> TrackKitConfig:
 def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) -> Home:
     """The place of the run that the training goes on in, or else of the proposed one."""
     project = str(config.project)
-    if start.phase != "fit":
+    if not start.is_fit:
         return settle(home.run_id, home.root, project, resumed)
     setting = "auto" if start.again or config.resume == "must" else config.resume
     known, root, told = resume.find(setting, start.checkpoint, home.root, project)
@@ -105,7 +105,7 @@ def _info(
     config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None, known: dict[str, Any]
 ) -> RunInfo:
     earlier, given = home.earlier, start.name if config.name is None else ""
-    samples, tokens = start.seen(earlier if start.phase == "fit" else None)
+    samples, tokens = start.seen(earlier if start.is_fit else None)
     return RunInfo(
         run_id=home.run_id,
         name=(earlier.name if earlier is not None else "")
@@ -113,20 +113,13 @@ def _info(
         or identity.run_name(
             config.name, home.run_id, start.phase, git, redact("", dict(start.hparams)), start.version
         ),
-        framework=start.framework,
         root=home.root,
+        folder=run_folder(home.root, home.run_id),
         started=(earlier.started if earlier is not None else 0.0) or time.time(),
         config=known,
         world_size=rank.world_size,
-        has_cuda=start.device.startswith("cuda"),
-        device=start.device,
-        monitor=start.monitor,
-        goal=start.goal,
-        samples=samples,
-        tokens=tokens,
-        foreign_run=start.foreign_run,
+        start=replace(start, samples=samples, tokens=tokens),
         earlier=earlier,
-        step=start.step if start.phase == "fit" else None,
     )
 
 
@@ -144,7 +137,7 @@ def _session(
     shared = sorted({key for callback in callbacks for key in callback.REDUCE})
     exchange = ranks.open_exchange(rank, shared)
     tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
-    phase: Phase = "evaluating" if info.step is None else "fitting"
+    phase: Phase = "fitting" if info.start.is_fit else "evaluating"
     return Session(tracker, info, phase, wandb_sink, str(config.project), exchange)
 
 

@@ -10,8 +10,8 @@ from trackkit.notices import logger
 from trackkit.settings.config import TrackKitConfig
 
 if TYPE_CHECKING:
+    from trackkit.engine.run_info import Start
     from trackkit.session.session import Session
-    from trackkit.session.start import Start
 
 # What WANDB_RUN_ID has been for trainings of this process.
 _used: set[str] = set()

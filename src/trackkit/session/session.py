@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import RunInfo, Status
+from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.tracker import Tracker
 from trackkit.record.run_config import flatten
 from trackkit.session import resume
@@ -18,8 +18,8 @@ from trackkit.session.signals import Termination
 if TYPE_CHECKING:
     import wandb
 
+    from trackkit.engine.run_info import Start
     from trackkit.integrations.wandb.sink import WandbSink
-    from trackkit.session.start import Start
 
 Phase = Literal["evaluating", "fitting", "fitted"]
 
@@ -94,10 +94,7 @@ class Session:
         self.info = replace(
             self.info,
             config={**self.info.config, **start.config, **flatten("hparams", start.hparams)},
-            monitor=start.monitor,
-            goal=start.goal,
-            samples=samples,
-            tokens=tokens,
+            start=replace(start, samples=samples, tokens=tokens),
         )
         self.tracker.faults.left_out(start.faults)
         self.tracker.restart(self.info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trackkit.engine.records import Row
 from trackkit.local_log.reader import ReadError, RecordedRun
 from trackkit.sync.server_run import Server, ServerError
 
@@ -23,8 +24,13 @@ def read_server_run(entity: str, project: str, run_id: str) -> RecordedRun:
     if run is None:
         raise ReadError(f"'{path}' must be a folder or a run on {server.url}, and is neither; give another")
     history = [
-        {"_row": number, "_time": row.get("_timestamp"), "_pass": 1}
-        | {key: value for key, value in row.items() if key[0] != "_"}
+        Row(
+            number,
+            "epoch" if "epoch/step" in row else "batch",
+            int(row["_step"]),
+            row.get("_timestamp", 0.0),
+            {key: value for key, value in row.items() if key[0] != "_"},
+        )
         for number, row in enumerate(run.rows)
     ]
     fields = {"run_id": run_id, "status": _STATUS.get(run.state, run.state), "url": run.url, **run.fields}

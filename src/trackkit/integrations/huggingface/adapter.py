@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trackkit.engine.records import BATCH
 from trackkit.integrations.huggingface import logged
 from trackkit.integrations.huggingface.describe import describe
 from trackkit.integrations.huggingface.fit import Fit
 from trackkit.integrations.huggingface.progress import Progress
 from trackkit.integrations.huggingface.sizes import Sizes
 from trackkit.record.description import Description
+from trackkit.schema.keys import BATCH
 
 if TYPE_CHECKING:
     from trackkit.session.per_trainer import Runs

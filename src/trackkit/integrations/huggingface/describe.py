@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trackkit.engine.run_info import Start
     from trackkit.integrations.huggingface.sizes import Sizes
     from trackkit.record.description import Description
-    from trackkit.session.start import Start
 
 
 def describe(
@@ -24,7 +24,7 @@ def describe(
         phase: as in `Start`.
         sizes: of what is trained on; None where nothing is.
     """
-    from trackkit.session.start import Start
+    from trackkit.engine.run_info import Start
 
     _describe(known, args, kwargs)
     if sizes is not None:

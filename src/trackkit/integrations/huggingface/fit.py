@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from trackkit.engine.records import Gradients, Moment, Status
+from trackkit.engine.records import Gradients, Moment
+from trackkit.engine.run_info import Status
 
 if TYPE_CHECKING:
     from trackkit.integrations.huggingface.progress import Progress

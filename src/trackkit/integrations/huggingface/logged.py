@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trackkit.engine.records import Split, Where
+from trackkit.schema.keys import Split, Where
 
 # What Hugging Face measures itself, and what it adds to its logs without being a metric.
 _FRAMEWORK = {"loss": "batch/loss", "grad_norm": "batch/grad_norm", "learning_rate": "batch/lr"}

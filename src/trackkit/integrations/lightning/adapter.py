@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trackkit.engine.records import Moment, Status
+from trackkit.engine.records import Moment
+from trackkit.engine.run_info import Status
 from trackkit.integrations.batches import batch_counts
 from trackkit.integrations.lightning.clock import Clock
 from trackkit.integrations.lightning.describe import describe, overrides
@@ -16,8 +17,8 @@ from trackkit.integrations.lightning.reports import Reports
 from trackkit.integrations.lightning.wiring import Wiring
 
 if TYPE_CHECKING:
+    from trackkit.engine.run_info import Start
     from trackkit.session.session import Session
-    from trackkit.session.start import Start
 
 _INF = float("inf")
 

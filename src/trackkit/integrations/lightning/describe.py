@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trackkit.engine.run_info import Start
     from trackkit.record.description import Description
-    from trackkit.session.start import Start
 
 # Trainer attributes that are arguments of its constructor and plain values.
 _ARGUMENTS = (
@@ -35,8 +35,8 @@ _ARGUMENTS = (
 
 def describe(trainer: Any, module: Any, phase: str) -> Start:
     """What Lightning knows of a run that begins."""
+    from trackkit.engine.run_info import Start
     from trackkit.record.description import Description
-    from trackkit.session.start import Start
 
     root = type(trainer).__module__.split(".")[0]
     known = Description()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trackkit.engine.records import Split, Where
+from trackkit.schema.keys import Split, Where
 
 _SET = re.compile(r"^(?P<name>.*)/dataloader_idx_(?P<index>\d+)$")
 

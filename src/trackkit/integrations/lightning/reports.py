@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trackkit.engine.records import BATCH, Split, Where
 from trackkit.integrations.lightning.logged import Logged
 from trackkit.integrations.lightning.position import Position
+from trackkit.schema.keys import BATCH, Split, Where
 
 if TYPE_CHECKING:
     from trackkit.engine.tracker import Tracker

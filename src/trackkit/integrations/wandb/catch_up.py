@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from trackkit.engine.attempts import counted, highest_steps
 from trackkit.engine.records import Row
 from trackkit.integrations.wandb.held import Held
 from trackkit.notices import logger
 from trackkit.schema.keys import AXES
 
 if TYPE_CHECKING:
-    from trackkit.session.resume import Earlier
+    from trackkit.engine.run_info import History
 
 
 class FirstPass:
@@ -28,10 +29,10 @@ class FirstPass:
         self._told = False
 
     @classmethod
-    def of(cls, held: Held, earlier: Earlier) -> FirstPass:
+    def of(cls, held: Held, earlier: History) -> FirstPass:
         """That of a run whose earlier passes W&B has."""
         if earlier.rows or not held.ends:
-            return cls(earlier.latest())
+            return cls(highest_steps(earlier.rows))
         # The local log stayed behind: the keys of each step are not known, but W&B has them up to its last ones.
         highest = max(step for step, _ in held.ends.values())
         return cls(floors={tier: held.ends.get(f"{tier}/step", (highest,))[0] for tier in ("batch", "epoch")})
@@ -59,11 +60,11 @@ class FirstPass:
             )
 
 
-def lacking(held: Held, earlier: Earlier) -> Sequence[Row]:
+def lacking(held: Held, earlier: History) -> Sequence[Row]:
     """Rows of earlier passes, from the local log, that W&B lacks: it gets them in order, so those behind its last."""
     if held.all:
         return []
-    rows = earlier.first_takes()
+    rows = counted(earlier.rows, "first")
     return rows[max((number for number, row in enumerate(rows, 1) if _is_last(row, held)), default=0) :]
 
 

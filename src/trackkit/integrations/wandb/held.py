@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trackkit.engine.records import RunInfo
+from trackkit.engine.run_info import RunInfo
 from trackkit.integrations.wandb.asking import ASK_S, Unanswered, ask
 from trackkit.integrations.wandb.files import find_files, read_history
 from trackkit.notices import logger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
-from trackkit.engine.records import RunInfo
+from trackkit.engine.run_info import RunInfo
 from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.blocks import trim
 from trackkit.integrations.wandb.files import find_files
@@ -93,7 +93,7 @@ def _init(config: TrackKitConfig, info: RunInfo, nested: bool, mode: str) -> wan
 
 def _resume(config: TrackKitConfig, info: RunInfo) -> Literal["allow", "must", "never"]:
     """W&B's word for a run that may be there: it knows of one that has no local log here."""
-    if info.step is None or (info.earlier is not None and info.earlier.passes):
+    if not info.start.is_fit or (info.earlier is not None and info.earlier.attempts):
         return "allow"
     return "must" if config.resume == "must" else "never" if config.resume == "never" else "allow"
 

@@ -12,7 +12,7 @@ from trackkit.redaction.redact import MASK, redact_arguments, slurm_has_secrets
 if TYPE_CHECKING:
     import wandb
 
-    from trackkit.engine.records import RunInfo
+    from trackkit.engine.run_info import RunInfo
     from trackkit.settings.config import TrackKitConfig
 
 # For what comes after the probe; W&B's own is 90 s.

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trackkit.engine.records import Row, RunInfo
+from trackkit.engine.records import Row
+from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.integrations.wandb.axes import define
 from trackkit.integrations.wandb.catch_up import FirstPass, lacking
@@ -24,7 +25,7 @@ from trackkit.settings.config import TrackKitConfig
 if TYPE_CHECKING:
     import wandb
 
-    from trackkit.session.resume import Earlier
+    from trackkit.engine.run_info import History
 
 HAND_OVER_S = 5.0
 
@@ -115,7 +116,7 @@ class WandbSink(Sink):
         with _beginning:
             # A run of TrackKit's own that is open in this process is another training's: never to be shared.
             nested = self._nested or (wandb.run is not None and wandb.run in [each.run for each in _owners])
-            shared = info.foreign_run if info.foreign_run is not None else (None if nested else wandb.run)
+            shared = info.start.foreign_run if info.start.foreign_run is not None else (None if nested else wandb.run)
             if shared is not None:
                 self.run = shared
                 return ""
@@ -148,7 +149,7 @@ class WandbSink(Sink):
             define(self._of_run(), name, self._config.epoch_axis, axis_key(key, self._config.epoch_axis))
         return {name: row.values[key]}
 
-    def _catch_up(self, earlier: Earlier, info: RunInfo) -> None:
+    def _catch_up(self, earlier: History, info: RunInfo) -> None:
         """W&B gets the rows of earlier passes that it lacks; from then on only what is beyond them."""
         run, turns = self._of_run(), self._turns
         assert turns is not None
@@ -157,7 +158,7 @@ class WandbSink(Sink):
             turns.begin_above(there.last)
         for row in lacking(there, earlier):
             self._log(row)
-        if info.step is not None:
+        if info.start.is_fit:
             self._first_pass = FirstPass.of(there, earlier)
 
     def _update_config(self, values: Mapping[str, Any]) -> None:

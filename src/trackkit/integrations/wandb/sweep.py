@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from trackkit.engine.records import BATCH, Row, Where
+from trackkit.engine.records import Row
 from trackkit.integrations.wandb.asking import Unanswered, ask
 from trackkit.notices import logger
-from trackkit.schema.keys import AXES, canonical, sanitize
+from trackkit.schema.keys import AXES, BATCH, Where, canonical, sanitize
 
 if TYPE_CHECKING:
     import wandb
 
-    from trackkit.engine.records import Split
+    from trackkit.schema.keys import Split
 
 # A run that is online has just been taken by the server.
 ASK_S = 10.0
