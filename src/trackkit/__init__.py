@@ -8,44 +8,59 @@ TrainingArguments(report_to="trackkit")            # Hugging Face, after `import
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
 
-from trackkit.errors import ConfigError, SchemaError, TrackKitError
 from trackkit.integrations import bases
-from trackkit.kit import TrackKit
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import wandb
 
+    from trackkit.errors import ConfigError as ConfigError
+    from trackkit.errors import SchemaError as SchemaError
+    from trackkit.errors import TrackKitError as TrackKitError
+    from trackkit.kit import TrackKit as TrackKit
     from trackkit.local_log.reader import read_run as read_run
 
+    __version__: str
     run: wandb.Run | None
 
 __all__ = ["ConfigError", "SchemaError", "TrackKit", "TrackKitError", "finish", "read_run", "run"]
 
-__version__ = "0.1.0"
+# Loaded on first use: `import trackkit` installs the import hook and does nothing else.
+_HOMES = {
+    "ConfigError": "trackkit.errors:ConfigError",
+    "SchemaError": "trackkit.errors:SchemaError",
+    "TrackKitError": "trackkit.errors:TrackKitError",
+    "TrackKit": "trackkit.kit:TrackKit",
+    "read_run": "trackkit.local_log.reader:read_run",
+}
 
-bases.install()
+bases.install(_HOMES["TrackKit"])
 
 
 def finish() -> None:
     """Closes every run that this process still holds open for evaluations (at exit this happens by itself)."""
-    from trackkit.session.session import open_sessions
-
-    for session in reversed(open_sessions()):
+    for session in reversed(_open_sessions()):
         session.close()
 
 
+def _open_sessions() -> tuple[Any, ...]:
+    sessions = sys.modules.get("trackkit.session.session")
+    return sessions.open_sessions() if sessions is not None else ()
+
+
 def __getattr__(name: str) -> Any:
-    """`trackkit.run`: the W&B run that is being written; None before training, and on ranks that don't write."""
-    if name == "read_run":
-        from trackkit.local_log.reader import read_run
+    """Loads a public name. `run` is the open W&B run; None before training, and on ranks that don't write."""
+    if name in _HOMES:
+        value = globals()[name] = bases.load(_HOMES[name])
+        return value
+    if name == "run":
+        return next((each.wandb_run for each in reversed(_open_sessions()) if each.wandb_run is not None), None)
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return read_run
-    if name != "run":
-        raise AttributeError(f"module 'trackkit' has no attribute {name!r}")
-    import sys
-
-    session = sys.modules.get("trackkit.session.session")
-    runs = [each.wandb_run for each in session.open_sessions()] if session is not None else []
-    return next((each for each in reversed(runs) if each is not None), None)
+        return version("trackkit")
+    raise AttributeError(f"module 'trackkit' has no attribute {name!r}")

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.sink import Sink
 from trackkit.integrations.bases import FrameworkBase
-from trackkit.integrations.huggingface import HuggingFaceHooks
-from trackkit.integrations.lightning import LightningHooks
 from trackkit.notices import ensure_heard, logger
 from trackkit.session.per_trainer import Runs
 from trackkit.settings.config import TrackKitConfig, unknown_setting
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from trackkit.session.session import Session
 
 
-class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
+class TrackKit(FrameworkBase):
     """Records a training as a Weights & Biases run, and as a local log that is always on.
 
     Accepted by `lightning.pytorch.Trainer`, `pytorch_lightning.Trainer` and `transformers.Trainer`. Nothing starts
@@ -34,6 +32,8 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
     Raises:
         ConfigError: an unknown setting, a wrong type or choice, a file that can't be read.
     """
+
+    _session: Session | None = None
 
     def __init__(
         self,
@@ -82,17 +82,9 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
         identity.check_template(self.config.name)
         self._sinks = list(sinks) if sinks is not None else None
         self.runs = Runs(self.config, self._sinks, identity.given_run_id() or identity.new_run_id())
-        self._session: Session | None = None
         self._told: set[str] = set()
         self._early_errors = 0
         super().__init__()
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """The one hook whose name two frameworks share: Hugging Face gives three positional arguments."""
-        if len(args) == 3:
-            self._huggingface_train_end(*args, **kwargs)
-        else:
-            self._lightning_train_end(*args, **kwargs)
 
     # -- for the adapters ----------------------------------------------------------------------------------------
 
@@ -131,13 +123,9 @@ class TrackKit(LightningHooks, HuggingFaceHooks, FrameworkBase):
             logger.error("%s failed; training goes on, without what it would have recorded", hook, exc_info=error)
 
     def __getstate__(self) -> dict[str, Any]:
-        # `log` and `log_dict` are the module's own, which Lightning's Trainer hangs on every callback.
-        kept = {
-            name: value
-            for name, value in self.__dict__.items()
-            if name not in ("log", "log_dict") and not (name.startswith("on_") and value is None)
-        }
-        return {**kept, "_session": None, **dict.fromkeys(("_lightning", "_huggingface", "_trainers"))}
+        dropped = {"_session", *(name for kind in type(self).__mro__ for name in vars(kind).get("TRANSIENT", ()))}
+        kept = {name: value for name, value in self.__dict__.items() if name not in dropped}
+        return {name: value for name, value in kept.items() if not (name.startswith("on_") and value is None)}
 
     def __repr__(self) -> str:
         return f"TrackKit(project={self.config.project!r}, mode={self.config.mode!r})"

@@ -1,1 +1,38 @@
-"""Where TrackKit plugs in, a room each: who trains (lightning, huggingface), where rows go (wandb, local, memory)."""
+"""Where TrackKit plugs in: the frameworks that train, and the backends that rows go to.
+
+To add one, write a file or folder here and its line below; nothing else changes. Nothing is imported before it is used,
+not even `typing`: this module is part of `import trackkit`.
+"""
+
+from __future__ import annotations
+
+
+class Framework:
+    """A framework that trains.
+
+    Attributes:
+        hooks: `module:Class` of the hook methods; the class joins TrackKit's bases.
+        bases: module to the name of the callback class in it that the framework's trainer asks for.
+        on_import: module to `module:function`, called with the module, once imported, and the TrackKit class.
+    """
+
+    def __init__(self, hooks: str, bases: dict[str, str], on_import: dict[str, str] | None = None) -> None:
+        self.hooks = hooks
+        self.bases = bases
+        self.on_import = on_import or {}
+
+
+FRAMEWORKS = {
+    "lightning": Framework(
+        "trackkit.integrations.lightning.hooks:LightningHooks",
+        {"lightning.pytorch.callbacks.callback": "Callback", "pytorch_lightning.callbacks.callback": "Callback"},
+    ),
+    "huggingface": Framework(
+        "trackkit.integrations.huggingface.hooks:HuggingFaceHooks",
+        {"transformers.trainer_callback": "TrainerCallback"},
+        {"transformers.integrations.integration_utils": "trackkit.integrations.huggingface.hooks:register_report_to"},
+    ),
+}
+
+BACKENDS = {"wandb": "trackkit.integrations.wandb.sink:WandbSink"}
+"""Name to `module:Class` of a sink; made with the settings, and whether another run of this process is open."""

@@ -1,64 +1,89 @@
-"""Makes one class a callback of every framework, whichever is imported first, and none where none is.
+"""Makes one class a callback of every framework, whichever is imported first.
 
-`FrameworkBase` starts as a plain class. When a framework's callback module is loaded, before or after TrackKit, that
-framework's base class joins its bases, and so `isinstance` holds for every instance, also those made before.
+`FrameworkBase` starts as a plain class. Once a framework's callback module is loaded, before or after TrackKit, the
+framework's hooks and its callback class join its bases, so `isinstance` holds for all instances, earlier ones included.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING
 
+from trackkit.integrations import FRAMEWORKS, Framework
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
-
-Hook = Callable[[ModuleType], None]
+    from types import ModuleType
+    from typing import Any
 
 
 class _Anchor:
-    """A class other than `object` must stand below, or Python refuses to exchange the bases."""
+    """Keeps `object` from being the only base: Python refuses to exchange the bases of such a class."""
 
 
 class FrameworkBase(_Anchor):
-    """Inherits from every framework's callback base that has been imported."""
+    """Inherits from the hooks and the callback class of every framework that has been imported."""
 
 
-def _join(name: str) -> Hook:
-    def join(module: ModuleType) -> None:
-        base = getattr(module, name)
-        if base not in FrameworkBase.__bases__:
-            FrameworkBase.__bases__ = (*FrameworkBase.__bases__[:-1], base, _Anchor)
+def load(path: str) -> Any:
+    """Returns the object that `module:name` names, importing its module."""
+    from importlib import import_module
 
-    return join
-
-
-def _register_report_to(module: ModuleType) -> None:
-    from trackkit.kit import TrackKit
-
-    module.INTEGRATION_TO_CALLBACK["trackkit"] = TrackKit
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
-HOOKS: dict[str, Hook] = {
-    "lightning.pytorch.callbacks.callback": _join("Callback"),
-    "pytorch_lightning.callbacks.callback": _join("Callback"),
-    "transformers.trainer_callback": _join("TrainerCallback"),
-    "transformers.integrations.integration_utils": _register_report_to,
-}
+def install(kit: str) -> None:
+    """Handles the frameworks that are loaded already, and watches for the others. Safe to repeat.
+
+    Args:
+        kit: `module:Class` of TrackKit, which is loaded only where a framework wants the class itself.
+    """
+    for framework in FRAMEWORKS.values():
+        for name in (*framework.bases, *framework.on_import):
+            if name in sys.modules:
+                _imported(framework, sys.modules[name], kit)
+    if not any(isinstance(finder, _PostImportFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _PostImportFinder(kit))
+
+
+_hooks: list[type] = []
+_callbacks: list[type] = []
+
+
+def _imported(framework: Framework, module: ModuleType, kit: str) -> None:
+    """Makes TrackKit a callback of the framework that `module` belongs to."""
+    if (name := framework.bases.get(module.__name__)) is not None:
+        for known, kind in ((_hooks, load(framework.hooks)), (_callbacks, getattr(module, name))):
+            if kind not in known:
+                known.append(kind)
+        # Hooks stand first: a framework's own empty methods must not hide another framework's hooks.
+        FrameworkBase.__bases__ = (*_hooks, *_callbacks, _Anchor)
+    if (function := framework.on_import.get(module.__name__)) is not None:
+        load(function)(module, load(kit))
 
 
 class _PostImportFinder:
-    """Calls a module's hook once the module has been executed.
+    """Calls `_imported` for a framework's module once the module has been executed.
 
     (wrapt has such a finder, and importing it takes longer than the whole of `import trackkit` may.)
     """
 
+    def __init__(self, kit: str) -> None:
+        self._kit = kit
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in HOOKS:
-            return None
+        for framework in FRAMEWORKS.values():
+            if fullname in framework.bases or fullname in framework.on_import:
+                return self._spec(framework, fullname, path, target)
+        return None
+
+    def _spec(
+        self, framework: Framework, fullname: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
         spec = None
         for finder in sys.meta_path:
             if finder is not self and hasattr(finder, "find_spec"):
@@ -71,16 +96,7 @@ class _PostImportFinder:
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            HOOKS[fullname](module)
+            _imported(framework, module, self._kit)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
-
-
-def install() -> None:
-    """Applies the hooks to what is loaded, and waits for the rest. Safe to repeat."""
-    for name, hook in HOOKS.items():
-        if name in sys.modules:
-            hook(sys.modules[name])
-    if not any(isinstance(finder, _PostImportFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _PostImportFinder())

@@ -1,27 +1,73 @@
-"""Keeps TrackKit's own trouble away from the training."""
+"""Keeps TrackKit's own errors out of the training, in the hooks of every framework."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from trackkit.errors import TrackKitError
+
+if TYPE_CHECKING:
+    from trackkit.engine.run_info import Start
+    from trackkit.session.per_trainer import Runs
+    from trackkit.session.session import Session
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
+class Kit(Protocol):
+    """What hooks and adapters use of TrackKit.
+
+    Attributes:
+        disabled: whether nothing is recorded at all.
+        runs: the runs of the only trainer.
+    """
+
+    @property
+    def disabled(self) -> bool: ...
+
+    @property
+    def runs(self) -> Runs: ...
+
+    def more_runs(self) -> Runs:
+        """Returns the runs of a further trainer that uses this object."""
+        ...
+
+    def begin(self, start: Start, runs: Runs | None = None) -> Session:
+        """Begins a fit or an evaluation: opens its run, or continues in the open one."""
+        ...
+
+    def hook_failed(self, hook: str, error: BaseException) -> None:
+        """Counts an error in a hook, and logs its traceback the first time."""
+        ...
+
+
+def call_guarded(kit: Kit, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls `function`; logs and counts its exceptions instead of raising them, except for the user's own mistakes.
+
+    Args:
+        kit: counts the error.
+        name: of the hook, for the message.
+        function, args, kwargs: what is called.
+
+    Raises:
+        TrackKitError: a setting or a logged name that the user has to correct.
+    """
+    try:
+        return function(*args, **kwargs)
+    except TrackKitError:
+        raise
+    except Exception as error:
+        kit.hook_failed(name, error)
+        return None
+
+
 def guarded(hook: Hook) -> Hook:
-    """A hook whose exceptions are logged and counted, never raised: but for what the user has to mend."""
+    """Makes a hook method go through `call_guarded`."""
 
     @functools.wraps(hook)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return hook(self, *args, **kwargs)
-        except TrackKitError:
-            raise
-        except Exception as error:
-            self.hook_failed(hook.__name__, error)
-            return None
+        return call_guarded(self, hook.__name__, hook, self, *args, **kwargs)
 
     return call  # type: ignore[return-value]

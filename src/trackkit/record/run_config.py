@@ -120,7 +120,7 @@ def runtime_config(framework: str, package: str, world_size: int, device: str, o
 
     flat: dict[str, Any] = {
         "runtime/framework": framework,
-        "runtime/framework_version": _version(package),
+        "runtime/framework_version": package_version(package),
         "runtime/python": platform.python_version(),
         "runtime/torch": torch.__version__,
         "runtime/platform": platform.platform(),
@@ -195,7 +195,8 @@ def _items(values: Any) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in vars(values).items() if not name.startswith("_")]
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Returns the version of an installed distribution; `unknown` if it has none."""
     try:
         return version(package)
     except PackageNotFoundError:

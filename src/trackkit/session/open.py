@@ -20,7 +20,7 @@ from trackkit.local_log.writer import LocalSink
 from trackkit.notices import ensure_heard, logger
 from trackkit.record.description import Description
 from trackkit.record.git import GitState, read_git
-from trackkit.record.run_config import flatten, runtime_config
+from trackkit.record.run_config import flatten, package_version, runtime_config
 from trackkit.redaction.redact import redact
 from trackkit.schema.names import Names
 from trackkit.session import identity, resume
@@ -145,8 +145,6 @@ def _describe(
     known: Description, config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None
 ) -> None:
     """The run config: what is nearer to the user comes later, and wins."""
-    from trackkit import __version__
-
     machine = (start.framework, start.package, rank.world_size, start.device, start.output)
     known.add("the runtime", lambda: runtime_config(*machine))
     known.config.update({**(git.config() if git is not None else {}), **start.config})
@@ -154,7 +152,7 @@ def _describe(
     known.config.update(
         {
             **flatten("trackkit/settings", config.to_dict()),
-            "trackkit/version": __version__,
+            "trackkit/version": package_version("trackkit"),
             "trackkit/folder": str(home.root),
         }
     )

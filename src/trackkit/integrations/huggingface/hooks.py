@@ -22,6 +22,9 @@ class HuggingFaceHooks:
     loss over the ranks, and all ranks must agree.
     """
 
+    TRANSIENT = frozenset({"_trainers", "_huggingface"})
+    """Attributes that are not pickled."""
+
     _trainers: Trainers | None = None
     _huggingface: Fit | None = None
     _huggingface_first_step = 1
@@ -117,9 +120,21 @@ class HuggingFaceHooks:
         if adapter is not None:
             adapter.predicted(args, state, metrics, kwargs)
 
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Hugging Face gives three arguments; other frameworks' hooks of this name are theirs."""
+        if len(args) == 3:
+            self._huggingface_train_ends()
+        else:
+            super().on_train_end(*args, **kwargs)  # type: ignore[misc]
+
     @guarded
-    def _huggingface_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def _huggingface_train_ends(self) -> None:
         adapter = self._huggingface_adapter()
         if adapter is not None:
             adapter.fit_ends()
         self._huggingface = None
+
+
+def register_report_to(module: Any, kit: type) -> None:
+    """Makes `report_to="trackkit"` known to transformers' `integration_utils`."""
+    module.INTEGRATION_TO_CALLBACK["trackkit"] = kit

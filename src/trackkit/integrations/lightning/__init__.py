@@ -1,5 +1,1 @@
 """PyTorch Lightning, under both its import roots."""
-
-from trackkit.integrations.lightning.hooks import LightningHooks
-
-__all__ = ["LightningHooks"]

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class LightningHooks:
     """The hooks of a Lightning callback. They do nothing but call the adapter of the trainer at work."""
 
+    TRANSIENT = frozenset({"_lightning", "log", "log_dict"})
+    """Attributes that are not pickled. Lightning hangs the module's `log` and `log_dict` on every callback."""
+
     _lightning: LightningAdapter | None = None
     _lightning_position: tuple[int, float | None] | None = None
 
@@ -72,8 +75,15 @@ class LightningHooks:
         if self._lightning is not None:
             self._lightning.saving_begins(checkpoint)
 
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning gives two arguments; other frameworks' hooks of this name are theirs."""
+        if len(args) == 2:
+            self._train_ends()
+        else:
+            super().on_train_end(*args, **kwargs)  # type: ignore[misc]
+
     @guarded
-    def _lightning_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def _train_ends(self) -> None:
         if self._lightning is not None:
             self._lightning.fit_ends()
 
