@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integrations.wandb.test_resume import online
 from tests.support.doomed import Task
 from tests.support.local_log import local_run
 from tests.support.warm import Program
-from tests.integrations.wandb.test_resume import online
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trackkit.engine.records import Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
-from trackkit.integrations.wandb.axes import define
 from trackkit.integrations.wandb.catch_up import FirstPass, lacking
 from trackkit.integrations.wandb.held import held
 from trackkit.integrations.wandb.init import WandbError, begin
 from trackkit.integrations.wandb.process import give_up
+from trackkit.integrations.wandb.steps import StepLog, define
 from trackkit.integrations.wandb.sweep import SweepMetric
-from trackkit.integrations.wandb.turns import Turns
 from trackkit.integrations.wandb.worker import Worker
 from trackkit.notices import logger
 from trackkit.schema.keys import axis_key
@@ -46,14 +45,14 @@ class WandbSink(Sink):
         self._defined: set[str] = set()
         self._first_pass = FirstPass()
         self._sweep = SweepMetric()
-        self._turns: Turns | None = None
+        self._steps: StepLog | None = None
         self._worker = Worker(config.finish_timeout)
 
     def open(self, info: RunInfo) -> None:
         why = self._open_run(info)
         run = self._of_run()
         self._update_config(info.config)
-        self._turns = Turns(run)
+        self._steps = StepLog(run)
         self._sweep = SweepMetric.of(run)
         self._worker.start()
         if (earlier := info.earlier) is not None and self._owner:
@@ -96,8 +95,8 @@ class WandbSink(Sink):
         finally:
             if self in _owners:
                 _owners.remove(self)
-            if self._turns is not None:
-                self._turns.end()
+            if self._steps is not None:
+                self._steps.close()
         self._worker.raise_failed()
 
     def flush(self, timeout_s: float) -> None:
@@ -137,8 +136,8 @@ class WandbSink(Sink):
                 self._defined.add(key)
                 define(self._of_run(), key, self._config.epoch_axis)
         if values := self._first_pass.new(row):
-            assert self._turns is not None
-            self._turns.log(row.step, values | self._for_sweep(row), row.time)
+            assert self._steps is not None
+            self._steps.log(row.step, values | self._for_sweep(row), row.time)
 
     def _for_sweep(self, row: Row) -> dict[str, float | int]:
         key, name = self._sweep.key(row), self._sweep.name
@@ -151,11 +150,11 @@ class WandbSink(Sink):
 
     def _catch_up(self, earlier: History, info: RunInfo) -> None:
         """W&B gets the rows of earlier passes that it lacks; from then on only what is beyond them."""
-        run, turns = self._of_run(), self._turns
-        assert turns is not None
+        run, steps = self._of_run(), self._steps
+        assert steps is not None
         there = held(run, info)
         if run.offline and there.last >= 0:
-            turns.begin_above(there.last)
+            steps.skip(there.last)
         for row in lacking(there, earlier):
             self._log(row)
         if info.start.is_fit:

@@ -1,0 +1,139 @@
+"""The W&B step of each row, and the x-axis of each key."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trackkit.schema.keys import axis_key
+
+if TYPE_CHECKING:
+    import wandb
+
+_NO_SUMMARY = ("batch/", "device/", "ranks/")
+
+
+class Steps:
+    """Gives each row its W&B step: never backwards, and no value is written over.
+
+    W&B drops a row below its counter and merges rows of the same step. The axis keys in a row stay true to the
+    training wherever the row lands.
+
+    Args:
+        last: highest W&B step in use; nothing is merged into its row, whose values are unknown. -1 for a new run.
+
+    Attributes:
+        last: the step given last.
+    """
+
+    def __init__(self, last: int = -1) -> None:
+        self.last = last
+        self._values: dict[str, Any] | None = {} if last < 0 else None
+
+    def place(self, step: int, values: Mapping[str, Any], counter: int = -1) -> int:
+        """Returns the W&B step for a row.
+
+        Args:
+            step: the row's own step.
+            values: key to value.
+            counter: W&B's own counter, if something else may have moved it; else -1.
+        """
+        step = max(step, self.last, counter)
+        if step == self.last and self._would_change(values):
+            step += 1
+        if step != self.last or self._values is None:
+            self.last, self._values = step, {}
+        self._values.update(values)
+        return step
+
+    def _would_change(self, values: Mapping[str, Any]) -> bool:
+        written = self._values
+        if written is None:
+            return True
+        return any(key in written and not _same(written[key], value) for key, value in values.items())
+
+
+class StepLog:
+    """Logs rows to a run that other code may log to as well, each at an explicit step.
+
+    Others wait while a row gets its step and is logged. Asks W&B for its counter only after someone else has logged,
+    since that is a blocking round trip.
+
+    Args:
+        run: the W&B run.
+    """
+
+    def __init__(self, run: wandb.Run) -> None:
+        self._run = run
+        self._steps = Steps()
+        self._lock = threading.RLock()
+        self._ours = self._counter_known = False
+        publish = self._publish = getattr(run, "_partial_history_callback", None)
+        if publish is None:
+            return
+
+        def in_turn(*args: Any, **kwargs: Any) -> None:
+            with self._lock:
+                self._counter_known = self._ours
+                publish(*args, **kwargs)
+
+        run._partial_history_callback = in_turn  # type: ignore[method-assign]
+
+    def log(self, step: int, values: Mapping[str, Any], time: float) -> None:
+        """Logs a row.
+
+        Args:
+            step: the row's own step.
+            values: key to value.
+            time: Unix time in seconds when the row was opened.
+        """
+        with self._lock:
+            step = self._steps.place(step, values, -1 if self._counter_known else self._run.step)
+            self._log({**values, "_timestamp": round(time, 6)}, step)
+
+    def skip(self, last: int) -> None:
+        """Moves W&B's counter past `last`, so that everyone's rows land above it."""
+        with self._lock:
+            self._steps = Steps(last)
+            self._log({}, self._steps.place(last + 1, {}))
+
+    def _log(self, values: dict[str, Any], step: int) -> None:
+        self._ours = True
+        try:
+            self._run.log(values, step=step)
+        finally:
+            self._ours = False
+
+    def close(self) -> None:
+        """Lets others log to the run without waiting."""
+        if self._publish is not None:
+            self._run._partial_history_callback = self._publish  # type: ignore[method-assign]
+
+
+class HasAxes(Protocol):
+    """A W&B run, or anything else that takes the definition of a key."""
+
+    def define_metric(self, name: str, step_metric: str | None = None, *, summary: str | None = None) -> Any:
+        """Defines a key, as `wandb.Run.define_metric` does."""
+
+
+def define(run: HasAxes, key: str, epoch_axis: str, axis: str = "") -> None:
+    """Defines the x-axis of a key, and keeps the last values of `batch/`, `device/` and `ranks/` out of the summary.
+
+    Args:
+        run: the run.
+        key: the key.
+        epoch_axis: the setting, `step` or `epoch`.
+        axis: axis of a key outside the schema; by default the schema's.
+    """
+    axis = axis or axis_key(key, epoch_axis)
+    run.define_metric(
+        key,
+        step_metric=None if key == axis else axis,
+        summary="none" if key.startswith(_NO_SUMMARY) else None,
+    )
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(a == b) or (a != a and b != b)
