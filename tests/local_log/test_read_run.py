@@ -21,8 +21,8 @@ from tests.support.run_info import run_info
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import run as run_client
 from trackkit import TrackKit, read_run
+from trackkit.engine.processes import boot_id, process_fields
 from trackkit.engine.records import Row
-from trackkit.local_log.owner import boot_id, process_fields
 from trackkit.local_log.reader import ReadError
 from trackkit.local_log.writer import LocalSink
 

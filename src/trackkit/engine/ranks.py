@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trackkit.local_log.owner import process_fields, process_life
+from trackkit.engine.processes import process_fields, process_life
 from trackkit.notices import logger
 
 OVERDUE_S = 10.0

@@ -6,20 +6,17 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from trackkit.engine.processes import process_life
 
 # A live run writes at least its system metrics every 15 s; a cluster's file system shows that late.
 SILENT_S = 300.0
 # W&B's process looks every second whether its program lives, and writes what it has every second.
 LINGER_S = 3.0
-# In /proc/<pid>/stat, behind the program's name.
-_BEGAN = 19
-
-Life = Literal["alive", "gone", "unknown"]
 
 _claims: dict[Path, int] = {}
 
@@ -83,35 +80,6 @@ def release(folder: Path) -> None:
         os.close(file)
 
 
-def process_fields() -> dict[str, Any]:
-    """What `run.json` says of this process, so that others can tell later whether it still lives.
-
-    `process_began` is in clock ticks since the machine's boot: an id that was given away again has another.
-    """
-    fields = {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": boot_id()}
-    stat = _stat(os.getpid())
-    return {**fields, "process_began": int(stat[_BEGAN])} if len(stat) > _BEGAN else fields
-
-
-def process_life(run: Mapping[str, Any]) -> Life:
-    """Of the process that `run.json` names; unknown where that is on another host, or it names none.
-
-    A process id that now belongs to a younger process, or to one that has ended and is not reaped, is gone.
-    """
-    if "pid" not in run or run.get("host") != socket.gethostname():
-        return "unknown"
-    if run.get("boot_id", "") != boot_id():
-        return "gone"
-    pid = int(run["pid"])
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return "gone"
-    except PermissionError:
-        return "gone" if _is_another(pid, run) else "alive"
-    return "gone" if _is_zombie(pid) or _is_another(pid, run) else "alive"
-
-
 def is_open(path: Path) -> bool:
     """Whether a process of this machine has a file open; where that can't be seen, whether it was just written."""
     if not os.path.isdir("/proc/self/fd"):
@@ -142,14 +110,6 @@ def is_fresh(*files: Path) -> bool:
     return time.time() - max(times, default=0.0) < SILENT_S
 
 
-def boot_id() -> str:
-    """This boot of the machine; "" where it has no name."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
 def _open_files(pid: str) -> set[str]:
     folder, found = f"/proc/{pid}/fd", set()
     with contextlib.suppress(OSError):
@@ -157,26 +117,3 @@ def _open_files(pid: str) -> set[str]:
             with contextlib.suppress(OSError):
                 found.add(os.readlink(f"{folder}/{name}"))
     return found
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat behind the program's name: state first."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process of this machine is stopped, as SIGSTOP does."""
-    return _stat(pid)[:1] in (["T"], ["t"])
-
-
-def _is_zombie(pid: int) -> bool:
-    return _stat(pid)[:1] == ["Z"]
-
-
-def _is_another(pid: int, run: Mapping[str, Any]) -> bool:
-    """Whether the id has been given away again: by when its process began."""
-    stat = _stat(pid)
-    return "process_began" in run and len(stat) > _BEGAN and int(stat[_BEGAN]) != int(run["process_began"])

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.attempts import counted
+from trackkit.engine.processes import process_life
 from trackkit.engine.records import Row
 from trackkit.errors import TrackKitError
-from trackkit.local_log.owner import process_life
 from trackkit.schema.keys import Tier, axis_key
 
 if TYPE_CHECKING:

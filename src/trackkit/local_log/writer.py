@@ -21,10 +21,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from trackkit.engine.processes import process_fields
 from trackkit.engine.records import Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
-from trackkit.local_log.owner import claim, process_fields, release
+from trackkit.local_log.owner import claim, release
 from trackkit.local_log.reader import read_json
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode

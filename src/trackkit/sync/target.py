@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackkit.engine.processes import process_life
 from trackkit.errors import TrackKitError, did_you_mean
 from trackkit.integrations.wandb.files import find_files, read_records, read_run_file
 from trackkit.local_log import index
-from trackkit.local_log.owner import is_fresh, is_running, process_life
+from trackkit.local_log.owner import is_fresh, is_running
 from trackkit.local_log.reader import RUNS, read_json, run_folders
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from trackkit.local_log.owner import is_stopped
+from trackkit.engine.processes import is_stopped
 
 if TYPE_CHECKING:
     import wandb
