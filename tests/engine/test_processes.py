@@ -61,6 +61,7 @@ def test_stopped_process_is_reported() -> None:
     child = psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         child.suspend()
+        os.waitpid(child.pid, os.WUNTRACED)
         assert is_stopped(child.pid)
     finally:
         child.kill()
