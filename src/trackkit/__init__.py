@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
         value = globals()[name] = bases.load(_HOMES[name])
         return value
     if name == "run":
-        return next((each.wandb_run for each in reversed(_open_sessions()) if each.wandb_run is not None), None)
+        return next((each.run for each in reversed(_open_sessions()) if each.run is not None), None)
     if name == "__version__":
         from importlib.metadata import version
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.sink import Sink
-from trackkit.integrations.bases import FrameworkBase
+from trackkit.integrations import BACKENDS
+from trackkit.integrations.bases import FrameworkBase, load
 from trackkit.notices import ensure_heard, logger
 from trackkit.session.per_trainer import Runs
 from trackkit.settings.config import TrackKitConfig, unknown_setting
@@ -79,9 +80,8 @@ class TrackKit(FrameworkBase):
         from trackkit.settings.sources import load_config
 
         self.config: TrackKitConfig = load_config(config, given)
-        identity.check_template(self.config.name)
         self._sinks = list(sinks) if sinks is not None else None
-        self.runs = Runs(self.config, self._sinks, identity.given_run_id() or identity.new_run_id())
+        self.runs = Runs(self.config, self._make_sinks, identity.given_run_id() or identity.new_run_id())
         self._told: set[str] = set()
         self._early_errors = 0
         super().__init__()
@@ -97,7 +97,18 @@ class TrackKit(FrameworkBase):
         """Those of a further trainer that this object stands in."""
         from trackkit.session.identity import new_run_id
 
-        return Runs(self.config, self._sinks, new_run_id())
+        return Runs(self.config, self._make_sinks, new_run_id())
+
+    def _make_sinks(self, config: TrackKitConfig, nested: bool) -> Sequence[Sink]:
+        """Returns the backends beside the local log: the given ones, else those of the registry.
+
+        Args:
+            config: the settings, completed.
+            nested: whether another run of this process is open.
+        """
+        if self._sinks is not None:
+            return self._sinks
+        return [load(backend)(config, nested) for backend in BACKENDS.values()]
 
     def begin(self, start: Start, runs: Runs | None = None) -> Session:
         """Opens the run of a fit or an evaluation, or goes on in the one that is open.

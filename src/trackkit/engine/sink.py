@@ -14,9 +14,11 @@ class Sink:
 
     Attributes:
         FATAL: exceptions of `open` that are the user's to hear: a setting that can't be met.
+        run: the backend's own run object, which `trackkit.run` gives; None if it has none, or before `open`.
     """
 
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
+    run: Any = None
 
     def open(self, info: RunInfo) -> None:
         """The run starts."""

@@ -14,12 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trackkit.errors import ConfigError, did_you_mean
 from trackkit.record.git import GitState
+from trackkit.settings.config import check_run_id, template_fields
 
 _ALPHABET = string.ascii_lowercase + string.digits
-_NOT_IN_AN_ID = ":;,#?/'\\"
-FIELDS = ("experiment", "version", "phase", "owner", "time", "git", "slurm_job_id", "hostname", "run_id")
 
 
 def new_run_id() -> str:
@@ -37,15 +35,6 @@ def given_run_id() -> str | None:
     if run_id is not None:
         check_run_id("WANDB_RUN_ID", run_id)
     return run_id
-
-
-def check_run_id(source: str, run_id: str) -> None:
-    """Raises ConfigError for an id that W&B refuses, or that can't be the name of a folder."""
-    if set(run_id) & set(_NOT_IN_AN_ID) or run_id in (".", "..") or run_id != run_id.strip() or len(run_id) > 128:
-        raise ConfigError(
-            f"'{source}' must be a W&B run id: 1 to 128 characters, none of {' '.join(_NOT_IN_AN_ID)} and no blank at "
-            f"its ends; got {run_id!r}; replace them, e.g. by '-'"
-        )
 
 
 def default_project(git: GitState | None) -> str:
@@ -71,25 +60,6 @@ class _Template(string.Formatter):
             return super().format_field(value, format_spec)
         except (TypeError, ValueError):
             return str(value)
-
-
-def check_template(template: str | None) -> None:
-    """Raises ConfigError for braces that don't match and for a field that no run has."""
-    for field in _fields(template or ""):
-        if field not in FIELDS and not field.startswith("hparams."):
-            raise ConfigError(
-                f"unknown field '{{{field}}}' in 'name'{did_you_mean(field, [*FIELDS, 'hparams.<name>'])}"
-            )
-
-
-def _fields(template: str) -> list[str]:
-    try:
-        return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-    except ValueError as error:
-        raise ConfigError(
-            f"'name' must be a template with fields in braces; got {template!r}: {error}; "
-            "write '{{' and '}}' for braces of its own"
-        ) from error
 
 
 def run_name(
@@ -125,7 +95,7 @@ def run_name(
         parts = [values["experiment"], values["slurm_job_id"] or values["time"], values["git"]]
         return "-".join(part for part in parts if part)
     given: dict[str, Any] = dict(values)
-    for field in _fields(template):
+    for field in template_fields(template):
         if name := field.removeprefix("hparams.") if field.startswith("hparams.") else "":
             given[field] = hparams.get(name, hparams.get(name.replace(".", "/"), ""))
     return _Template().vformat(template, (), given)[:128] or run_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from trackkit.engine import ranks
 from trackkit.engine.run_info import RunInfo, Start
 from trackkit.engine.sink import Sink
 from trackkit.engine.tracker import Tracker
-from trackkit.integrations.wandb.sink import WandbSink
 from trackkit.local_log import index
 from trackkit.local_log.reader import run_folder
 from trackkit.local_log.writer import LocalSink
@@ -28,9 +27,12 @@ from trackkit.session.home import Home, settle
 from trackkit.session.session import Phase, Session, open_sessions
 from trackkit.settings.config import TrackKitConfig
 
+# Makes the backends beside the local log, given the completed settings and whether another run of the process is open.
+MakeSinks = Callable[[TrackKitConfig, bool], Sequence[Sink]]
+
 
 def open_session(
-    config: TrackKitConfig, start: Start, run_id: str, backends: Sequence[Sink] | None, resumed: bool = False
+    config: TrackKitConfig, start: Start, run_id: str, make_sinks: MakeSinks, resumed: bool = False
 ) -> Session:
     """Opens a run. Runs of earlier fits that are over are closed first.
 
@@ -38,11 +40,11 @@ def open_session(
         config: the settings.
         start: what the adapter knows.
         run_id: proposed; a later fit of the same object gets another.
-        backends: sinks beside the local log; default W&B.
+        make_sinks: makes the backends beside the local log, on ranks that write.
         resumed: whether the id may already have a folder (an evaluation after a fit in another process).
 
     Raises:
-        WandbError: `mode: online` can't be met.
+        TrackKitError: a backend cannot do what the settings ask for.
     """
     ensure_heard()
     for each in open_sessions():
@@ -53,17 +55,14 @@ def open_session(
     home = Home(run_id, root.expanduser().absolute())
     known, git = Description(), None
     sinks: list[Sink] = []
-    wandb_sink: WandbSink | None = None
     if rank.writes:
         git = known.ask("the git repository", lambda: read_git(Path.cwd()), None)
         config = _completed(config, git)
         home = _find_home(config, start, home, resumed)
         _describe(known, config, start, rank, home, git)
-        if backends is None:
-            backends = [wandb_sink := WandbSink(config, nested=bool(open_sessions()))]
-        sinks = [LocalSink(), *backends]
+        sinks = [LocalSink(), *make_sinks(config, bool(open_sessions()))]
     info = _masked(_info(config, start, rank, home, git, known.config))
-    session = _session(config, info, rank, sinks, wandb_sink)
+    session = _session(config, info, rank, sinks)
     session.begin()
     session.tracker.faults.left_out([*start.faults, *known.faults])
     if rank.writes:
@@ -130,15 +129,13 @@ def _masked(info: RunInfo) -> RunInfo:
     return replace(info, name=redact("", info.name), config={**config, **folder})
 
 
-def _session(
-    config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Sequence[Sink], wandb_sink: WandbSink | None
-) -> Session:
+def _session(config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Sequence[Sink]) -> Session:
     callbacks = build_callbacks(config.callbacks)
     shared = sorted({key for callback in callbacks for key in callback.REDUCE})
     exchange = ranks.open_exchange(rank, shared)
     tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
     phase: Phase = "fitting" if info.start.is_fit else "evaluating"
-    return Session(tracker, info, phase, wandb_sink, str(config.project), exchange)
+    return Session(tracker, info, phase, sinks, str(config.project), exchange)
 
 
 def _describe(

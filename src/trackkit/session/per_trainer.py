@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trackkit.engine.sink import Sink
 from trackkit.notices import logger
 from trackkit.settings.config import TrackKitConfig
 
 if TYPE_CHECKING:
     from trackkit.engine.run_info import Start
+    from trackkit.session.open import MakeSinks
     from trackkit.session.session import Session
 
 # What WANDB_RUN_ID has been for trainings of this process.
@@ -27,7 +26,7 @@ class Runs:
 
     Args:
         config: the settings.
-        sinks: backends beside the local log; default W&B.
+        make_sinks: makes the backends beside the local log, for each run anew.
         run_id: of the first run. It is minted before there is one, so that a fit and a test in spawned processes find
             the same run.
 
@@ -35,9 +34,9 @@ class Runs:
         session: the latest; None before there is one.
     """
 
-    def __init__(self, config: TrackKitConfig, sinks: Sequence[Sink] | None, run_id: str) -> None:
+    def __init__(self, config: TrackKitConfig, make_sinks: MakeSinks, run_id: str) -> None:
         self._config = config
-        self._sinks = sinks
+        self._make_sinks = make_sinks
         self._run_id = run_id
         self._fits = 0
         self.session: Session | None = None
@@ -63,7 +62,7 @@ class Runs:
         # An evaluation goes on in its fit's run, and the first fit in that of the evaluations before it.
         resumed = not fit or self._run_id == given_run_id() or (session is not None and not self._fits)
         self._fits += fit
-        self.session = open_session(self._config, start, self._run_id, self._sinks, resumed)
+        self.session = open_session(self._config, start, self._run_id, self._make_sinks, resumed)
         if fit and given_run_id() in _used and self.session.info.run_id == self._run_id:
             logger.warning(
                 "WANDB_RUN_ID names one run, and '%s' is that of an earlier training of this process: this one is '%s'",

@@ -16,10 +16,10 @@ from trackkit.session import resume
 from trackkit.session.signals import Termination
 
 if TYPE_CHECKING:
-    import wandb
+    from collections.abc import Sequence
 
     from trackkit.engine.run_info import Start
-    from trackkit.integrations.wandb.sink import WandbSink
+    from trackkit.engine.sink import Sink
 
 Phase = Literal["evaluating", "fitting", "fitted"]
 
@@ -48,7 +48,7 @@ class Session:
         tracker: Tracker,
         info: RunInfo,
         phase: Phase,
-        wandb_sink: WandbSink | None,
+        sinks: Sequence[Sink],
         project: str,
         exchange: Exchange,
     ) -> None:
@@ -58,7 +58,7 @@ class Session:
         self.info = info
         self.phase: Phase = phase
         self.exit_code = 0
-        self._wandb = wandb_sink
+        self._sinks = sinks
         self._terminated = self._bereft = False
         self._termination = Termination(self._on_sigterm)
         tracker.hold = self._termination.held
@@ -66,9 +66,9 @@ class Session:
             self._termination.install()
 
     @property
-    def wandb_run(self) -> wandb.Run | None:
-        """The W&B run; None on ranks that don't write."""
-        return self._wandb.run if self._wandb is not None else None
+    def run(self) -> Any:
+        """The first backend's own run object, such as W&B's; None on ranks that don't write."""
+        return next((sink.run for sink in self._sinks if sink.run is not None), None)
 
     def checkpoint_fields(self, counted: bool = False) -> dict[str, Any]:
         """What a checkpoint carries, so that a resumed training goes on in this run.

@@ -5,19 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import string
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from trackkit.errors import ConfigError, did_you_mean
-from trackkit.session.identity import check_run_id
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+NamesMode = Literal["canonical", "keep", "strict"]
+EpochAxis = Literal["step", "epoch"]
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "mode": ("auto", "online", "offline", "disabled"),
-    "names": ("canonical", "keep", "strict"),
-    "epoch_axis": ("step", "epoch"),
+    "mode": get_args(Mode),
+    "names": get_args(NamesMode),
+    "epoch_axis": get_args(EpochAxis),
 }
+
+# The fields of a name template, beside `hparams.<name>`.
+_NAME_FIELDS = ("experiment", "version", "phase", "owner", "time", "git", "slurm_job_id", "hostname", "run_id")
+_NOT_IN_AN_ID = ":;,#?/'\\"
 
 # What people look for here, and where it is.
 _ELSEWHERE = dict.fromkeys(
@@ -56,11 +64,11 @@ class TrackKitConfig:
     job_type: str = "train"
     tags: list[str] = field(default_factory=list)
     notes: str | None = None
-    mode: str = "auto"
+    mode: Mode = "auto"
     dir: str | None = None
-    names: str = "canonical"
+    names: NamesMode = "canonical"
     synonyms: dict[str, str] = field(default_factory=dict)
-    epoch_axis: str = "step"
+    epoch_axis: EpochAxis = "step"
     resume: str = "auto"
     finish_timeout: float = 30.0
     callbacks: dict[str, Any] = field(default_factory=dict)
@@ -109,9 +117,47 @@ def check_values(settings: TrackKitConfig) -> None:
         )
     if settings.resume not in ("auto", "never", "must"):
         check_run_id("resume", settings.resume)
+    check_template(settings.name)
     from trackkit.callbacks import check_options
 
     check_options(settings.callbacks)
+
+
+def check_run_id(source: str, run_id: str) -> None:
+    """Raises ConfigError for an id that W&B refuses, or that can't be the name of a folder.
+
+    Args:
+        source: the setting or variable that gives the id.
+        run_id: the id.
+    """
+    if set(run_id) & set(_NOT_IN_AN_ID) or run_id in (".", "..") or run_id != run_id.strip() or len(run_id) > 128:
+        raise ConfigError(
+            f"'{source}' must be a W&B run id: 1 to 128 characters, none of {' '.join(_NOT_IN_AN_ID)} and no blank at "
+            f"its ends; got {run_id!r}; replace them, e.g. by '-'"
+        )
+
+
+def check_template(template: str | None) -> None:
+    """Raises ConfigError for braces that don't match and for a field that no run has."""
+    for name in template_fields(template or ""):
+        if name not in _NAME_FIELDS and not name.startswith("hparams."):
+            known = [*_NAME_FIELDS, "hparams.<name>"]
+            raise ConfigError(f"unknown field '{{{name}}}' in 'name'{did_you_mean(name, known)}")
+
+
+def template_fields(template: str) -> list[str]:
+    """Returns the fields of a name template, in order.
+
+    Raises:
+        ConfigError: its braces don't match.
+    """
+    try:
+        return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ConfigError(
+            f"'name' must be a template with fields in braces; got {template!r}: {error}; "
+            "write '{{' and '}}' for braces of its own"
+        ) from error
 
 
 def plain_node(value: Any, source: str) -> Any:
