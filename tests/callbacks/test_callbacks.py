@@ -3,70 +3,26 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from tests.support.run_info import run_info
+from tests.support.callback_bench import Bench, announced
 from trackkit.callbacks import CALLBACKS, build_callbacks
 from trackkit.callbacks.grad_norm import GradNorm
 from trackkit.callbacks.loss import Loss
 from trackkit.callbacks.lr import LearningRate
 from trackkit.callbacks.nonfinite import NonFinite
 from trackkit.callbacks.throughput import Throughput
-from trackkit.engine.ranks import Exchange
 from trackkit.engine.records import Gradients, Moment
-from trackkit.engine.tracker import Tracker
 from trackkit.engine.window import Window
-from trackkit.integrations.memory import MemorySink
 from trackkit.schema.keys import describe
-
-
-class Bench:
-    """A tracker with the callbacks under test, and what came out of it."""
-
-    def __init__(self, *callbacks: Any, **info: Any) -> None:
-        self.sink = MemorySink()
-        self.tracker = Tracker(callbacks, [self.sink], Exchange())
-        self.tracker.start(run_info(Path.cwd(), **info))
-        self._step = 0
-
-    def step(self, *losses: float | torch.Tensor, row: bool = True, **batch: Any) -> dict[str, float]:
-        """One optimizer step on the micro-batches `losses`; gives the row's values."""
-        tensors = [torch.as_tensor(loss) for loss in losses]
-        for loss in tensors[:-1]:
-            self.tracker.batch(loss)
-        self._step += 1
-        last = tensors[-1] if tensors else None
-        moment = {name: batch.pop(name) for name in ("epoch", "total_steps") if name in batch}
-        if "skipped" in batch:
-            self.tracker.skipped(batch.pop("skipped"))
-        self.tracker.batch(last, steps=1, **batch)
-        if row:
-            self.tracker.row(Moment(self._step, **moment))
-        self.tracker.seal()
-        assert self.tracker.faults.count == 0
-        return dict(self.sink.rows[-1].values) if row and self.sink.rows else {}
-
-    def columns(self) -> dict[str, Any]:
-        self.tracker.end("finished")
-        return self.sink.columns
 
 
 def optimizer(*groups: dict[str, Any]) -> torch.optim.Optimizer:
     return torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], **group} for group in groups], lr=0.1)
-
-
-def announced(callback: Any, optimizer: torch.optim.Optimizer, **more: Any) -> dict[str, float]:
-    """What `callback` makes of a step of `optimizer`, as its row carries it."""
-    bench = Bench(callback)
-    bench.tracker.gradients(Gradients(optimizer, **more))
-    values = bench.step(0.0)
-    assert all(describe(key) for key in values)
-    return {key: value for key, value in values.items() if key != "batch/step"}
 
 
 # -- loss --------------------------------------------------------------------------------------------------------------

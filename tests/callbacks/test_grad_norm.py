@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.callbacks.test_callbacks import Bench, announced
+from tests.support.callback_bench import Bench, announced
 from trackkit.callbacks.grad_norm import GradNorm
 from trackkit.engine.records import Gradients
 

@@ -67,7 +67,7 @@ def test_wandb_may_raise_from_any_call(wandb_server: WandbServer, tmp_path: Path
     training = train(wandb_server, tmp_path, framework, "--mode", mode, "--patch", RAISING + CALLS[call])
     run = training.local
     assert training.report["weights"] == bare
-    assert training.told.count("Traceback (most recent call last)") == 1, training.told
+    assert training.stderr.count("Traceback (most recent call last)") == 1, training.stderr
     told = [line for line in training.lines if "failed" in line]
     assert len(told) == 1
     assert told[0].startswith("trackkit: sink 'WandbSink' (")

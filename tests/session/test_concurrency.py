@@ -11,50 +11,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pytest
 import torch
-import transformers
 import wandb
 
 import trackkit
 from tests.support.local_log import LocalRun, local_runs
-from tests.support.toy import TRAININGS, Recipe
+from tests.support.searching import INNER, OUTER, Both, Searching
+from tests.support.toy import TRAININGS
 from tests.support.wandb_offline import OfflineRun, find_runs, read_finished
 from trackkit import TrackKit
 
-OUTER, INNER = Recipe(epochs=2, every=1, lr=0.1), Recipe(epochs=1, every=2, lr=0.3)
 FRAMEWORKS = sorted(TRAININGS)
 # More threads would only wait for each other.
 torch.set_num_threads(1)
 
 STEPS = {48: list(range(1, 49)), 24: [1, *range(2, 25, 2)]}
-
-
-class Both(pl.Callback, transformers.TrainerCallback):  # type: ignore[misc]
-    """A callback that either framework takes."""
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """The name that both have."""
-
-
-class Searching(Both):
-    """Trains others in the middle of a training, as a hyperparameter search or a teacher does."""
-
-    def __init__(self, framework: str, folder: Path, fits: int) -> None:
-        self._framework, self._folder, self._fits = framework, folder, fits
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        self._search(trainer.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._search(state.global_step)
-
-    def _search(self, step: int) -> None:
-        if step == 10:
-            for number in range(self._fits):
-                kit = TrackKit(name=f"inner-{number}", dir=str(self._folder))
-                TRAININGS[self._framework](INNER, self._folder, [kit])
 
 
 def online_side(folder: Path) -> dict[str, OfflineRun]:

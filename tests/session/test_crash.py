@@ -177,7 +177,7 @@ def test_killed_while_it_still_ends_is_preempted(tmp_path: Path, framework: str)
     """SIGKILL follows SIGTERM where a program takes too long: here its own handler."""
     waits = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: time.sleep(60))"
     program = Program(tmp_path, Task(framework, before=waits, at=AT, then=TERM))
-    program.until(AT)
+    program.wait_for_step(AT)
     run = tmp_path / "out"
     deadline = time.monotonic() + 300
     while not read_run(run).run.get("preempting"):

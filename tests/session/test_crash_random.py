@@ -40,7 +40,7 @@ def kill_and_go_on(home: Path, framework: str, part: int, seed: int) -> dict[str
     # It waits for its kill before the last step: a busy machine may be late with it.
     program = Program(home / str(seed), Task(framework, pause=0.01, at=STEPS - 1, then="import time; time.sleep(60)"))
     steps = part * STEPS // PARTS + moments.randrange(STEPS // PARTS)
-    program.until(steps)
+    program.wait_for_step(steps)
     time.sleep(moments.uniform(0, 0.02 if steps else 1.0))
     program.kill()
     program.wait()
@@ -51,7 +51,7 @@ def kill_and_go_on(home: Path, framework: str, part: int, seed: int) -> dict[str
     if not checkpoint:
         return {"lost": lost, "resumed": 0}
     again = Program(program.home, Task(framework, resume=checkpoint))
-    assert again.wait() == 0, f"{where}\n{again.told}"
+    assert again.wait() == 0, f"{where}\n{again.stderr}"
     check_second_pass(program.home, step_of(checkpoint), where)
     return {"lost": lost, "resumed": 1}
 

@@ -61,8 +61,8 @@ def requeued(home: Path, task: Task, restarts: int, env: dict[str, str] | None =
 
 def finished(home: Path, task: Task, env: dict[str, str]) -> None:
     program = Program(home, task, env)
-    assert program.wait() == 0, program.told
-    assert "Tried to log to step" not in program.told, program.told
+    assert program.wait() == 0, program.stderr
+    assert "Tried to log to step" not in program.stderr, program.stderr
 
 
 def assert_each_once(rows: list[dict[str, object]]) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.doomed import STEPS, TRAIN, Task
-from tests.support.local_log import LocalRun, local_run, local_runs
+from tests.support.local_log import local_run, local_runs
+from tests.support.resuming import CHECKPOINT, FRAMEWORKS, break_off, steps, train
 from tests.support.warm import Program, last_checkpoint
-from trackkit import TrackKit, finish
+from trackkit import TrackKit
 
-FRAMEWORKS = pytest.mark.parametrize("framework", ["lightning", "huggingface"])
-CHECKPOINT = 60
 POISONED = """
 import os, signal
 batches = []
@@ -29,33 +27,13 @@ next(each for each in net.modules() if hasattr(each, "layers")).register_forward
 """
 
 
-def train(framework: str, settings: dict[str, Any] | None = None, **task: Any) -> None:
-    """In this process, into the local log alone."""
-    try:
-        TRAIN[framework](Task(framework, **task), [TrackKit(**{"project": "p", "sinks": [], **(settings or {})})])
-    finally:
-        finish()
-
-
-def break_off(framework: str, **settings: Any) -> str:
-    """A training that fails at step 74; gives its last checkpoint, of step 60."""
-    with pytest.raises(ValueError, match="broken"):
-        train(framework, settings, at=74, then="raise ValueError('broken')")
-    return last_checkpoint(Path.cwd())
-
-
-def steps(run: LocalRun, number: int) -> list[int]:
-    """The optimizer steps of one pass."""
-    return [row["batch/step"] for row in run.rows if row.get("_pass", 1) == number and "batch/step" in row]
-
-
 @FRAMEWORKS
 def test_a_killed_training_goes_on_in_its_run_and_its_columns_cover_both_passes(tmp_path: Path, framework: str) -> None:
     program = Program(tmp_path, Task(framework, at=50, then=POISONED))
-    assert program.wait() == -signal.SIGKILL, program.told
+    assert program.wait() == -signal.SIGKILL, program.stderr
     first = local_run(tmp_path)
     again = Program(tmp_path, Task(framework, resume=last_checkpoint(tmp_path)))
-    assert again.wait() == 0, again.told
+    assert again.wait() == 0, again.stderr
     run = local_run(tmp_path)
     for name in ("run_id", "name", "started"):
         assert run.run[name] == first.run[name]

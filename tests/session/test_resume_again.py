@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.session.test_resume import CHECKPOINT, FRAMEWORKS, steps
 from tests.support.doomed import STEPS, TRAIN, Task
 from tests.support.huggingface_toys import Sequential, make_trainer
 from tests.support.local_log import local_run
+from tests.support.resuming import CHECKPOINT, FRAMEWORKS, steps
 from tests.support.wandb_offline import find_runs, read_finished
 from tests.support.warm import last_checkpoint
 from trackkit import TrackKit, finish

@@ -10,10 +10,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.session.test_resume import steps
 from tests.support.huggingface_toys import make_trainer
 from tests.support.lightning_toys import Logging, data, trainer
 from tests.support.local_log import local_run, local_runs
+from tests.support.resuming import steps
 from trackkit import TrackKit, finish
 
 LAST = 12

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integrations.wandb.test_resume import KILL, go_on, killed
-from tests.session.test_resume import FRAMEWORKS
 from tests.support.doomed import STEPS, Task
+from tests.support.resuming import FRAMEWORKS, KILL, killed, resume
 from trackkit import read_run
 
 
@@ -20,7 +19,7 @@ def test_lines_that_are_no_rows_are_passed_over(tmp_path: Path, framework: str, 
     checkpoint = killed(tmp_path, Task(framework, at=50, then=KILL))
     rows = next(tmp_path.glob("out/trackkit-runs/*/rows.jsonl"))
     rows.write_bytes(rows.read_bytes()[:-30] + b"\n" + rest)
-    go_on(tmp_path, framework, checkpoint)
+    resume(tmp_path, framework, checkpoint)
     run = read_run(tmp_path / "out")
     assert (run.run["status"], run.run["passes"]) == ("finished", 2)
     assert [step for step, _ in run.series("batch/loss")] == list(range(1, STEPS + 1))
@@ -35,7 +34,7 @@ def test_an_empty_run_json_costs_no_pass(tmp_path: Path, framework: str) -> None
     path.write_bytes(b"")
     run = read_run(tmp_path / "out")
     assert run.run == {"run_id": path.parent.name, "status": "failed"}
-    go_on(tmp_path, framework, first)
+    resume(tmp_path, framework, first)
     run = read_run(tmp_path / "out")
     assert (run.run["status"], run.run["passes"]) == ("finished", 3)
     assert [step for step, _ in run.series("batch/loss")] == list(range(1, STEPS + 1))

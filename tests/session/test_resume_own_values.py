@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integrations.wandb.test_resume import FRAMEWORKS, HANG, KILL, killed, online, send
 from tests.support.doomed import STEPS, Task
 from tests.support.local_log import local_run
+from tests.support.resuming import FRAMEWORKS, HANG, KILL, killed, online, send
 from tests.support.wandb_offline import find_runs
 from tests.support.warm import Program, last_checkpoint
 from tests.wandb_server import WandbServer
@@ -31,10 +31,10 @@ def steps(run: Run) -> list[int]:
     return [row["batch/step"] for row in run.history if "batch/loss" in row]
 
 
-def go_on(home: Path, framework: str, checkpoint: str, env: dict[str, str] | None = None) -> None:
+def resume(home: Path, framework: str, checkpoint: str, env: dict[str, str] | None = None) -> None:
     program = Program(home, Task(framework, before=OWN, resume=checkpoint), env)
-    assert program.wait() == 0, program.told
-    assert "Tried to log to step" not in program.told, program.told
+    assert program.wait() == 0, program.stderr
+    assert "Tried to log to step" not in program.stderr, program.stderr
 
 
 def assert_whole(server: WandbServer, home: Path, least: int) -> None:
@@ -53,18 +53,18 @@ def test_online(wandb_server: WandbServer, tmp_path: Path, framework: str, seen:
     """The server says itself which rows it has; the others get the time that they were recorded at."""
     env = online(wandb_server, tmp_path)
     program = Program(tmp_path, Task(framework, {"mode": "online"}, before=OWN, pause=0.03, at=74, then=HANG), env)
-    program.until(30)
+    program.wait_for_step(30)
     run_id = local_run(tmp_path).run["run_id"]
     wandb_server.state.wait_for(lambda state: len(steps(state.run(run_id))) >= 20)
     if seen == 30:
         wandb_server.faults.set("http_500", only="file_stream")
-    program.until(74)
+    program.wait_for_step(74)
     if seen == 74:
         wandb_server.state.wait_for(lambda state: len(steps(state.run(run_id))) >= 73)
     program.kill()
     program.wait()
     wandb_server.faults.clear()
-    go_on(tmp_path, framework, last_checkpoint(tmp_path), env)
+    resume(tmp_path, framework, last_checkpoint(tmp_path), env)
     assert_whole(wandb_server, tmp_path, 30)
     local = local_run(tmp_path).rows
     resumed = next(line["_time"] for line in local if "_pass" in line)
@@ -79,7 +79,7 @@ def test_online(wandb_server: WandbServer, tmp_path: Path, framework: str, seen:
 def test_offline(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
     """The files of the two passes follow each other."""
     checkpoint = killed(tmp_path, Task(framework, before=OWN, pause=0.02, at=74, then=KILL))
-    go_on(tmp_path, framework, checkpoint)
+    resume(tmp_path, framework, checkpoint)
     first, second = ([row["_step"] for row in read_history(path)] for path in find_runs(tmp_path))
     assert max(first) < min(second)
     send(wandb_server, tmp_path, tool)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.integrations.wandb.test_resume import KILL, killed, send
 from tests.support.doomed import Task
 from tests.support.local_log import local_run
+from tests.support.resuming import KILL, killed, send
 from tests.support.wandb_offline import find_runs
 from tests.support.warm import Program
 from tests.wandb_server import WandbServer
@@ -48,7 +48,7 @@ def test_each_line_of_the_picture(wandb_server: WandbServer, tmp_path: Path, fra
     first_file = find_runs(tmp_path)[0]
     cut(first_file, FLUSHED)
     program = Program(tmp_path, Task(framework, steps=END, resume=last.replace(str(CRASH), str(CHECKPOINT))))
-    assert program.wait() == 0, program.told
+    assert program.wait() == 0, program.stderr
 
     rows = read_run(tmp_path / "out").history
     first, second = (values(row for row in rows if row["_pass"] == number) for number in (1, 2))

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.integrations.wandb.test_resume import until
-from tests.session.test_resume import CHECKPOINT, FRAMEWORKS, break_off, steps, train
 from tests.support.doomed import STEPS, Task
 from tests.support.local_log import local_run, local_runs
+from tests.support.resuming import CHECKPOINT, FRAMEWORKS, break_off, steps, train, wait_until
 from tests.support.warm import Program, last_checkpoint
 from trackkit import ConfigError
 
@@ -38,7 +37,7 @@ def alive(home: Path, framework: str, first: str = "") -> Iterator[tuple[str, in
     """A training of another process that stands at step 74; gives its run's id and its process."""
     program = Program(home, Task(framework, at=74, then=f"{first}\n{HANG}"))
     try:
-        until((home / "hangs").exists)
+        wait_until((home / "hangs").exists)
         yield local_run(home).run["run_id"], program.pid
     finally:
         program.kill()

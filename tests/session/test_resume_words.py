@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integrations.wandb.test_resume import online
-from tests.session.test_resume import FRAMEWORKS, break_off, train
 from tests.support.doomed import Task
 from tests.support.local_log import local_run, local_runs
+from tests.support.resuming import FRAMEWORKS, break_off, online, train
 from tests.support.warm import Program
 from tests.wandb_server import WandbServer
 from trackkit import ConfigError
@@ -45,7 +44,7 @@ def test_never_with_the_id_of_a_run_that_is_there_is_an_error(tmp_path: Path, fr
     assert Program(tmp_path, Task(framework, steps=2), {"WANDB_RUN_ID": "mine"}).wait() == 0
     program = Program(tmp_path, Task(framework, steps=2), {"WANDB_RUN_ID": "mine", "WANDB_RESUME": "never"})
     assert program.wait() == 1
-    assert "WANDB_RUN_ID names 'mine', which is there" in program.told
+    assert "WANDB_RUN_ID names 'mine', which is there" in program.stderr
     assert "passes" not in local_run(tmp_path).run
 
 
@@ -57,17 +56,17 @@ def test_of_an_id_that_only_the_server_can_know(
     env = {**online(wandb_server, tmp_path), "WANDB_RUN_ID": "mine"}
     if there:
         first = Program(tmp_path / "first", Task("huggingface", {"mode": "online"}, steps=5), env)
-        assert first.wait() == 0, first.told
+        assert first.wait() == 0, first.stderr
     env["WANDB_RESUME"] = word
     program = Program(tmp_path / "second", Task("huggingface", {"mode": "online"}, steps=10), env)
     good = word == "must" and there
-    assert (program.wait() == 0) == good, program.told
+    assert (program.wait() == 0) == good, program.stderr
     if good:
         run = wandb_server.state.run("mine")
         assert [row["batch/step"] for row in run.history if "batch/loss" in row] == list(range(1, 11))
-        assert "W&B has this run up to step 5 already" in program.told
+        assert "W&B has this run up to step 5 already" in program.stderr
     else:
-        assert f"'resume: {word}' (WANDB_RESUME={word}) can't be met for run 'mine'" in program.told
+        assert f"'resume: {word}' (WANDB_RESUME={word}) can't be met for run 'mine'" in program.stderr
         assert program.steps == 0
 
 
@@ -75,4 +74,4 @@ def test_must_with_an_id_that_nobody_can_be_asked_about(tmp_path: Path) -> None:
     env = {"WANDB_RUN_ID": "mine", "WANDB_RESUME": "must"}
     program = Program(tmp_path, Task("huggingface", {"mode": "offline"}, steps=10), env)
     assert program.wait() == 1
-    assert "'resume: must' (WANDB_RESUME=must) can't be met for run 'mine': it has no folder" in program.told
+    assert "'resume: must' (WANDB_RESUME=must) can't be met for run 'mine': it has no folder" in program.stderr

@@ -72,13 +72,13 @@ class Training:
         """Until the training holds at a step."""
         self._wait_for(f"at-{step}", HANG_S)
 
-    def go_on(self, step: int) -> None:
+    def release(self, step: int) -> None:
         (self.home / f"go-{step}").touch()
 
     def finish(self, timeout: float = HANG_S, code: int = 0) -> Training:
         self._wait_for("code", timeout)
         ended = int((self.home / "code").read_text())
-        assert ended == code, f"the training ended with {ended}, not {code}\n{self.told}"
+        assert ended == code, f"the training ended with {ended}, not {code}\n{self.stderr}"
         return self
 
     def kill(self) -> None:
@@ -86,14 +86,14 @@ class Training:
             os.killpg(int((self.home / "pid").read_text()), signal.SIGKILL)
 
     @property
-    def told(self) -> str:
+    def stderr(self) -> str:
         """Everything it printed on stderr."""
         return (self.home / "err.txt").read_text(encoding="utf-8")
 
     @property
     def lines(self) -> list[str]:
         """TrackKit's own lines."""
-        return [line for line in self.told.splitlines() if line.startswith("trackkit: ")]
+        return [line for line in self.stderr.splitlines() if line.startswith("trackkit: ")]
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Training:
             ended = name != "code" and (self.home / "code").exists()
             if ended or time.monotonic() > deadline:
                 self.kill()
-                raise AssertionError(f"no '{name}' in {timeout} s\n{self.told}")
+                raise AssertionError(f"no '{name}' in {timeout} s\n{self.stderr}")
             time.sleep(0.02)
 
 

@@ -25,6 +25,20 @@ class Sequential(Trainer):
         return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
 
 
+class Counting(Trainer):
+    """Counts the samples that its training steps see, by optimizer step."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seen = 0
+        self.by_step: dict[int, int] = {}
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.seen += len(inputs["labels"])
+        self.by_step[self.state.global_step + 1] = self.seen
+        return super().training_step(model, inputs, *args, **kwargs)
+
+
 def arguments(out: Path | str, **given: Any) -> TrainingArguments:
     """Quiet, on the CPU, four samples a batch, nothing saved, nothing reported."""
     defaults: dict[str, Any] = {

@@ -70,14 +70,14 @@ class Program:
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
     @property
-    def told(self) -> str:
+    def stderr(self) -> str:
         return (self.home / "err.txt").read_text(encoding="utf-8", errors="replace")
 
-    def until(self, steps: int, timeout: float = HANG_S) -> None:
+    def wait_for_step(self, steps: int, timeout: float = HANG_S) -> None:
         """Waits until so many steps are finished, or the program has ended."""
         deadline = time.monotonic() + timeout
         while self.steps < steps and not (self.home / "code").exists():
-            assert time.monotonic() < deadline, self.told
+            assert time.monotonic() < deadline, self.stderr
             time.sleep(0.002)
 
     def _await(self, name: str, timeout: float) -> str:

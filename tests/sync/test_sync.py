@@ -372,9 +372,9 @@ def wait_for(condition: Any, timeout_s: float = 300) -> None:
 def test_a_training_that_was_killed_and_resumed(wandb_server: WandbServer, tmp_path: Path) -> None:
     """The local log has steps 61 to 74 twice; W&B keeps the first pass."""
     killed = Program(tmp_path, Task("lightning", at=74, then="import os, signal; os.kill(os.getpid(), signal.SIGKILL)"))
-    assert killed.wait() == -signal.SIGKILL, killed.told
+    assert killed.wait() == -signal.SIGKILL, killed.stderr
     resumed = Program(tmp_path, Task("lightning", resume=last_checkpoint(tmp_path)))
-    assert resumed.wait() == 0, resumed.told
+    assert resumed.wait() == 0, resumed.stderr
     run = read_run(tmp_path / "out")
     assert {row["_pass"] for row in run.history} == {1, 2}
     assert [step for step, _ in run.series("batch/loss")] == list(range(1, STEPS + 1))

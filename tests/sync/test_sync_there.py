@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.integrations.wandb.test_resume import KILL
 from tests.support.doomed import STEPS, Task
+from tests.support.resuming import KILL
 from tests.support.warm import Program, last_checkpoint
 from tests.sync.test_sync import assert_all_there, plain_wandb_sync, record, row_of, sync, wandb_files
 from tests.wandb_server import WandbServer
@@ -123,7 +123,7 @@ def test_a_run_that_was_completed_by_its_resumes(
         end = {"at": 20 + 25 * number, "then": KILL} if number < len(modes) else {}
         task = Task("huggingface", resume=last_checkpoint(tmp_path), pause=0.02, **end)
         program = Program(tmp_path, task, {**(online if mode == "online" else {}), "WANDB_MODE": mode})
-        assert (program.wait() == 0) == (number == len(modes)), program.told
+        assert (program.wait() == 0) == (number == len(modes)), program.stderr
     run_id = read_run(tmp_path / "out").run["run_id"]
     assert row_of(sync(wandb_server, tmp_path, "out"), run_id)[-1] == "complete"
     run = wandb_server.state.run(run_id)

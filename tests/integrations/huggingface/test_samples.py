@@ -8,28 +8,14 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
-from tests.support.huggingface_toys import make_trainer
+from tests.support.huggingface_toys import Counting, make_trainer
 from tests.support.local_log import local_run
 from tests.support.processes import run_torchrun
 from tests.support.toy import Points
 from trackkit import TrackKit, finish
 from trackkit.integrations.memory import MemorySink
-
-
-class Counting(Trainer):
-    """Counts the samples that its training steps see, by optimizer step."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.seen = 0
-        self.by_step: dict[int, int] = {}
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.seen += len(inputs["labels"])
-        self.by_step[self.state.global_step + 1] = self.seen
-        return super().training_step(model, inputs, *args, **kwargs)
 
 
 class Own(Counting):
@@ -145,7 +131,8 @@ def test_a_training_resumed_with_another_batch_size_counts_on(tmp_path: Path, sa
 
 PROGRAM = """
 import torch, torch.distributed as dist
-from tests.integrations.huggingface.test_samples import Counting, make_trainer, TrackKit, finish
+from tests.support.huggingface_toys import Counting, make_trainer
+from trackkit import TrackKit, finish
 trainer = make_trainer(
     "out", [TrackKit()], kind=Counting, samples=22, logging_steps=1, ddp_backend="gloo",
     accelerator_config={"split_batches": True},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integrations.lightning.test_manual import Gan, Manual
+from tests.support.lightning_manual import Gan, Manual
 from tests.support.lightning_toys import batch_rows, data, grad_norm, record, trainer, untouched
 from trackkit import TrackKit
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
+from tests.support.lightning_manual import Gan, Manual
 from tests.support.lightning_toys import (
     Reference,
     Silent,
@@ -15,36 +15,9 @@ from tests.support.lightning_toys import (
     data,
     epoch_rows,
     grad_norm,
-    layer,
     mean,
     record,
 )
-
-
-class Manual(Silent):
-    """Steps by hand every `every` batches; logs and returns as it is told."""
-
-    def __init__(self, every: int = 1, returns: bool = True, logs: bool = False, raw: bool = False) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.every, self.returns, self.logs, self.raw = every, returns, logs, raw
-        self.norms: list[float] = []
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        loss = super().training_step(batch, batch_idx)
-        optimizer = self.optimizers(use_pl_optimizer=not self.raw)
-        self.manual_backward(loss / self.every)
-        if (batch_idx + 1) % self.every == 0:
-            self.norms.append(grad_norm(self.parameters()))
-            optimizer.step()
-            optimizer.zero_grad()
-        if self.logs:
-            self.log("loss", loss)
-            self.log("train_extra", 3 * loss, on_step=True, on_epoch=True)
-        return loss if self.returns else None
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("val_loss", self.loss(batch))
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -93,30 +66,6 @@ def test_a_row_that_falls_due_between_two_steps_is_made_by_the_next() -> None:
     assert [step for step, _ in sink.history("batch/grad_norm")] == [1, 2, 4, 5, 7, 9, 10]
     for step, norm in sink.history("batch/grad_norm"):
         assert norm == pytest.approx(module.norms[step - 1], rel=1e-5)
-
-
-class Gan(Silent):
-    """Two optimizers that step on every batch, on losses of their own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.generator, self.critic = layer(3), layer(4)
-        self.norms: dict[str, list[float]] = {"Adam": [], "SGD": []}
-
-    def configure_optimizers(self) -> Any:
-        generator = torch.optim.Adam(self.generator.parameters(), lr=0.01)
-        return [generator, torch.optim.SGD(self.critic.parameters(), lr=0.02)]
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        inputs, targets = batch
-        for optimizer, net, name in zip(self.optimizers(), (self.generator, self.critic), self.norms, strict=True):
-            loss = nn.functional.mse_loss(net(inputs) + self.generator(inputs), targets)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            self.norms[name].append(grad_norm(net.parameters()))
-            self.log(f"{name}_loss", loss)
-            optimizer.step()
 
 
 @pytest.mark.parametrize("arguments", [{}, {"max_steps": 14, "max_epochs": -1}])

@@ -88,11 +88,11 @@ def test_down_for_a_while_loses_nothing(wandb_server: WandbServer, tmp_path: Pat
     training = begin(wandb_server, tmp_path, framework, "--finish-timeout", "30")
     try:
         wandb_server.faults.set(fault)
-        training.go_on(DOWN)
+        training.release(DOWN)
         training.wait_at(UP)
         time.sleep(1.0)
         wandb_server.faults.clear()
-        training.go_on(UP)
+        training.release(UP)
         training.finish()
     finally:
         training.kill()
@@ -111,9 +111,9 @@ def test_down_for_the_rest_ends_in_time_and_is_sent_later(
     training = begin(wandb_server, tmp_path, framework)
     try:
         wandb_server.faults.set(fault)
-        training.go_on(DOWN)
+        training.release(DOWN)
         training.wait_at(UP)
-        training.go_on(UP)
+        training.release(UP)
         training.finish()
     finally:
         training.kill()
@@ -134,7 +134,7 @@ def test_flapping_loses_nothing(wandb_server: WandbServer, tmp_path: Path, frame
     try:
         wandb_server.faults.drop_every(3, handled)
         for step in (DOWN, UP):
-            training.go_on(step)
+            training.release(step)
         training.finish()
     finally:
         training.kill()
@@ -147,10 +147,10 @@ def test_a_slow_server_slows_no_hook_and_no_end(wandb_server: WandbServer, tmp_p
     training = begin(wandb_server, tmp_path, "lightning")
     try:
         wandb_server.faults.set("slow", only="file_stream")
-        training.go_on(DOWN)
+        training.release(DOWN)
         training.wait_at(UP)
         wandb_server.faults.clear()
-        training.go_on(UP)
+        training.release(UP)
         training.finish()
     finally:
         training.kill()

@@ -47,7 +47,7 @@ def test_auto_trains_at_once_offline_and_says_why_and_how_to_send_it(
         training.kill()
     run = training.local
     told = [line for line in training.lines if "offline" in line]
-    assert len(told) == 1, training.told
+    assert len(told) == 1, training.stderr
     assert why in told[0]
     assert f"to send it: trackkit sync {run.folder}" in told[0]
     assert training.report["begin_s"] < BEGIN_S
@@ -76,7 +76,7 @@ def test_online_says_what_was_tried_before_the_first_step(
         training.finish(code=1)
     finally:
         training.kill()
-    last = training.told.strip().splitlines()
+    last = training.stderr.strip().splitlines()
     error = next(line for line in last if line.startswith("trackkit.integrations.wandb.begin.WandbError:"))
     assert why in error
     assert "mode: auto" in error

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.doomed import STEPS, Task
 from tests.support.local_log import local_run
+from tests.support.resuming import FRAMEWORKS, HANG, KILL, killed, online, resume, send, wait_until
 from tests.support.wandb_offline import find_runs
 from tests.support.warm import Program, last_checkpoint
 from tests.wandb_server import WandbServer
-from tests.wandb_server.client import environment
-
-FRAMEWORKS = pytest.mark.parametrize("framework", ["lightning", "huggingface"])
-HANG = "import time; time.sleep(600)"
-KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-
-
-def killed(home: Path, task: Task, env: dict[str, str] | None = None) -> str:
-    """A training that comes to its end by SIGKILL; gives its last checkpoint."""
-    program = Program(home, task, env)
-    assert program.wait() == -signal.SIGKILL, program.told
-    return last_checkpoint(home)
-
-
-def go_on(home: Path, framework: str, checkpoint: str, env: dict[str, str] | None = None, out: str = "out") -> None:
-    program = Program(home, Task(framework, resume=checkpoint, out=out), env)
-    assert program.wait() == 0, program.told
-    assert "Tried to log to step" not in program.told, program.told
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def online(server: WandbServer, home: Path) -> dict[str, str]:
-    found = server.env(home)
-    return {**{key: value for key, value in found.items() if key != "WANDB_DIR"}, "WANDB_MODE": "online"}
 
 
 def assert_each_step_once(server: WandbServer, home: Path) -> None:
@@ -62,22 +29,10 @@ def assert_each_step_once(server: WandbServer, home: Path) -> None:
     assert (run.state, len(server.state.runs)) == ("finished", 1)
 
 
-def send(server: WandbServer, home: Path, tool: str) -> None:
-    """With W&B's own sync, file by file, or with TrackKit's."""
-    if tool == "wandb":
-        commands = [["wandb", "sync", str(path.parent)] for path in find_runs(home)]
-    else:
-        commands = [["trackkit.cli.main", "sync", str(home / "out")]]
-    for command in commands:
-        env = {**environment(server, home), "WANDB_MODE": "online"}
-        done = subprocess.run([sys.executable, "-m", *command], cwd=home, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-
-
 @pytest.mark.parametrize(("framework", "tool"), [("lightning", "wandb"), ("huggingface", "trackkit")])
 def test_offline_files_are_merged_by_sync(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
     """The training lasts over two of W&B's seconds."""
-    go_on(tmp_path, framework, killed(tmp_path, Task(framework, pause=0.03, at=74, then=KILL)))
+    resume(tmp_path, framework, killed(tmp_path, Task(framework, pause=0.03, at=74, then=KILL)))
     assert len(find_runs(tmp_path)) == 2
     send(wandb_server, tmp_path, tool)
     assert_each_step_once(wandb_server, tmp_path)
@@ -90,7 +45,7 @@ def test_online_kills_and_resumes_at_once(wandb_server: WandbServer, tmp_path: P
     for at in (30, 50, 74):
         task = Task(framework, {"mode": "online"}, resume=checkpoint, pause=0.03, at=at, then=KILL)
         checkpoint = killed(tmp_path, task, env)
-    go_on(tmp_path, framework, checkpoint, env)
+    resume(tmp_path, framework, checkpoint, env)
     assert local_run(tmp_path).run["passes"] == 4
     assert_each_step_once(wandb_server, tmp_path)
 
@@ -101,10 +56,10 @@ def test_whoever_still_has_the_earlier_file_open_is_waited_for(tmp_path: Path, f
     checkpoint = killed(tmp_path, Task(framework, at=74, then=KILL))
     with find_runs(tmp_path)[0].open("rb"):
         program = Program(tmp_path, Task(framework, resume=checkpoint))
-        until(lambda: local_run(tmp_path).run.get("passes") == 2)
+        wait_until(lambda: local_run(tmp_path).run.get("passes") == 2)
         time.sleep(1.5)
         assert len(find_runs(tmp_path)) == 1
-    assert program.wait() == 0, program.told
+    assert program.wait() == 0, program.stderr
     assert len(find_runs(tmp_path)) == 2
 
 
@@ -116,10 +71,10 @@ def test_online_the_server_ends_with_every_step_once(
     """Whether the server has had more than the checkpoint, or an outage has kept it behind."""
     env = online(wandb_server, tmp_path)
     program = Program(tmp_path, Task(framework, {"mode": "online"}, pause=0.03, at=74, then=HANG), env)
-    program.until(1)
+    program.wait_for_step(1)
     if seen == 1:
         wandb_server.faults.set("http_500", only="file_stream")
-    program.until(74)
+    program.wait_for_step(74)
     run_id = local_run(tmp_path).run["run_id"]
     if seen == 74:
         wandb_server.state.wait_for(lambda state: len(state.run(run_id).history) >= 73)
@@ -127,7 +82,7 @@ def test_online_the_server_ends_with_every_step_once(
     program.wait()
     wandb_server.faults.clear()
     assert (len(wandb_server.state.run(run_id).history) > 60) == (seen == 74)
-    go_on(tmp_path, framework, last_checkpoint(tmp_path), env)
+    resume(tmp_path, framework, last_checkpoint(tmp_path), env)
     assert_each_step_once(wandb_server, tmp_path)
 
 
@@ -137,7 +92,7 @@ def test_online_with_the_checkpoint_alone(wandb_server: WandbServer, tmp_path: P
     env = online(wandb_server, tmp_path)
     task = Task(framework, {"mode": "online"}, pause=0.03, at=74, then=HANG)
     program = Program(tmp_path / "old", task, env)
-    program.until(74)
+    program.wait_for_step(74)
     run_id = local_run(tmp_path).run["run_id"]
     wandb_server.state.wait_for(lambda state: len(state.run(run_id).history) >= 73)
     program.kill()
@@ -145,7 +100,7 @@ def test_online_with_the_checkpoint_alone(wandb_server: WandbServer, tmp_path: P
     checkpoint = Path(last_checkpoint(tmp_path / "old"))
     checkpoint = checkpoint.rename(tmp_path / checkpoint.name)
     shutil.rmtree(tmp_path / "old")
-    go_on(tmp_path / "new", framework, str(checkpoint), env)
+    resume(tmp_path / "new", framework, str(checkpoint), env)
     run = wandb_server.state.run(run_id)
     steps = [row["batch/step"] for row in run.history if "batch/loss" in row]
     assert steps == list(range(1, STEPS + 1))

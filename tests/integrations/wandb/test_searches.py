@@ -63,7 +63,7 @@ train(0.1, kit)
 trackkit.finish()
 """
 NESTED = """
-from tests.session.test_concurrency import Searching
+from tests.support.searching import Searching
 train(0.1, Searching(sys.argv[1], Path("out"), 2), TrackKit(project="p", name="outer"))
 """
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integrations.wandb.test_resume import online
 from tests.support.doomed import Task
 from tests.support.local_log import local_run
+from tests.support.resuming import online
 from tests.support.warm import Program
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
@@ -56,12 +56,12 @@ def test_the_program_ends_in_time_and_the_run_can_be_sent(
     task = Task(framework, kit, at=20, then=STOP, after=AFTER, steps=STEPS, pause=0.05)
     program = Program(tmp_path, task, online(wandb_server, tmp_path) if mode == "online" else None)
     try:
-        assert program.wait() == 0, program.told
+        assert program.wait() == 0, program.stderr
         assert float((tmp_path / "waited").read_text()) < FINISH_S + 6
         local = local_run(tmp_path)
         assert (local.run["status"], local.run["exit_code"], local.summary["final/steps"]) == ("finished", 0, STEPS)
-        assert "W&B's own process has not answered within 2 s; 'trackkit sync' sends what is missing" in program.told
-        assert "Traceback" not in program.told
+        assert "W&B's own process has not answered within 2 s; 'trackkit sync' sends what is missing" in program.stderr
+        assert "Traceback" not in program.stderr
         send(wandb_server, tmp_path)
         run = wandb_server.state.run(local.run["run_id"])
         assert [row["batch/step"] for row in run.history if "batch/loss" in row] == list(range(1, STEPS + 1))
@@ -75,7 +75,7 @@ def test_the_next_training_of_the_program_is_recorded(tmp_path: Path) -> None:
     after = AGAIN.format("huggingface")
     program = Program(tmp_path, Task("huggingface", kit, at=20, then=STOP, after=after, steps=STEPS))
     try:
-        assert program.wait() == 0, program.told
+        assert program.wait() == 0, program.stderr
         run = local_run(tmp_path / "out2")
         assert (run.run["status"], run.summary["final/tracker_errors"]) == ("finished", 0)
         assert len(list((tmp_path / "out2").glob("wandb/offline-run-*"))) == 1
