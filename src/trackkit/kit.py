@@ -10,7 +10,7 @@ from trackkit.integrations import BACKENDS
 from trackkit.integrations.bases import FrameworkBase, load
 from trackkit.notices import ensure_heard, logger
 from trackkit.session.per_trainer import Runs
-from trackkit.settings.config import TrackKitConfig, unknown_setting
+from trackkit.settings.config import EpochAxis, Mode, NamesMode, TrackKitConfig, unknown_setting
 
 if TYPE_CHECKING:
     import os
@@ -23,15 +23,34 @@ class TrackKit(FrameworkBase):
     """Records a training as a Weights & Biases run, and as a local log that is always on.
 
     Accepted by `lightning.pytorch.Trainer`, `pytorch_lightning.Trainer` and `transformers.Trainer`. Nothing starts
-    before the training does. Every argument is a setting of `TrackKitConfig` (which says what each means), and None
-    means "not given": then TRACKKIT_* variables, `trackkit.yaml`, W&B's variables and the defaults are asked, in turn.
+    before the training does. Every argument is a setting; None means "not given", and then TRACKKIT_* variables,
+    `trackkit.yaml`, W&B's own variables and the defaults are asked, in this order.
 
     Args:
+        project: W&B project. Default: the name of the git repository, else of the working directory.
+        entity: W&B entity. Default: the account's own.
+        name: display name, a template of {experiment} {version} {phase} {owner} {time} {git} {slurm_job_id}
+            {hostname} {run_id} {hparams.<name>}. Default: `{experiment}-{slurm_job_id or time}-{git}`.
+        group: W&B group.
+        job_type: W&B job type. Default: `train`.
+        tags: W&B tags; `ci` or `local` is added.
+        notes: W&B notes.
+        mode: `auto` (online if there is a key and the server answers, else offline), `online`, `offline` or `disabled`
+            (records nothing). Default: `auto`.
+        dir: folder for run folders. Default: WANDB_DIR, else the trainer's own output folder.
+        names: how logged names become keys: `canonical`, `keep` or `strict`. Default: `canonical`.
+        synonyms: canonical name to the name to use instead.
+        epoch_axis: x-axis of `epoch/*`: `step` or `epoch`. Default: `step`.
+        resume: `auto` (a checkpoint's run continues), `never`, `must` (as `auto`, but a new run is an error) or a run
+            id. Default: `auto`.
+        finish_timeout: seconds that the end of a run may wait for W&B; what is not sent by then is on disk.
+            Default: 30.
+        callbacks: callback name to true, false or a mapping of its options.
         config: path of a YAML file, a mapping or an OmegaConf node, in place of `trackkit.yaml`.
         sinks: backends in place of W&B, such as `trackkit.integrations.memory.MemorySink()`; the local log stays.
 
     Raises:
-        ConfigError: an unknown setting, a wrong type or choice, a file that can't be read.
+        ConfigError: an unknown setting, a wrong type or choice, or a file that can't be read.
     """
 
     _session: Session | None = None
@@ -45,11 +64,11 @@ class TrackKit(FrameworkBase):
         job_type: str | None = None,
         tags: list[str] | None = None,
         notes: str | None = None,
-        mode: str | None = None,
+        mode: Mode | None = None,
         dir: str | None = None,
-        names: str | None = None,
+        names: NamesMode | None = None,
         synonyms: dict[str, str] | None = None,
-        epoch_axis: str | None = None,
+        epoch_axis: EpochAxis | None = None,
         resume: str | None = None,
         finish_timeout: float | None = None,
         callbacks: dict[str, Any] | None = None,
@@ -82,7 +101,7 @@ class TrackKit(FrameworkBase):
         self.config: TrackKitConfig = load_config(config, given)
         self._sinks = list(sinks) if sinks is not None else None
         self.runs = Runs(self.config, self._make_sinks, identity.given_run_id() or identity.new_run_id())
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._early_errors = 0
         super().__init__()
 
@@ -94,28 +113,17 @@ class TrackKit(FrameworkBase):
         return self.config.mode == "disabled"
 
     def more_runs(self) -> Runs:
-        """Those of a further trainer that this object stands in."""
+        """Returns the runs of a further trainer that uses this object."""
         from trackkit.session.identity import new_run_id
 
         return Runs(self.config, self._make_sinks, new_run_id())
 
-    def _make_sinks(self, config: TrackKitConfig, nested: bool) -> Sequence[Sink]:
-        """Returns the backends beside the local log: the given ones, else those of the registry.
-
-        Args:
-            config: the settings, completed.
-            nested: whether another run of this process is open.
-        """
-        if self._sinks is not None:
-            return self._sinks
-        return [load(backend)(config, nested) for backend in BACKENDS.values()]
-
     def begin(self, start: Start, runs: Runs | None = None) -> Session:
-        """Opens the run of a fit or an evaluation, or goes on in the one that is open.
+        """Begins a fit or an evaluation: opens its run, or continues in the open one.
 
         Args:
             start: what the adapter knows.
-            runs: of the trainer; default those of the only one.
+            runs: of the trainer; default: those of the only one.
         """
         self._session = (runs or self.runs).begin(start)
         self._session.tracker.faults.count += self._early_errors
@@ -123,15 +131,26 @@ class TrackKit(FrameworkBase):
         return self._session
 
     def hook_failed(self, hook: str, error: BaseException) -> None:
-        """A hook of TrackKit's failed: counted, and its traceback logged the first time."""
+        """Counts an error in a hook, and logs its traceback the first time."""
         if self._session is not None:
             self._session.tracker.faults.count += 1
         else:
             self._early_errors += 1
-        if hook not in self._told:
-            self._told.add(hook)
+        if hook not in self._logged:
+            self._logged.add(hook)
             ensure_heard()
-            logger.error("%s failed; training goes on, without what it would have recorded", hook, exc_info=error)
+            logger.error("TrackKit's %s failed; training continues without what it records", hook, exc_info=error)
+
+    def _make_sinks(self, config: TrackKitConfig, nested: bool) -> Sequence[Sink]:
+        """Makes the backends beside the local log.
+
+        Args:
+            config: the resolved settings.
+            nested: whether another run of this process is open.
+        """
+        if self._sinks is not None:
+            return self._sinks
+        return [load(path)(config, nested) for path in BACKENDS.values()]
 
     def __getstate__(self) -> dict[str, Any]:
         dropped = {"_session", *(name for kind in type(self).__mro__ for name in vars(kind).get("TRANSIENT", ()))}

@@ -1,0 +1,1 @@
+"""A toy framework and a toy backend, plugged in from outside of `src`."""
