@@ -26,7 +26,8 @@ class ToyTrainer:
     def fit(self) -> None:
         weight = torch.tensor(4.0, requires_grad=True)
         self._call("on_toy_begin")
-        for self.step in range(1, self.steps + 1):
+        for step in range(1, self.steps + 1):
+            self.step = step
             loss = weight**2
             (gradient,) = torch.autograd.grad(loss, weight)
             with torch.no_grad():
