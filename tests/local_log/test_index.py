@@ -1,4 +1,4 @@
-"""The user's index of runs: where it lies, that several processes can write it, and that it never fails a training."""
+"""The user's list of runs: where it is, that processes can write it at once, and that it never fails a training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folders(root: Path, *names: str) -> list[Path]:
     return made
 
 
-def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_of_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "given.jsonl"))
@@ -40,7 +40,7 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert index.index_path() == tmp_path / "state" / "trackkit" / "runs.jsonl"
 
 
-def test_a_training_is_in_it_and_nothing_is_in_the_home_folder(tmp_path: Path) -> None:
+def test_training_is_listed_and_writes_nothing_to_the_home_folder(tmp_path: Path) -> None:
     home, scratch = tmp_path / "home", tmp_path / "scratch"
     home.mkdir()
     code = """
@@ -59,12 +59,12 @@ trainer([TrackKit(project="p")]).fit(Silent(), data())
     assert [path for path in home.rglob("*") if "trackkit" in path.name] == []
 
 
-def test_settings_know_its_variable() -> None:
+def test_variable_of_the_list_is_no_unknown_setting() -> None:
     assert os.environ["TRACKKIT_INDEX"]
     load_config()
 
 
-def test_a_run_is_listed_once_newest_last_and_gone_ones_are_dropped(tmp_path: Path) -> None:
+def test_run_is_listed_once_by_newest_start_and_dropped_without_its_folder(tmp_path: Path) -> None:
     first, second, third = folders(tmp_path, "a", "b", "c")
     for folder in (first, second, third, first):
         index.remember(folder, folder.name, "p", "offline")
@@ -79,29 +79,7 @@ def test_a_run_is_listed_once_newest_last_and_gone_ones_are_dropped(tmp_path: Pa
     assert [entry.run_id for entry in index.entries()] == ["a", "c"]
 
 
-def test_a_folder_that_is_away_is_remembered(tmp_path: Path) -> None:
-    """As on a login node without the scratch; what was deleted from a folder that is there is dropped."""
-    for root in ("away", "old", "synced", "here"):
-        index.remember(folders(tmp_path / root, root)[0], root, "p", "offline")
-    index.mark([entry for entry in index.entries() if entry.run_id == "synced"], "https://server")
-    shutil.rmtree(folders(tmp_path / "here", "deleted")[0])
-    index.remember(tmp_path / "here" / "trackkit-runs" / "deleted", "deleted", "p", "offline")
-    path = index.index_path()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    lines[1]["time"] -= index.FORGOTTEN_S
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for root in ("away", "old", "synced"):
-        (tmp_path / root).rename(tmp_path / f"{root}.mnt")
-    for _ in range(2):
-        assert [entry.run_id for entry in index.entries()] == ["here"]
-        assert [entry.run_id for entry in index.missed()] == ["away"]
-        index.compact()
-    (tmp_path / "away.mnt").rename(tmp_path / "away")
-    assert [entry.run_id for entry in index.entries()] == ["away", "here"]
-    assert index.missed() == []
-
-
-def test_a_run_that_starts_again_is_no_longer_synced(tmp_path: Path) -> None:
+def test_restarted_run_is_no_longer_synced(tmp_path: Path) -> None:
     (folder,) = folders(tmp_path, "a")
     index.remember(folder, "a", "p", "offline")
     before = index.entries()
@@ -113,8 +91,8 @@ def test_a_run_that_starts_again_is_no_longer_synced(tmp_path: Path) -> None:
     assert [entry.synced for entry in index.entries()] == [""]
 
 
-def test_several_processes_write_at_once(tmp_path: Path) -> None:
-    """No line is lost, torn or doubled, while some of them compact the file again and again."""
+def test_processes_write_and_compact_at_once(tmp_path: Path) -> None:
+    """No line is lost, torn or doubled while processes compact the file again and again."""
     code = """
 import sys
 from pathlib import Path
@@ -138,7 +116,7 @@ for number in range(100):
     assert sorted(entry.run_id for entry in index.entries()) == wanted
 
 
-def test_a_training_goes_on_where_it_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_if_the_list_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "file" / "index.jsonl"))
     module = Silent()
@@ -149,8 +127,8 @@ def test_a_training_goes_on_where_it_can_not_be_written(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("name", ["HOME", "TRACKKIT_INDEX"])
-def test_a_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A container may run as a user whom it knows no home of, and give a path below one."""
+def test_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A container may run as a user without a home folder, and set a path below one."""
     monkeypatch.setenv("TRACKKIT_INDEX", "~nobody-knows-me/index.jsonl")
     if name == "HOME":
         monkeypatch.delenv("TRACKKIT_INDEX")
@@ -161,5 +139,5 @@ def test_a_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     index.remember(folder, "a", "p", "offline")
     index.mark([index.Entry(str(folder), "a")], "https://server")
     index.compact()
-    assert index.entries() == index.missed() == []
+    assert index.entries() == []
     assert index.state_folders() == [Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}"]

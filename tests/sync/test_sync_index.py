@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from tests.sync.test_sync import assert_all_there, record, row_of, sync
 from tests.wandb_server import WandbServer
-
-
-def test_a_folder_that_is_not_mounted_for_a_while(wandb_server: WandbServer, tmp_path: Path) -> None:
-    record(tmp_path / "away", "r1", 0, 5)
-    record(tmp_path / "here", "r2", 0, 5)
-    (tmp_path / "away").rename(tmp_path / "unmounted")
-    for _ in range(2):
-        printed = sync(wandb_server, tmp_path)
-        assert f"1 run's folder is not here, such as '{tmp_path / 'away' / 'trackkit-runs' / 'r1'}'" in printed
-    assert "'r1' is not; sync it where it is" in sync(wandb_server, tmp_path, "r1", code=1).replace("/r1'", "'r1'")
-    (tmp_path / "unmounted").rename(tmp_path / "away")
-    printed = sync(wandb_server, tmp_path)
-    assert row_of(printed, "r1")[-1] == "complete"
-    assert "not here" not in printed
-    shutil.rmtree(tmp_path / "away")
-    assert "not here" not in sync(wandb_server, tmp_path)
 
 
 def test_another_server_has_nothing_yet(wandb_server: WandbServer, tmp_path: Path) -> None:

@@ -61,8 +61,6 @@ def sync(
         _show(reports, console)
     else:
         console.print("Nothing to sync: every run of the index is on the server.")
-    if not runs:
-        _tell_missed(console)
     if not all(report.good for report in reports):
         raise typer.Exit(_FAILED)
 
@@ -148,13 +146,3 @@ def _show(reports: list[Report], console: Console) -> None:
         about = report.reason or report.url
         if about:
             console.print(f"{report.target.run_id}: {about}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _tell_missed(console: Console) -> None:
-    """Says which runs could not be looked at."""
-    from trackkit.local_log import index
-
-    if missed := index.missed():
-        runs = "1 run's folder is" if len(missed) == 1 else f"{len(missed)} runs' folders are"
-        line = f"{runs} not here, such as '{missed[-1].folder}': if no server has it yet, sync it where its files are."
-        console.print(line, soft_wrap=True, highlight=False, markup=False)

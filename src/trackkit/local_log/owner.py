@@ -1,9 +1,7 @@
-"""Who writes a run: whether that process still lives, and that it is the only one."""
+"""Which process writes a run: only one at a time may, and others can tell whether it still does."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import time
@@ -11,85 +9,61 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+from filelock import FileLock, Timeout
+
 from trackkit.engine.processes import process_life
 
 # A live run writes at least its system metrics every 15 s; a cluster's file system shows that late.
 SILENT_S = 300.0
-# W&B's process looks every second whether its program lives, and writes what it has every second.
-LINGER_S = 3.0
 
-_claims: dict[Path, int] = {}
-
-
-def _forget_claims() -> None:
-    """A forked process writes none of its parent's runs: its copies of the locks would outlive the parent."""
-    for file in _claims.values():
-        with contextlib.suppress(OSError):
-            os.close(file)
-    _claims.clear()
-
-
-os.register_at_fork(after_in_child=_forget_claims)
+# A forked child inherits the dictionary but not the locks: filelock closes the child's copies.
+_claims: dict[Path, FileLock] = {}
 
 
 def claim(folder: Path) -> bool:
     """Makes this process the only one that writes a run, until it releases the run's folder or ends.
 
-    A folder that takes no file refuses nobody. Where the file system knows no locks, `run.json` says who writes.
+    If the folder takes no lock file, or its file system has no locks, `run.json` says who writes.
 
     Returns:
-        Whether no other process has claimed it.
+        False if another process writes the run.
     """
     folder = folder.resolve()
-    if folder in _claims:
+    if folder in _claims and _claims[folder].is_locked:
         return True
-    try:
-        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError:
+    if not folder.is_dir():
         return True
+    # A claim outlives the thread that made it. Soft locks of killed processes on other hosts would never end.
+    lock = FileLock(folder / ".lock", timeout=0, thread_local=False, fallback_to_soft=False)
     try:
-        # Of this open file: a lock of the process is gone as soon as it closes any other that it has read the file by.
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        taken = _is_written(folder)
-    except (BlockingIOError, PermissionError):
-        taken = True
-    except OSError:
-        taken = _is_written(folder)
-    if taken:
-        os.close(file)
+        lock.acquire()
+    except Timeout:
         return False
-    _claims[folder] = file
+    except OSError:
+        return not _is_written(folder)
+    if _is_written(folder):
+        lock.release()
+        return False
+    _claims[folder] = lock
     return True
 
 
-def _is_written(folder: Path) -> bool:
-    """Whether another process of this machine says that it is writing the run, and lives."""
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(run, dict) or run.get("pid") == os.getpid():
-        return False
-    return "ended" not in run and process_life(run) == "alive"
-
-
 def release(folder: Path) -> None:
-    """Others may write the run again."""
-    file = _claims.pop(folder.resolve(), None)
-    if file is not None:
-        os.close(file)
+    """Lets other processes write the run again."""
+    lock = _claims.pop(folder.resolve(), None)
+    if lock is not None:
+        lock.release()
 
 
 def is_open(path: Path) -> bool:
-    """Whether a process of this machine has a file open; where that can't be seen, whether it was just written."""
-    if not os.path.isdir("/proc/self/fd"):
-        return 0 <= time.time() - path.stat().st_mtime < LINGER_S
-    wanted = str(path.resolve())
-    return any(wanted in _open_files(each) for each in os.listdir("/proc") if each.isdigit())
+    """Returns whether a process has a file open; processes of other users can't be seen."""
+    wanted = os.path.realpath(path)
+    return any(wanted in _open_files(process) for process in psutil.process_iter())
 
 
 def is_running(run: Mapping[str, Any], folder: Path, *files: Path) -> bool:
-    """Whether a run is still being written. On another host: whether one of its files was written lately.
+    """Returns whether a run is still being written; on another host, whether one of its files was written lately.
 
     Args:
         run: the fields of its `run.json`.
@@ -105,15 +79,24 @@ def is_running(run: Mapping[str, Any], folder: Path, *files: Path) -> bool:
 
 
 def is_fresh(*files: Path) -> bool:
-    """Whether one of these files was written lately."""
+    """Returns whether one of these files was written in the last 5 minutes."""
     times = [path.stat().st_mtime for path in files if path.exists()]
     return time.time() - max(times, default=0.0) < SILENT_S
 
 
-def _open_files(pid: str) -> set[str]:
-    folder, found = f"/proc/{pid}/fd", set()
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            with contextlib.suppress(OSError):
-                found.add(os.readlink(f"{folder}/{name}"))
-    return found
+def _is_written(folder: Path) -> bool:
+    """Returns whether `run.json` names another live process of this machine as the writer."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(run, dict) or run.get("pid") == os.getpid():
+        return False
+    return "ended" not in run and process_life(run) == "alive"
+
+
+def _open_files(process: psutil.Process) -> set[str]:
+    try:
+        return {each.path for each in process.open_files()}
+    except (psutil.Error, OSError):
+        return set()

@@ -109,8 +109,6 @@ def _find(word: str) -> list[Target]:
         return [_of_log(path)]
     known = [entry for entry in index.entries() if entry.run_id == word]
     if not known:
-        if away := [entry.folder for entry in index.missed() if entry.run_id == word]:
-            raise SyncError(f"the folder of a run to sync must be here, and '{away[-1]}' is not; sync it where it is")
         ids = {entry.run_id for entry in index.entries()}
         hint = did_you_mean(word, ids) if ids else ""
         raise SyncError(
