@@ -23,8 +23,6 @@ from pathlib import Path
 from trackkit.local_log.owner import claim
 print(claim(Path(sys.argv[1])))
 """
-    "import sys; from pathlib import Path; from trackkit.local_log.owner import claim; print(claim(Path(sys.argv[1])))"
-)
 
 
 def claim_elsewhere(folder: Path) -> bool:
