@@ -176,10 +176,10 @@ class _adapter_timed:
 
     def __init__(self, clock: Clock, active: bool) -> None:
         from trackkit.integrations.lightning import clock as pauses
-        from trackkit.integrations.lightning.reports import Reports
+        from trackkit.integrations.lightning.logged import Logged
 
         self.clock, self.active = clock, active
-        self.timed = {Reports: ("logged", "complete_row"), pauses.Clock: ("resume",)}
+        self.timed = {Logged: ("log_metrics", "complete_row"), pauses.Clock: ("resume",)}
 
     def __enter__(self) -> None:
         self.kept = [(owner, name, getattr(owner, name)) for owner, names in self.timed.items() for name in names]

@@ -19,14 +19,14 @@ from trackkit.integrations.huggingface.adapter import HuggingFaceAdapter
 from trackkit.integrations.huggingface.fit import Fit
 from trackkit.integrations.lightning.adapter import LightningAdapter
 from trackkit.integrations.lightning.clock import Clock
+from trackkit.integrations.lightning.logged import Logged
 from trackkit.integrations.lightning.position import Position
-from trackkit.integrations.lightning.reports import Reports
 from trackkit.integrations.memory import MemorySink
 from trackkit.session.session import Session
 
 LIGHTNING = ["attach", "fit_begins", "before_step", "batch_ends", "evaluation_begins", "evaluation_ends", "fit_ends"]
 LIGHTNING += ["saving_begins", "detach"]
-LIGHTNING_INNER = [(Reports, "logged"), (Reports, "complete_row"), (Clock, "resume"), (Position, "moment")]
+LIGHTNING_INNER = [(Logged, "log_metrics"), (Logged, "complete_row"), (Clock, "resume"), (Position, "moment")]
 HUGGINGFACE = ["fit_begins", "epoch_ends", "logged", "paused", "fit_ends"]
 HUGGINGFACE_INNER = ["step_begins", "before_step", "between_rows", "step_ends"]
 # What only a checkpoint asks for.
@@ -160,7 +160,7 @@ def test_an_evaluation_survives_every_hook(
 ) -> None:
     for method in ("attach", "evaluation_begins", "evaluation_ends", "detach"):
         monkeypatch.setattr(LightningAdapter, method, boom)
-    monkeypatch.setattr(Reports, "logged", boom)
+    monkeypatch.setattr(Logged, "log_metrics", boom)
     from tests.support.lightning_toys import Logging, data, trainer
 
     class Predicting(Logging):

@@ -27,7 +27,7 @@ import trackkit
 from tests.support.processes import HANG_S
 from tests.support.toy import TRAININGS, Recipe
 from trackkit import TrackKit
-from trackkit.integrations.lightning.wiring import UNUSED, Wiring
+from trackkit.integrations.lightning import wiring
 
 BEGIN = ("setup", "on_train_start", "on_train_begin", "on_init_end")
 END = ("on_train_end", "on_fit_end", "teardown")
@@ -128,9 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seen = watch_sockets(lambda: pace.training)
     times: list[tuple[float, str]] = []
     kit = TrackKit(project="p", mode=given.mode, finish_timeout=given.finish_timeout)
-    Wiring.guard = timed(Wiring.guard, "guard", times)  # type: ignore[method-assign]
+    wiring.call_guarded = timed(wiring.call_guarded, "call_guarded", times)
     for name in dir(kit):
-        if (name.startswith("on_") and name not in UNUSED) or name in ("setup", "teardown"):
+        if (name.startswith("on_") and name not in wiring.UNUSED) or name in ("setup", "teardown"):
             setattr(kit, name, timed(getattr(kit, name), name, times))
     if given.patch:
         exec(given.patch, {})

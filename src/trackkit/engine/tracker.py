@@ -38,7 +38,6 @@ class Tracker:
 
     Attributes:
         position: tells where the training stands, for a last row that no adapter announces; None outside of one.
-        recall: tells what is still known of the step just taken, where nobody foresaw that it would make a row.
         hold: while a row is made, a signal that would end the run waits.
         faults: the errors that TrackKit has survived in this run.
         status: how the training ended, or `running`.
@@ -60,7 +59,6 @@ class Tracker:
         self._owes_row = self._captured = self._fresh = False
         self._more: dict[str, Any] = {}
         self.position: Callable[[], Moment] | None = None
-        self.recall: Callable[[], None] | None = None
         self.hold: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self.status: Status = "running"
 
@@ -129,8 +127,6 @@ class Tracker:
     def row(self, moment: Moment) -> None:
         """The step just taken makes a row."""
         self._settle()
-        if not self._captured and self.recall is not None:
-            self.recall()
         with self.hold():
             self._open_batch_row(moment)
 

@@ -1,50 +1,60 @@
-"""Time that is not training."""
+"""Separates training time from evaluations, checkpoints and waiting for data."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
+from trackkit.integrations.lightning.null import NullTracker
+
 if TYPE_CHECKING:
     from trackkit.engine.tracker import Tracker
 
 
 class Clock:
-    """Waits for data, and pauses for evaluations and checkpoints.
+    """Measures waits for data, and pauses for evaluations and checkpoints.
 
     Attributes:
-        tracker: of the open run.
-        fetch_began: when the batch that is fetched was first waited for.
-        data_s: seconds that batches were waited for, since it was last set to 0.
-        in_batch: whether a batch was fetched, and has not ended.
-        pause: what the training has paused for, and since when.
+        tracker: tracker of the open run.
+        fetch_began: time at which the wait for the current batch began, by `time.perf_counter`.
+        data_s: seconds spent waiting for batches since the last `batch_ends`.
+        in_batch: whether a batch has been fetched and has not ended.
+        pause: what training has paused for, and since when; None while it trains.
     """
 
     def __init__(self) -> None:
-        self.tracker: Tracker | None = None
+        self.tracker: Tracker | NullTracker = NullTracker()
         self.fetch_began = self.data_s = 0.0
         self.in_batch = False
         self.pause: tuple[str, float] | None = None
 
-    def begin(self, tracker: Tracker) -> None:
-        """A run begins: what was before is no part of it."""
+    def start(self, tracker: Tracker) -> None:
+        """Starts with a new run, which earlier pauses are no part of."""
         self.tracker, self.pause = tracker, None
 
     def stop(self, what: str) -> None:
-        """Training pauses, unless it has paused already. It goes on where the next batch is fetched."""
+        """Pauses training, unless it is paused. The next fetch of a batch resumes it."""
         if self.pause is None:
             self.pause = (what, time.perf_counter())
 
     def resume(self) -> None:
-        """Training goes on, if it has paused."""
-        if self.pause is not None and self.tracker is not None:
+        """Resumes training, if it is paused, and reports the pause."""
+        if self.pause is not None:
             what, since = self.pause
             self.tracker.pause(what, time.perf_counter() - since)
         self.pause = None
 
-    def settle(self) -> None:
-        """What has passed of a pause is counted, for a row that is made in the midst of it."""
+    def split_pause(self) -> None:
+        """Reports the pause so far, for a row that is made during it."""
         if self.pause is not None:
             what = self.pause[0]
             self.resume()
             self.stop(what)
+
+    def batch_ends(self) -> float:
+        """Returns the seconds spent waiting for data since the last call, and resets them."""
+        self.in_batch = False
+        if self.pause is not None:
+            self.resume()
+        data_s, self.data_s = self.data_s, 0.0
+        return data_s

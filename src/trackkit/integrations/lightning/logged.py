@@ -1,83 +1,135 @@
-"""What a LightningModule logs, as it passes Lightning's logger connector."""
+"""Reports what a LightningModule logs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from trackkit.schema.keys import Split, Where
+from trackkit.integrations.lightning import _compat
+from trackkit.integrations.lightning.null import NullTracker
+from trackkit.integrations.lightning.position import Position
+from trackkit.schema.keys import BATCH, Split, Where
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from trackkit.engine.tracker import Tracker
 
 _SET = re.compile(r"^(?P<name>.*)/dataloader_idx_(?P<index>\d+)$")
 
 
 class Logged:
-    """Keeps what Lightning passes on twice, or not at all, so that each value is recorded exactly once."""
+    """Reports each logged value exactly once, and seals the rows the values belong to.
 
-    def __init__(self, trainer: Any) -> None:
+    Lightning passes some values on twice (in evaluations, per batch and per epoch), and some not at all (those of a
+    batch at which it does not log itself).
+
+    Attributes:
+        tracker: tracker of the open run.
+        row_due: whether the row of the step just taken is open until Lightning has logged.
+    """
+
+    def __init__(self, trainer: Trainer, position: Position) -> None:
+        self.tracker: Tracker | NullTracker = NullTracker()
+        self.row_due = False
         self._trainer = trainer
-        self._saved: set[str] = set()
-        self._eval_batch: dict[str, Any] = {}
+        self._position = position
+        # Whether the last step has made no row; whether Lightning has logged the last batch.
+        self._row_missing = self._by_lightning = False
+        # Names of the batch's values that were reported without Lightning.
+        self._reported: set[str] = set()
+        self._evaluation_batch: dict[str, Any] = {}
 
-    # -- a training step -----------------------------------------------------------------------------------------
+    def batch_ends(self, stepped: bool, due: bool) -> None:
+        """Assigns later values to the next batch, and keeps a row open for those of this one.
 
-    def batch_ends(self) -> None:
-        """What is logged from now on belongs to the next batch."""
-        self._saved.clear()
-
-    def new(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """What of a batch's metrics `left_over` has not given before."""
-        return {name: value for name, value in metrics.items() if name not in self._saved}
-
-    def left_over(self) -> Iterator[tuple[str, Any]]:
-        """What the last batch logged, where Lightning itself does not pass it on: it is still in its results."""
-        results = self._trainer._results
-        for _, item in results.valid_items():
-            value = results._get_cache(item, True)
-            if item.meta.logger and value is not None:
-                name = results._forked_name(item, True)[1]
-                self._saved.add(name)
-                yield name, value
-
-    # -- an evaluation -------------------------------------------------------------------------------------------
+        Args:
+            stepped: whether the batch took an optimizer step.
+            due: whether that step makes a row.
+        """
+        self._reported.clear()
+        if stepped:
+            self._row_missing = not due
+        if due:
+            self.row_due, self._by_lightning = True, False
 
     def evaluation_begins(self) -> None:
-        """Forgets the batches of the last one."""
-        self._eval_batch.clear()
+        """Forgets the batches of the previous evaluation."""
+        self._evaluation_batch.clear()
 
-    def evaluated_batch(self, metrics: Mapping[str, Any]) -> None:
-        """A value logged per batch only has no epoch value of Lightning's: its last one stands for the evaluation."""
-        self._eval_batch.update(metrics)
+    def log_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Reports the metrics that Lightning passes to its loggers."""
+        trainer = self._trainer
+        if trainer.sanity_checking:
+            return
+        split: Split = "val" if trainer.validating else "test" if trainer.testing else "train"
+        in_batch = _compat.in_batch(trainer)
+        if split == "train":
+            self._trained(metrics, in_batch)
+        elif in_batch:
+            self._evaluation_batch.update(metrics)
+        else:
+            self._evaluated(metrics, split)
 
-    def evaluated(self, metrics: Mapping[str, Any], split: Split) -> list[tuple[Where, dict[str, Any]]]:
-        """The evaluation's values, by name, of each of its sets in order."""
-        last = {name: value for name, value in self._eval_batch.items() if _of_epoch(name) not in metrics}
-        self._eval_batch.clear()
+    def complete_row(self) -> None:
+        """Seals the open row, with the values of its batch that Lightning does not log itself."""
+        self.row_due = False
+        if not self._by_lightning:
+            for name, value in _compat.batch_values(self._trainer):
+                self._reported.add(name)
+                self.tracker.report({name: value}, BATCH, *self._position.of_weights())
+        self.tracker.seal()
+
+    def _trained(self, metrics: Mapping[str, Any], in_batch: bool) -> None:
+        if self._row_missing and self._trainer.should_stop:
+            # The training was stopped after this step was found to make no row.
+            self._row_missing = self._by_lightning = False
+            self.tracker.last_row()
+            if not in_batch:
+                self.complete_row()
+        if in_batch:
+            self._by_lightning = True
+            metrics = {name: value for name, value in metrics.items() if name not in self._reported}
+        if metrics:
+            self.tracker.report(metrics, BATCH if in_batch else Where("epoch"), *self._position.of_weights())
+            if not in_batch:
+                self.tracker.seal()
+
+    def _evaluated(self, metrics: Mapping[str, Any], split: Split) -> None:
+        """Reports an evaluation, set by set.
+
+        Lightning averages only what is logged per epoch; of the rest the last batch's value is reported.
+        """
+        last = {name: value for name, value in self._evaluation_batch.items() if _of_epoch(name) not in metrics}
+        self._evaluation_batch.clear()
         by_set: dict[int, dict[str, Any]] = {}
         for name, value in {**last, **metrics}.items():
             match = _SET.match(name)
             index, bare = (int(match["index"]), match["name"]) if match else (-1, name)
             by_set.setdefault(index, {})[bare] = value
         names = _set_names(self._trainer) if by_set.keys() - {-1} else []
-        return [(_where(split, index, names), by_set[index]) for index in sorted(by_set)]
+        for index in sorted(by_set):
+            self.tracker.report(by_set[index], _where(split, index, names), *self._position.of_weights())
+        self.tracker.seal()
 
 
-def _where(split: Split, index: int, names: Sequence[str]) -> Where:
-    """One of several evaluation sets, by its name or else its number; the only one where the number is negative."""
+def _where(split: Split, index: int, names: list[str]) -> Where:
+    """Returns the event of one evaluation set: named by its name, else its number; -1 is the only set."""
     if index < 0:
         return Where("epoch", split)
     name = names[index] if index < len(names) else f"dataloader_{index}"
     return Where("epoch", split, name, around=("", f"/dataloader_idx_{index}"))
 
 
-def _set_names(trainer: Any) -> list[str]:
-    """The names of the sets that are evaluated: Lightning numbers single loaders, so that only theirs stand for one."""
-    loaders = trainer._evaluation_loop._combined_loader.iterables
+def _set_names(trainer: Trainer) -> list[str]:
+    """Returns the names of the evaluation sets; empty unless each name stands for one loader, as each number does."""
+    loaders = _compat.evaluation_loaders(trainer)
     if not isinstance(loaders, dict) or any(isinstance(each, (list, tuple, dict)) for each in loaders.values()):
         return []
     return [str(name) for name in loaders]
 
 
 def _of_epoch(name: str) -> str:
-    """What Lightning calls the mean of a value that it has logged per batch under `name`."""
+    """Returns Lightning's name for the mean of a value that it has logged per batch as `name`."""
     return re.sub(r"_step(?=$|/dataloader_idx_\d+$)", "_epoch", name)

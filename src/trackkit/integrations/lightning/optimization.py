@@ -1,89 +1,146 @@
-"""A fit's gradients and learning rates, as they pass on to the tracker."""
+"""Follows the optimizer steps of a fit, and reports gradients before those that may make a row."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Gradients
-from trackkit.integrations.lightning.hindsight import Hindsight
-from trackkit.integrations.lightning.optimizers import ManualSteps, name_of
-from trackkit.integrations.lightning.scaler import Scaler
+from trackkit.integrations.lightning import _compat
+from trackkit.integrations.lightning.optimizers import Scaler, name_of
 from trackkit.integrations.lightning.schedule import Schedule
 from trackkit.integrations.lightning.wiring import Wiring
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
     from trackkit.engine.tracker import Tracker
 
 
 class Optimization:
-    """Gives them before a step that may make a row, and what is left of them after one that nobody foresaw.
+    """Automatic optimization: Lightning counts the steps and announces each.
 
-    Attributes:
-        schedule: which steps make rows.
-        scaler: of the gradients.
-        manual: the steps of manual optimization.
-        hindsight: of automatic optimization, once the fit has begun.
-        moving: the same, where it has to hear of every batch with a step.
-        owed: whether a row that fell due is still to be made.
-        foresees: whether Lightning can be spared `on_before_optimizer_step` batch by batch.
+    Args:
+        trainer: the optimizers' trainer; its optimizers and loaders exist.
+        tracker: tracker of the open run.
+        wiring: connection to the trainer.
     """
 
-    schedule: Schedule
-    scaler: Scaler
-
-    def __init__(self, kit: Any, trainer: Any, wiring: Wiring) -> None:
-        self.hindsight: Hindsight | None = None
-        self.moving: Hindsight | None = None
-        self.owed = self.foresees = False
-        self.manual = ManualSteps(trainer, wiring.heard, lambda optimizer: wiring.guard(self.before_step, optimizer))
-        self._kit = kit
+    def __init__(self, trainer: Trainer, tracker: Tracker, wiring: Wiring) -> None:
         self._trainer = trainer
-        self._wiring = wiring
-        self._tracker: Tracker | None = None
-
-    def fit_begins(self, module: Any, tracker: Tracker) -> None:
-        """Optimizers and loaders are there."""
-        trainer, automatic = self._trainer, bool(module.automatic_optimization)
         self._tracker = tracker
-        self.scaler = Scaler(trainer)
-        self.schedule = Schedule(trainer, None if automatic else self.manual)
-        if not automatic:
-            self.manual.watch()
-            self._wiring.before_clipping(self.before_clipping)
-            return
-        self.hindsight = Hindsight(trainer, module, self._kit, bool(self.scaler))
-        self.moving = self.hindsight if self.hindsight.moves else None
-        spared = self._wiring.spares and not (self.scaler or self.hindsight.stepwise)
-        self.foresees = spared and self.schedule.foresees
-
-    def leave(self) -> None:
-        """Hears no more."""
-        self.manual.unwatch()
+        self._wiring = wiring
+        self._loop = trainer.fit_loop.epoch_loop
+        self._scaler = Scaler(trainer)
+        self._schedule = Schedule(trainer)
+        self._selective = wiring.skippable and self._schedule.predicts and not self._scaler
+        # Lightning's own counter, which `global_step` reads through six properties.
+        self._counter = self._loop.automatic_optimization.optim_progress.optimizer.step.total
+        self._seen = trainer.global_step
+        # Whether a row fell due on a batch without a step (manual optimization): the next step makes it.
+        self._owes_row = False
 
     def before_step(self, optimizer: Any) -> None:
-        """Gradients are unscaled (but for fused optimizers) and not clipped yet."""
-        self.manual.announced = True
-        if self.hindsight is not None and self.hindsight.stepwise:
-            self.hindsight.before_step(optimizer)
-        scale = self.scaler.before_step(optimizer)
-        self._give(optimizer, scale, clipped=optimizer in self.manual.clipped)
+        """Reports gradients that are unscaled (except for fused optimizers) and not clipped yet."""
+        self._report(optimizer, self._scaler.before_step(optimizer))
 
-    def before_clipping(self, optimizer: Any) -> None:
-        """A module that optimizes by hand calls `clip_gradients` before the step."""
-        optimizer = optimizer if optimizer in self._trainer.optimizers else optimizer.optimizer
-        if optimizer not in self.manual.clipped:
-            self._give(optimizer, self.scaler.carried(optimizer), clipped=False)
-            self.manual.clipped.append(optimizer)
+    def batch_ends(self, batch_idx: int) -> tuple[int, int, bool]:
+        """Counts the steps of a batch.
 
-    def recall(self, in_batch: bool) -> None:
-        """What is still known of the step just taken; `in_batch` tells whether another batch has begun since."""
-        past, tracker = self.hindsight, self._tracker
-        known = self.manual.recall() if past is None else past.recall(self._trainer.global_step, in_batch)
-        for gradients in known:
-            if tracker is not None:
-                tracker.gradients(gradients)
+        Args:
+            batch_idx: index of the batch in its epoch.
 
-    def _give(self, optimizer: Any, scale: Any, clipped: bool) -> None:
-        if self._tracker is not None and (self.owed or self.schedule.may_be()):
+        Returns:
+            Optimizer steps so far, steps taken on this batch, and whether they make a row.
+        """
+        step = self._counter.completed
+        steps, self._seen = step - self._seen, step
+        due = steps > 0 and self._schedule.due(step)
+        self._count(due)
+        if self._selective:
+            self._wiring.call_before_step(self._schedule.next_may_be(step, batch_idx, steps > 0))
+        return step, steps, due
+
+    def close(self) -> None:
+        """Stops following the optimizers."""
+
+    def _report(self, optimizer: Any, scale: Any, clipped: bool = False) -> None:
+        if self._owes_row or self._schedule.may_be():
             name = name_of(optimizer, self._trainer.optimizers)
             self._tracker.gradients(Gradients(optimizer, name, clipped, scale))
+
+    def _count(self, due: bool) -> None:
+        self._schedule.any_row |= due
+        if self._scaler and (skipped := self._scaler.pop_skipped()) is not None:
+            self._tracker.skipped(skipped)
+
+
+class ManualOptimization(Optimization):
+    """Manual optimization: a step may take several batches, raw optimizers bypass Lightning, the module clips."""
+
+    def __init__(self, trainer: Trainer, tracker: Tracker, wiring: Wiring) -> None:
+        super().__init__(trainer, tracker, wiring)
+        self._schedule.steps_per_batch = len(trainer.optimizers)
+        self._schedule.batches_per_step = 1
+        # Whether Lightning has announced the coming step; whether this batch has stepped; whether Lightning counts.
+        self._announced = self._stepped = self._raw = False
+        self._batches = 0
+        # Optimizers whose gradients were clipped since their last step.
+        self._clipped: list[Any] = []
+        self._handles = [each.register_step_post_hook(self._after_step) for each in trainer.optimizers]
+        wiring.before_clipping(self._before_clipping)
+
+    def before_step(self, optimizer: Any) -> None:
+        """Reports gradients that are unscaled (except for fused optimizers), unless they were reported unclipped."""
+        self._announced = True
+        self._report(optimizer, self._scaler.before_step(optimizer), clipped=optimizer in self._clipped)
+
+    def batch_ends(self, batch_idx: int) -> tuple[int, int, bool]:
+        """Counts the steps of a batch.
+
+        Lightning's count of batches that stepped replaces its count of steps for raw optimizers. A step that the
+        gradient scaler skipped counts, though it never reached the optimizer.
+
+        Args:
+            batch_idx: index of the batch in its epoch.
+
+        Returns:
+            Optimizer steps so far, steps taken on this batch, and whether they make a row.
+        """
+        step = self._trainer.global_step
+        taken, self._seen = step - self._seen, step
+        self._raw = self._raw or (self._stepped and not taken)
+        steps = taken or int(self._stepped)
+        if self._raw:
+            step = _compat.batches_that_stepped(self._loop) + 1
+        self._announced = self._stepped = False
+        self._clipped.clear()
+        self._batches += 1
+        if steps:
+            self._schedule.batches_per_step = max(self._schedule.batches_per_step, self._batches)
+            self._batches = 0
+        due = self._owes_row or self._schedule.due(step)
+        self._owes_row = due and not steps
+        due = due and steps > 0
+        self._count(due)
+        return step, steps, due
+
+    def close(self) -> None:
+        """Removes the optimizers' hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _before_clipping(self, optimizer: Any) -> None:
+        """Reports the gradients that the module is about to clip."""
+        optimizer = optimizer if optimizer in self._trainer.optimizers else optimizer.optimizer
+        if optimizer not in self._clipped:
+            self._report(optimizer, self._scaler.scale_before_unscaling(optimizer))
+            self._clipped.append(optimizer)
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Reports the gradients of a raw optimizer, which no hook has announced."""
+        if not self._wiring.trial_running():
+            if not self._announced:
+                self._wiring.guard("optimizer step", self.before_step, optimizer)
+            if optimizer in self._clipped:
+                self._clipped.remove(optimizer)
+            self._stepped, self._announced = True, False

@@ -1,15 +1,20 @@
-"""A trainer's optimizers."""
+"""The names of a trainer's optimizers, and its gradient scaler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from trackkit.engine.records import Gradients
+from trackkit.integrations.lightning import _compat
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+    from torch import Tensor
+    from torch.optim import Optimizer
 
 
 def name_of(optimizer: Any, optimizers: Sequence[Any]) -> str:
-    """One of several by its class, with its number where the class does not tell; "" for the only one."""
+    """Returns the name of one of several optimizers: its class, numbered where classes repeat; "" for the only one."""
     if len(optimizers) < 2:
         return ""
     kinds = [type(each).__name__ for each in optimizers]
@@ -19,91 +24,40 @@ def name_of(optimizer: Any, optimizers: Sequence[Any]) -> str:
     return type(optimizer).__name__
 
 
-def are_numbers(rates: Sequence[Any]) -> bool:
-    """Whether no rate is a tensor, which changes in place."""
-    return all(isinstance(rate, (int, float)) for rate in rates)
+class Scaler:
+    """Follows the gradient scaler of 16-bit precision, if the fit has one, without reading the device."""
 
+    def __init__(self, trainer: Trainer) -> None:
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        self._flags: list[Tensor] = []
 
-def rates_of(optimizer: Any) -> list[float]:
-    """By parameter group; empty where one is a tensor."""
-    rates = [group["lr"] for group in optimizer.param_groups]
-    return rates if are_numbers(rates) else []
+    def __bool__(self) -> bool:
+        return self._scaler is not None
 
+    def before_step(self, optimizer: Optimizer) -> Tensor | None:
+        """Keeps the step's found-inf flags.
 
-class ManualSteps:
-    """The steps of manual optimization, where optimizers may pass Lightning by.
-
-    Args:
-        trainer: the optimizers' trainer.
-        heard: whether the trainer does its own work, and no trial.
-        unannounced: called with an optimizer that has stepped, its gradients still there, and was not announced.
-
-    Attributes:
-        announced: whether `on_before_optimizer_step` has told of the next step.
-        clipped: optimizers whose gradients were clipped since their last step, by Lightning's own means.
-        every: the most batches that a step was seen to take.
-    """
-
-    def __init__(self, trainer: Any, heard: Callable[[], bool], unannounced: Callable[[Any], None]) -> None:
-        self.announced = False
-        self.clipped: list[Any] = []
-        self.every = 1
-        self._trainer = trainer
-        self._loop = trainer.fit_loop.epoch_loop
-        self._heard = heard
-        self._unannounced = unannounced
-        self._raw = self._stepped = False
-        self._batches = 0
-        self._rates: list[tuple[Any, list[float]]] = []
-        self._handles: list[Any] = []
-
-    def watch(self) -> None:
-        """Hears of every step."""
-        for optimizer in self._trainer.optimizers:
-            self._handles.append(optimizer.register_step_post_hook(self._has_stepped))
-
-    def unwatch(self) -> None:
-        """Hears no more."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
-    def batch_ends(self, step: int, taken: int) -> tuple[int, bool]:
-        """The steps so far, and whether this batch has taken any.
-
-        Raw optimizers bypass Lightning's counter of steps; its count of batches is the next best. A step that the
-        gradient scaler skipped is counted, and never reached the optimizer.
-
-        Args:
-            step: by Lightning's counter.
-            taken: of these, by this batch.
+        Returns:
+            The scale of the gradients (a device scalar) if the optimizer unscales them itself, as fused ones do; None
+            if they are unscaled.
         """
-        self._raw = self._raw or (self._stepped and taken == 0)
-        stepped = self._stepped or taken > 0
-        if stepped and not self._stepped:
-            self._rates.clear()
-        self._stepped = self.announced = False
-        self.clipped.clear()
-        self._batches += 1
-        if stepped:
-            self.every, self._batches = max(self.every, self._batches), 0
-        return self._loop._batches_that_stepped + 1 if self._raw else step, stepped
+        if self._scaler is None:
+            return None
+        self._flags.extend(_compat.found_inf(self._scaler, optimizer).values())
+        return _compat.scale_of(self._scaler) if _compat.unscales_itself(optimizer) else None
 
-    def recall(self) -> list[Gradients]:
-        """The rates of the last batch with a step. Whose the gradients are by now, only the user's code knows."""
-        if self._stepped:
-            return []
-        optimizers = self._trainer.optimizers
-        return [Gradients(each, name_of(each, optimizers), clipped=True, rates=rates) for each, rates in self._rates]
+    def scale_before_unscaling(self, optimizer: Optimizer) -> Tensor | None:
+        """Returns the scale of the gradients (a device scalar); None if they have been unscaled."""
+        if self._scaler is None or _compat.found_inf(self._scaler, optimizer):
+            return None
+        return _compat.scale_of(self._scaler)
 
-    def _has_stepped(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not self._heard():
-            return
-        if not self.announced:
-            self._unannounced(optimizer)
-        if not self._stepped:
-            self._rates.clear()
-        self._rates.append((optimizer, rates_of(optimizer)))
-        if optimizer in self.clipped:
-            self.clipped.remove(optimizer)
-        self._stepped, self.announced = True, False
+    def pop_skipped(self) -> Tensor | None:
+        """Returns whether the steps since the last call were skipped (a device scalar); None without a step."""
+        flags, self._flags = self._flags, []
+        if len(flags) < 2:
+            return flags[0] if flags else None
+        import torch
+
+        return torch.stack([flag.reshape(()) for flag in flags]).max()

@@ -1,97 +1,128 @@
-"""Where a training stands."""
+"""Optimizer step and epoch of a training, and of the weights that are evaluated."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Moment
+from trackkit.integrations.lightning import _compat
 
-# Where a checkpoint says which run it belongs to.
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
 CARRIED = "trackkit"
+"""Key of a checkpoint under which it names its run."""
+
+_INF = float("inf")
+
+
+class Weights:
+    """Step and epoch of the weights that are currently loaded.
+
+    Outlives a trainer: the next trainer with the same TrackKit may evaluate the weights of the last one.
+
+    Attributes:
+        at: optimizer steps, and passes through the data; None until a batch has been trained.
+    """
+
+    def __init__(self) -> None:
+        self.at: tuple[int, float] | None = None
 
 
 class Position:
-    """Of the weights that a trainer holds: trained by it, loaded, or trained by another one with the same TrackKit.
+    """Step and epoch at which a trainer stands.
+
+    Args:
+        trainer: the trainer.
+        weights: moved with every batch.
 
     Attributes:
-        at: where the batch that ended last has left the training: optimizer steps, passes through the data.
-        begun: optimizer steps when the fit began.
-        total_steps: that the fit will take; None where unknown.
-        carried: what the checkpoint that was loaded says of its run; None where none was.
+        carried: the loaded checkpoint's fields about its run; None without a checkpoint.
     """
 
-    def __init__(self, kit: Any, trainer: Any) -> None:
-        self.at: tuple[int, float] | None = None
-        self.begun = 0
-        self.total_steps: int | None = None
+    def __init__(self, trainer: Trainer, weights: Weights) -> None:
         self.carried: dict[str, Any] | None = None
-        self._kit = kit
         self._trainer = trainer
+        self._weights = weights
         self._loaded_step: int | None = None
+        self._first_step = 0
+        self._total_steps: int | None = None
         self._batches: float = 0
 
     @property
     def fitting(self) -> bool:
-        """Whether the trainer fits: an evaluation may be a part of that."""
+        """Whether the trainer fits: a validation may be part of a fit."""
         return bool(self._trainer.state.fn == "fit")
 
-    def loaded(self) -> None:
-        """A checkpoint is restored. One of weights only, or without callbacks' states, reaches no callback's hook."""
-        checkpoint = self._trainer._checkpoint_connector._loaded_checkpoint
+    def checkpoint_loaded(self) -> None:
+        """Reads a restored checkpoint: one without callback states reaches no hook of a callback."""
+        checkpoint = _compat.loaded_checkpoint(self._trainer)
         if "global_step" in checkpoint:
             self._loaded_step = int(checkpoint["global_step"])
         self.carried = checkpoint.get(CARRIED, {}) if checkpoint else None
 
     def fit_begins(self, automatic: bool) -> None:
-        """From here on the trainer's own counters tell."""
-        trainer = self._trainer
-        total = _planned(trainer) if automatic else trainer.max_steps
-        self.total_steps = int(total) if 0 <= total < float("inf") else None
-        self._batches = trainer.num_training_batches
-        self.begun = trainer.global_step
-        self._loaded_step = self._kit._lightning_position = None
+        """Follows the trainer's own counters from here on.
 
-    def leave(self) -> None:
-        """The trainer is done: what another one logs may be of the same weights."""
-        self._kit._lightning_position = self.at or self._kit._lightning_position
+        Args:
+            automatic: whether the module uses automatic optimization.
+        """
+        trainer = self._trainer
+        total = _planned_steps(trainer) if automatic else trainer.max_steps
+        self._total_steps = int(total) if 0 <= total < _INF else None
+        self._batches = trainer.num_training_batches
+        self._first_step = trainer.global_step
+        self._loaded_step = self._weights.at = None
+
+    def batch_ends(self, step: int, batch_idx: int) -> None:
+        """Moves to the end of a batch.
+
+        Args:
+            step: optimizer steps taken so far.
+            batch_idx: index of the batch in its epoch.
+        """
+        # Counted as the batch leaves it: Lightning completes an epoch before it logs the epoch's values.
+        loop = self._trainer.fit_loop
+        batches = loop.max_batches
+        part = (batch_idx + 1) / batches if 0 < batches < _INF else loop.epoch_loop.batch_progress.is_last_batch
+        self._weights.at = step, float(loop.epoch_progress.current.completed + part)
 
     def moment(self) -> Moment:
-        """Where the fit stands."""
-        step, epoch = self.at or (self.begun, None)
+        """Returns step, epoch and planned steps of the fit."""
+        step, epoch = self._weights.at or (self._first_step, None)
         if self._trainer.num_training_batches != self._batches:
-            # The epochs have another length by now (a batch size was found): the plan was another.
-            self.total_steps = None
-        return Moment(step, epoch, self.total_steps)
+            # A batch size finder has changed the length of the epochs, so the plan no longer holds.
+            self._total_steps = None
+        return Moment(step, epoch, self._total_steps)
 
     def of_weights(self) -> tuple[int, float | None]:
-        """Optimizer steps and passes through the data, of the weights that what is logged now belongs to."""
-        last: tuple[int, float | None] | None = self.at or self._kit._lightning_position
-        trainer = self._trainer
-        step = trainer.global_step if self._loaded_step is None else self._loaded_step
+        """Returns optimizer steps and epoch of the weights that currently logged values belong to."""
+        last, loaded, trainer = self._weights.at, self._loaded_step, self._trainer
+        step = trainer.global_step if loaded is None else loaded
         if last is not None and (self.fitting or step == last[0]):
             return last
-        if last is not None and step == 0 and self._loaded_step is None:
-            # Lightning's counter knows nothing of it: raw optimizers, or another trainer with the same TrackKit.
+        if last is not None and step == 0 and loaded is None:
+            # Lightning did not count these steps: raw optimizers, or another trainer with the same TrackKit.
             return last
-        epoch = trainer.current_epoch if self._loaded_step is None and step else None
-        return int(step), None if epoch is None else float(epoch)
+        epoch = float(trainer.current_epoch) if loaded is None and step else None
+        return int(step), epoch
 
 
-def _planned(trainer: Any) -> float:
-    """Optimizer steps of a fit: Lightning's own estimate goes by the accumulation that the first epoch has."""
+def _planned_steps(trainer: Trainer) -> float:
+    """Returns the optimizer steps of a fit; Lightning's own estimate assumes the first epoch's accumulation."""
     batches, limit = trainer.num_training_batches, trainer.max_steps
     by_epoch = _accumulation(trainer)
-    if by_epoch is None or trainer.max_epochs == -1 or batches == float("inf"):
+    if by_epoch is None or trainer.max_epochs is None or trainer.max_epochs == -1 or batches == _INF:
         return float(trainer.estimated_stepping_batches)
     steps = sum(math.ceil(batches / by_epoch(epoch)) for epoch in range(max(trainer.max_epochs, 1)))
     return float(steps if limit == -1 else min(steps, limit))
 
 
-def _accumulation(trainer: Any) -> Callable[[int], int] | None:
-    """Batches per step by epoch, where Lightning's callback changes them."""
-    for callback in trainer.callbacks:
+def _accumulation(trainer: Trainer) -> Callable[[int], int] | None:
+    """Returns batches per step by epoch, if one of Lightning's callbacks changes them; else None."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if any(each.__name__ == "GradientAccumulationScheduler" for each in type(callback).__mro__):
             by_epoch: Callable[[int], int] = callback.get_accumulate_grad_batches
             return by_epoch

@@ -1,44 +1,50 @@
-"""Which steps make rows: the first, those at which Lightning logs, and the last."""
+"""Decides which steps make rows: the first, those at which Lightning logs, and the last."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
-from trackkit.integrations.lightning.optimizers import ManualSteps
+from trackkit.integrations.lightning import _compat
 
-# A limit in time may strike at any step of its last seconds.
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+# A time limit may end the training at any step of its last seconds.
 _SOON_S = 60.0
+_INF = float("inf")
 
 
 class Schedule:
-    """Foretells and decides, for one fit.
-
-    Args:
-        trainer: whose fit it is.
-        manual: the steps of manual optimization; None where the optimization is automatic.
+    """Decides which steps of a fit make rows, and predicts which may.
 
     Attributes:
-        rowed: whether a step has made a row.
-        foresees: whether `next_may_be` is right for this fit.
+        any_row: whether a step has made a row.
+        predicts: whether `next_may_be` is reliable for this fit.
+        steps_per_batch: most steps that one batch takes.
+        batches_per_step: most batches seen for one step of manual optimization; 0 for automatic optimization.
     """
 
-    def __init__(self, trainer: Any, manual: ManualSteps | None) -> None:
-        self.rowed = False
+    def __init__(self, trainer: Trainer) -> None:
+        self.any_row = False
+        self.steps_per_batch, self.batches_per_step = 1, 0
         self._trainer = trainer
-        self._manual = manual
         self._loop = trainer.fit_loop.epoch_loop
-        self._timed = trainer.enable_validation and getattr(trainer, "_val_check_time_interval", None) is not None
+        self._interval_s = _compat.validation_interval(trainer) if trainer.enable_validation else None
         # Validations after every so many batches, of the epoch or of all.
         every, over_epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch is None
-        often = every is not None and every < (float("inf") if over_epochs else trainer.num_training_batches)
-        self._every = int(every) if trainer.enable_validation and often else 0
+        often = every is not None and every < (_INF if over_epochs else trainer.num_training_batches)
+        self._every = int(every) if trainer.enable_validation and every is not None and often else 0
         self._batches = self._loop.batch_progress.total if over_epochs else self._loop.batch_progress.current
-        self._soon = _soon(trainer)
-        self.foresees = manual is None and trainer.num_training_batches < float("inf") and not self._timed
+        self._soon = _near_time_limit(trainer)
+        self.predicts = trainer.num_training_batches < _INF and self._interval_s is None
 
     def due(self, step: int) -> bool:
-        """Whether the step just taken makes a row."""
+        """Returns whether the step just taken makes a row.
+
+        Args:
+            step: optimizer steps taken so far.
+        """
         limit = self._loop.max_steps
         if self._logs() or (limit >= 0 and limit <= step):
             return True
@@ -48,22 +54,22 @@ class Schedule:
         return epochs is not None and 0 <= epochs <= self._trainer.current_epoch + 1
 
     def may_be(self) -> bool:
-        """Whether the step about to be taken may make a row."""
+        """Returns whether the step about to be taken may make a row."""
         return self._logs() or self._may_be_last()
 
     def next_may_be(self, step: int, batch_idx: int, stepped: bool) -> bool:
-        """Whether the next batch may make a row, known as the batch before it ends.
+        """Returns whether the next batch may make a row; called before Lightning counts the current one.
 
         Args:
-            step: optimizer steps taken.
-            batch_idx: of the batch that ends.
+            step: optimizer steps taken so far.
+            batch_idx: index of the batch that ends.
             stepped: whether it took a step.
         """
-        trainer, limit, every = self._trainer, self._loop.max_steps, self._trainer.log_every_n_steps
+        trainer, limit, every = self._trainer, self._loop.max_steps, self._trainer.log_every_n_steps  # type: ignore[attr-defined]
         return bool(
-            not self.rowed
+            not self.any_row
             or trainer.should_stop
-            or (every > 0 and (self._loop._batches_that_stepped + stepped + 1) % every == 0)
+            or (every > 0 and (_compat.batches_that_stepped(self._loop) + stepped + 1) % every == 0)
             or batch_idx + 2 >= trainer.fit_loop.max_batches
             or (limit >= 0 and limit <= step + 1)
             or (self._every and (self._batches.ready + 1) % self._every == 0)
@@ -71,31 +77,31 @@ class Schedule:
         )
 
     def _logs(self) -> bool:
-        """The first step, and Lightning's own `should_update_logs`, whose property costs ten times this."""
+        """Returns whether this is the first step or Lightning logs, whose `should_update_logs` costs ten times this."""
         trainer = self._trainer
-        every = trainer.log_every_n_steps
-        due = every > 0 and ((self._loop._batches_that_stepped + 1) % every == 0 or trainer.should_stop)
-        return due or not self.rowed
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        due = every > 0 and ((_compat.batches_that_stepped(self._loop) + 1) % every == 0 or trainer.should_stop)
+        return due or not self.any_row
 
     def _may_be_last(self) -> bool:
-        """Whether the training may end with this batch: by its length, or by a validation in mid-epoch."""
+        """Returns whether training may end with this batch: by a limit, the epoch's end, or after a validation."""
         trainer, limit, now = self._trainer, self._loop.max_steps, time.monotonic()
-        ahead = 1 if self._manual is None else len(trainer.optimizers)
-        if limit >= 0 and limit <= trainer.global_step + ahead:
+        if limit >= 0 and limit <= trainer.global_step + self.steps_per_batch:
             return True
         if self._soon is not None and now >= self._soon:
             return True
-        if self._timed and now >= trainer._last_val_time + trainer._val_check_time_interval - _SOON_S:
+        if self._interval_s is not None and now >= _compat.last_validation(trainer) + self._interval_s - _SOON_S:
             return True
         if self._every and self._batches.ready % self._every == 0:
             return True
-        progress, ahead = self._loop.batch_progress, 0 if self._manual is None else self._manual.every
-        return bool(progress.is_last_batch) or progress.current.ready + ahead > trainer.num_training_batches
+        progress = self._loop.batch_progress
+        ahead = progress.current.ready + self.batches_per_step
+        return bool(progress.is_last_batch) or ahead > trainer.num_training_batches
 
 
-def _soon(trainer: Any) -> float | None:
-    """From when on `Trainer(max_time=...)` may end the training, by the monotonic clock; None where it won't."""
-    for callback in trainer.callbacks:
+def _near_time_limit(trainer: Trainer) -> float | None:
+    """Returns the `time.monotonic` from which on `Trainer(max_time=...)` may end the training; None without a limit."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if any(each.__name__ == "Timer" for each in type(callback).__mro__):
             remaining = callback.time_remaining()
             if remaining is not None:
