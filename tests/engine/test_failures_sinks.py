@@ -79,11 +79,13 @@ def test_a_failing_sink_takes_no_other_with_it(
         assert witness.exit_code == 0
 
 
-@pytest.mark.parametrize("method", ["begin", "WandbSink._log", "WandbSink._update_config", "define"])
+@pytest.mark.parametrize(
+    "method", ["sink.start_run", "steps.RowLog.log", "sink.WandbSink._update_config", "steps.define"]
+)
 def test_what_fails_in_the_thread_of_the_wandb_sink_is_told_on_its_next_call(
     method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(f"trackkit.integrations.wandb.sink.{method}", boom)
+    monkeypatch.setattr(f"trackkit.integrations.wandb.{method}", boom)
     train("lightning", TrackKit())
     run = local_run(Path.cwd())
     assert len(errors(caplog)) == 1

@@ -64,9 +64,9 @@ def test_of_an_id_that_only_the_server_can_know(
     if good:
         run = wandb_server.state.run("mine")
         assert [row["batch/step"] for row in run.history if "batch/loss" in row] == list(range(1, 11))
-        assert "W&B has this run up to step 5 already" in program.stderr
+        assert "W&B already has this run up to step 5" in program.stderr
     else:
-        assert f"'resume: {word}' (WANDB_RESUME={word}) can't be met for run 'mine'" in program.stderr
+        assert f"Cannot satisfy 'resume: {word}' (WANDB_RESUME={word}) for run 'mine'" in program.stderr
         assert program.steps == 0
 
 
@@ -74,4 +74,4 @@ def test_must_with_an_id_that_nobody_can_be_asked_about(tmp_path: Path) -> None:
     env = {"WANDB_RUN_ID": "mine", "WANDB_RESUME": "must"}
     program = Program(tmp_path, Task("huggingface", {"mode": "offline"}, steps=10), env)
     assert program.wait() == 1
-    assert "'resume: must' (WANDB_RESUME=must) can't be met for run 'mine': it has no folder" in program.stderr
+    assert "Cannot satisfy 'resume: must' (WANDB_RESUME=must) for run 'mine': '" in program.stderr

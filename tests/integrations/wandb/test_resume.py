@@ -1,4 +1,4 @@
-"""A killed training that is gone on with, as W&B sees it: every step once, none missing, whatever it had before."""
+"""A killed training is resumed: W&B ends with every step once, whatever it had before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.wandb_server import WandbServer
 
 
 def assert_each_step_once(server: WandbServer, home: Path) -> None:
-    """And every evaluation, and the columns of the whole training."""
+    """Asserts that the server has every step and evaluation once, and the summary of the whole training."""
     local = local_run(home)
     run = server.state.run(local.run["run_id"])
     places = [row["_step"] for row in run.history]
@@ -30,8 +30,8 @@ def assert_each_step_once(server: WandbServer, home: Path) -> None:
 
 
 @pytest.mark.parametrize(("framework", "tool"), [("lightning", "wandb"), ("huggingface", "trackkit")])
-def test_offline_files_are_merged_by_sync(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
-    """The training lasts over two of W&B's seconds."""
+def test_sync_merges_offline_attempts(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
+    """The attempts start in different seconds, so that their folders have different names."""
     resume(tmp_path, framework, killed(tmp_path, Task(framework, pause=0.03, at=74, then=KILL)))
     assert len(find_runs(tmp_path)) == 2
     send(wandb_server, tmp_path, tool)
@@ -39,8 +39,8 @@ def test_offline_files_are_merged_by_sync(wandb_server: WandbServer, tmp_path: P
 
 
 @FRAMEWORKS
-def test_online_kills_and_resumes_at_once(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
-    """W&B's process of the killed program lives on for a second, and may still be sending."""
+def test_online_run_survives_immediate_resumes(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
+    """The wandb-core of a killed program lives for another second and may still be uploading."""
     env, checkpoint = online(wandb_server, tmp_path), ""
     for at in (30, 50, 74):
         task = Task(framework, {"mode": "online"}, resume=checkpoint, pause=0.03, at=at, then=KILL)
@@ -51,8 +51,8 @@ def test_online_kills_and_resumes_at_once(wandb_server: WandbServer, tmp_path: P
 
 
 @FRAMEWORKS
-def test_whoever_still_has_the_earlier_file_open_is_waited_for(tmp_path: Path, framework: str) -> None:
-    """As W&B's process of a killed program has, for as long as it writes and sends."""
+def test_resume_waits_for_writers_of_the_earlier_file(tmp_path: Path, framework: str) -> None:
+    """The wandb-core of a killed program keeps its file open while it writes and uploads."""
     checkpoint = killed(tmp_path, Task(framework, at=74, then=KILL))
     with find_runs(tmp_path)[0].open("rb"):
         program = Program(tmp_path, Task(framework, resume=checkpoint))
@@ -65,10 +65,10 @@ def test_whoever_still_has_the_earlier_file_open_is_waited_for(tmp_path: Path, f
 
 @FRAMEWORKS
 @pytest.mark.parametrize("seen", [74, 1], ids=["server ahead", "server behind"])
-def test_online_the_server_ends_with_every_step_once(
+def test_online_resume_gives_every_step_once(
     wandb_server: WandbServer, tmp_path: Path, framework: str, seen: int
 ) -> None:
-    """Whether the server has had more than the checkpoint, or an outage has kept it behind."""
+    """Whether the server has more than the checkpoint, or less after an outage."""
     env = online(wandb_server, tmp_path)
     program = Program(tmp_path, Task(framework, {"mode": "online"}, pause=0.03, at=74, then=HANG), env)
     program.wait_for_step(1)
@@ -87,8 +87,8 @@ def test_online_the_server_ends_with_every_step_once(
 
 
 @FRAMEWORKS
-def test_online_with_the_checkpoint_alone(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
-    """The local log stayed behind on another machine: what W&B has of each step is not written over or repeated."""
+def test_online_resume_without_the_local_log(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
+    """The local log is on another machine: W&B keeps what it has, and no step is repeated."""
     env = online(wandb_server, tmp_path)
     task = Task(framework, {"mode": "online"}, pause=0.03, at=74, then=HANG)
     program = Program(tmp_path / "old", task, env)

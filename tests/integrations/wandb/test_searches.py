@@ -1,4 +1,4 @@
-"""Hyperparameter searches and folds: a run for each trial, of its sweep or in its group."""
+"""Hyperparameter searches and folds: each trial has a run, in its sweep or group."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def script(server: WandbServer, home: Path, code: str, *arguments: str, **env: s
         ("huggingface", "train/loss", "batch/loss"),
     ],
 )
-def test_an_agent_of_a_sweep_makes_a_run_of_each_trial(
+def test_sweep_agent_records_each_trial(
     wandb_server: WandbServer, tmp_path: Path, framework: str, metric: str, meant: str
 ) -> None:
-    """W&B's agent trains in a thread of the program, and ends each run itself, at once."""
+    """W&B's agent trains in a thread and finishes each run itself."""
     told = script(wandb_server, tmp_path, SWEEP, framework, metric)
     assert told.splitlines()[-1] == "[]", told
     (sweep,) = wandb_server.state.sweeps
@@ -106,11 +106,11 @@ def test_an_agent_of_a_sweep_makes_a_run_of_each_trial(
     assert wandb_server.state.unserved == []
 
 
-def test_a_sweep_that_asks_for_what_is_never_logged_is_told(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """Each trial says so, once."""
+def test_sweep_metric_that_is_never_logged_is_reported(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """Once per trial."""
     logged = "import logging; logging.basicConfig(stream=sys.stdout)"
     told = script(wandb_server, tmp_path, logged + SWEEP, "huggingface", "perplexity")
-    assert told.count("its metric, and 'perplexity' was never logged") == 2, told
+    assert told.count("compares its runs by 'perplexity', which was never logged") == 2, told
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_a_sweep_that_asks_for_what_is_never_logged_is_told(wandb_server: WandbS
         ("huggingface", NESTED, ""),
     ],
 )
-def test_folds_and_nested_trainings_are_in_their_group(
+def test_folds_and_nested_trainings_join_their_group(
     wandb_server: WandbServer, tmp_path: Path, framework: str, code: str, setting: str
 ) -> None:
-    """The group is a setting, or W&B's own variable."""
+    """The group comes from the setting or from WANDB_RUN_GROUP."""
     env = {} if setting else {"WANDB_RUN_GROUP": "variable"}
     script(wandb_server, tmp_path, code, framework, setting, **env)
     runs = list(wandb_server.state.runs.values())
@@ -137,8 +137,8 @@ def test_folds_and_nested_trainings_are_in_their_group(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_given_run_id_is_that_of_one_training(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
-    """Another in the same process has a run of its own; a sweep's agent gives each trial's in turn."""
+def test_given_run_id_is_used_once(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
+    """A second training with the same WANDB_RUN_ID gets a new id; a sweep's agent sets one for each trial."""
     told = script(wandb_server, tmp_path, GIVEN, framework)
     runs = list(wandb_server.state.runs.values())
     ids = [each.id for each in runs]
@@ -149,8 +149,8 @@ def test_a_given_run_id_is_that_of_one_training(wandb_server: WandbServer, tmp_p
     assert [told.count(line), told.count(f"{line}'{ids[1]}'"), told.count("WANDB_RUN_ID names one")] == [1, 1, 1]
 
 
-def test_a_search_of_hugging_faces_own_makes_a_run_of_each_trial(tmp_path: Path) -> None:
-    """All trials have one Trainer, and one TrackKit."""
+def test_hugging_face_search_records_each_trial(tmp_path: Path) -> None:
+    """All trials share one Trainer and one TrackKit."""
     rates: list[float] = []
 
     def space(trial: Any) -> dict[str, Any]:

@@ -1,46 +1,94 @@
-"""What a resumed training still has to say to W&B."""
+"""Brings a resumed run up to date: what W&B has of it, which earlier rows it lacks, which later values it has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.attempts import counted, highest_steps
 from trackkit.engine.records import Row
-from trackkit.integrations.wandb.held import Held
+from trackkit.engine.run_info import RunInfo
+from trackkit.integrations.wandb.files import find_files, read_history
+from trackkit.integrations.wandb.server import ASK_S, Unanswered, ask
 from trackkit.notices import logger
 from trackkit.schema.keys import AXES
 
 if TYPE_CHECKING:
+    import wandb
+
     from trackkit.engine.run_info import History
 
+_STEP_AXES = ("batch/step", "epoch/step")
+_PAGE = 1000
 
-class FirstPass:
-    """Of steps that a resumed training takes again W&B keeps the first pass.
+
+@dataclass(frozen=True)
+class Held:
+    """What W&B has of a run from earlier attempts.
+
+    Attributes:
+        last: last step by W&B's own counter; -1 for none. Other loggers may have moved it past TrackKit's steps.
+        ends: axis key to its value in the last row that has it, and that row's keys.
+        up_to_date: whether W&B lacks nothing, or that cannot be known.
+    """
+
+    last: int = -1
+    ends: Mapping[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
+    up_to_date: bool = False
+
+
+def read_held(run: wandb.Run, info: RunInfo) -> Held:
+    """Returns what W&B had of a run before this process: on the server, or offline in the files of earlier attempts."""
+    if run.offline:
+        return _read_files(run, info)
+    last = run.starting_step - 1
+    if last < 0:
+        return Held()
+    path = f"{run.entity}/{run.project}/{run.id}"
+    try:
+        return Held(last, _ends(ask(lambda api: _tail(api, path, last))))
+    except Unanswered as error:
+        logger.warning("Cannot read the rows of run '%s' from W&B (%s); using its last step, %d.", run.id, error, last)
+        return Held(last, dict.fromkeys(_STEP_AXES, (last, frozenset())))
+
+
+def missing_rows(held: Held, earlier: History) -> Sequence[Row]:
+    """Returns the rows of earlier attempts that W&B lacks: those after its last, since it receives them in order."""
+    if held.up_to_date:
+        return []
+    rows = counted(earlier.rows, "first")
+    return rows[max((number for number, row in enumerate(rows, 1) if _is_last(row, held)), default=0) :]
+
+
+class Unwritten:
+    """Drops what W&B already has: of a repeated step, W&B keeps the first attempt's values.
 
     Args:
-        written: the last step of each key that W&B has had.
-        floors: tier to a step up to which it has had everything.
+        written: key to the last step that W&B has a value for.
+        floors: tier to the step up to which W&B has every key.
     """
 
     def __init__(self, written: Mapping[str, int] | None = None, floors: Mapping[str, int] | None = None) -> None:
         self._written = dict(written or {})
         self._floors = dict(floors or {})
-        self._told = False
+        self._warned = False
 
     @classmethod
-    def of(cls, held: Held, earlier: History) -> FirstPass:
-        """That of a run whose earlier passes W&B has."""
+    def beyond(cls, held: Held, earlier: History) -> Unwritten:
+        """Returns the filter for a run whose earlier attempts W&B has."""
         if earlier.rows or not held.ends:
             return cls(highest_steps(earlier.rows))
-        # The local log stayed behind: the keys of each step are not known, but W&B has them up to its last ones.
+        # Without the earlier local log the keys of each step are unknown, but W&B has them up to its last rows.
         highest = max(step for step, _ in held.ends.values())
         return cls(floors={tier: held.ends.get(f"{tier}/step", (highest,))[0] for tier in ("batch", "epoch")})
 
-    def new(self, row: Row) -> dict[str, float | int]:
-        """What of a row W&B has not had; nothing where only axes are left."""
+    def of(self, row: Row) -> dict[str, Any]:
+        """Returns the values of a row that W&B lacks, with the axes; empty if only axes are left."""
         if row.step <= self._floors.get(row.tier, -1):
-            self._tell(row)
+            self._warn(row)
             return {}
         values = dict(row.values)
         if self._written:
@@ -50,25 +98,59 @@ class FirstPass:
             values.update({key: row.values[key] for key in AXES if key in row.values})
         return values
 
-    def _tell(self, row: Row) -> None:
-        if not self._told:
-            self._told = True
+    def _warn(self, row: Row) -> None:
+        if not self._warned:
+            self._warned = True
             logger.warning(
-                "W&B has this run up to step %d already, and keeps what it has: rows up to there are in the local log "
-                "alone; for a run of its own set 'resume: never' and no WANDB_RUN_ID",
+                "W&B already has this run up to step %d and keeps those rows; the repeated ones are only in the local "
+                "log. To record a separate run, set 'resume: never' and unset WANDB_RUN_ID.",
                 self._floors[row.tier],
             )
 
 
-def lacking(held: Held, earlier: History) -> Sequence[Row]:
-    """Rows of earlier passes, from the local log, that W&B lacks: it gets them in order, so those behind its last."""
-    if held.all:
-        return []
-    rows = counted(earlier.rows, "first")
-    return rows[max((number for number, row in enumerate(rows, 1) if _is_last(row, held)), default=0) :]
-
-
 def _is_last(row: Row, held: Held) -> bool:
-    """Whether W&B has this row, and nothing behind it on its axis. Rows of one step may have become one at W&B."""
+    """Returns whether W&B has this row and nothing after it on its axis. W&B may have merged rows of one step."""
     step, keys = held.ends.get(f"{row.tier}/step", (-1, frozenset()))
     return row.step == step and any(key in keys for key in row.values if key not in AXES)
+
+
+def _read_files(run: wandb.Run, info: RunInfo) -> Held:
+    own = Path(run.dir).parent
+    files = [path for path in find_files(info.root, info.run_id) if path.parent != own]
+    last = -1
+
+    def rows() -> Iterable[Mapping[str, Any]]:
+        nonlocal last
+        for path in files:
+            for row in read_history(path):
+                last = max(last, int(row["_step"]))
+                yield row
+
+    ends = _ends(rows())
+    # Deleted files were uploaded before: then nothing is missing.
+    return Held(last, ends, up_to_date=not files)
+
+
+def _ends(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, frozenset[str]]]:
+    ends: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        for axis in _STEP_AXES:
+            if axis in row:
+                ends[axis] = row
+    return {axis: (int(row[axis]), frozenset(row)) for axis, row in ends.items()}
+
+
+def _tail(api: wandb.Api, path: str, last: int) -> list[dict[str, Any]]:
+    """Returns the server's history from one of TrackKit's rows to the end; waits until it shows step `last`."""
+    deadline = time.monotonic() + ASK_S
+    while (run := api.run(path)).lastHistoryStep < last and time.monotonic() < deadline:
+        time.sleep(0.5)
+        api.flush()  # type: ignore[no-untyped-call]
+    high, size = last + 1, _PAGE
+    while True:
+        low = max(0, high - size)
+        scan = run.scan_history(page_size=_PAGE, min_step=low, max_step=high, use_cache=False)
+        rows = [{key: value for key, value in row.items() if value is not None} for row in scan]
+        if low == 0 or any(axis in row for row in rows for axis in _STEP_AXES):
+            return rows
+        high, size = low, 2 * size

@@ -1,70 +1,72 @@
-"""How a W&B run begins: online where that can be, offline where it has to be."""
+"""Starts a W&B run: online if possible, else offline."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trackkit.engine.run_info import RunInfo
 from trackkit.errors import TrackKitError
+from trackkit.integrations.wandb import _compat
 from trackkit.integrations.wandb.blocks import trim
 from trackkit.integrations.wandb.files import find_files
-from trackkit.integrations.wandb.server import REFUSED, credentials, probe
-from trackkit.integrations.wandb.settings import keep_out_of_home, of_training
+from trackkit.integrations.wandb.server import credentials, explain, probe
 from trackkit.local_log.owner import is_open
-from trackkit.redaction.redact import redact
+from trackkit.redaction.redact import MASK, redact, redact_arguments, slurm_has_secrets
 from trackkit.settings.config import TrackKitConfig
 
 if TYPE_CHECKING:
     import wandb
 
-# `auto` begins to train within 5 s, of which wandb itself takes one or two.
+# With `mode: auto` training starts within 5 s; wandb itself needs one or two of them.
 PROBE_S = {"auto": 2.5, "online": 10.0}
-# W&B's process ends a second after its program was killed.
+# After the probe the server is known to answer; wandb's own default is 90 s.
+INIT_S = 20.0
+# wandb-core ends a second after its program was killed.
 ORPHAN_S = 10.0
+_RECORD_NOW = "Set 'mode: auto' or 'mode: offline' to record now and upload later."
 
 
 class WandbError(TrackKitError):
-    """`mode: online`, or what `resume` says, was asked for and can't be."""
+    """The W&B run cannot start as `mode: online` or `resume` asks."""
 
 
-def begin(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wandb.Run, str]:
-    """Begins a run, or goes on in it.
+def start_run(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wandb.Run, str]:
+    """Starts or resumes a run.
 
     Args:
         config: the settings.
-        info: of the run.
-        nested: whether it begins beside another one of this process.
+        info: the run.
+        nested: whether another run of this process is open.
 
     Returns:
-        The run, and why it is offline where that is not what was asked for.
+        The run, and why it is offline if that was not asked for.
 
     Raises:
-        WandbError: `mode: online` or `resume` can't be met.
+        WandbError: `mode: online` or `resume` cannot be satisfied.
     """
     import wandb
 
-    keep_out_of_home()
-    mode, why = _choose_mode(config.mode)
+    mode, reason = _choose_mode(config.mode)
     if mode == "offline" and _resume(config, info) == "must":
-        raise _not_as_asked(config, info, f"it has no folder in '{info.root}', and W&B can't be asked ({why or mode})")
+        unknown = f"'{info.root}' has no such run, and W&B was not asked ({reason or 'mode: offline'})"
+        raise _resume_error(config, info, unknown)
     if info.earlier is not None:
-        _await_orphans(info)
+        _wait_for_orphans(info)
     try:
-        return _init(config, info, nested, mode), why
+        return _init(config, info, nested, mode), reason
     except Exception as error:
         if mode == "offline":
             raise
         trouble = f"wandb.init failed: {type(error).__name__}: {error}"
         if isinstance(error, wandb.errors.UsageError) and _resume(config, info) != "allow":
-            raise _not_as_asked(config, info, str(error)) from error
+            raise _resume_error(config, info, str(error)) from error
         if config.mode == "online":
-            raise WandbError(
-                f"'mode: online' needs a W&B server that takes the run; {trouble}; "
-                "use 'mode: auto' or 'mode: offline' to record now and send it later"
-            ) from error
+            raise WandbError(f"Cannot start a run with 'mode: online': {trouble}. {_RECORD_NOW}") from error
         if wandb.setup().most_recent_active_run is None:
-            # W&B's own process holds the id of a run that it could not begin; nothing else needs that process.
+            # wandb-core still holds the id of the run that failed to start; no other run needs it.
             wandb.teardown()
         return _init(config, info, nested, "offline"), trouble
 
@@ -72,7 +74,6 @@ def begin(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wandb.Ru
 def _init(config: TrackKitConfig, info: RunInfo, nested: bool, mode: str) -> wandb.Run:
     import wandb
 
-    settings = of_training(config, info)
     info.root.mkdir(parents=True, exist_ok=True)
     return wandb.init(
         project=config.project,
@@ -87,26 +88,44 @@ def _init(config: TrackKitConfig, info: RunInfo, nested: bool, mode: str) -> wan
         mode=mode,  # type: ignore[arg-type]
         resume=_resume(config, info),
         reinit="create_new" if nested else "default",
-        settings=settings,
+        settings=_settings(config, info),
     )
 
 
+def _settings(config: TrackKitConfig, info: RunInfo) -> wandb.Settings:
+    settings: dict[str, Any] = {
+        "x_transaction_log_flush_interval": 1.0,
+        # 0 means "without a bound" to wandb.
+        "finish_timeout": max(config.finish_timeout, 0.1),
+    }
+    if config.mode == "auto" and not os.environ.get("WANDB_INIT_TIMEOUT"):
+        settings["init_timeout"] = INIT_S
+    if redact_arguments(sys.argv) != sys.argv or slurm_has_secrets():
+        # wandb stores the program's arguments and Slurm's variables unmasked.
+        settings["x_disable_meta"] = True
+    if MASK in str(info.config.get("git/remote")):
+        # wandb removes only the password from the remote's URL, but the user name may be a token.
+        settings.update(git_remote_url=info.config["git/remote"], git_commit=info.config["git/commit"])
+    return _compat.known_settings(settings)
+
+
 def _resume(config: TrackKitConfig, info: RunInfo) -> Literal["allow", "must", "never"]:
-    """W&B's word for a run that may be there: it knows of one that has no local log here."""
+    """Returns wandb's `resume`: without a local log, only W&B knows whether the run exists."""
     if not info.start.is_fit or (info.earlier is not None and info.earlier.attempts):
         return "allow"
     return "must" if config.resume == "must" else "never" if config.resume == "never" else "allow"
 
 
-def _not_as_asked(config: TrackKitConfig, info: RunInfo, why: str) -> WandbError:
+def _resume_error(config: TrackKitConfig, info: RunInfo, why: str) -> WandbError:
+    word = config.resume
     return WandbError(
-        f"'resume: {config.resume}' (WANDB_RESUME={config.resume}) can't be met for run '{info.run_id}': {why}; "
-        "name another run, or use 'resume: auto'"
+        f"Cannot satisfy 'resume: {word}' (WANDB_RESUME={word}) for run '{info.run_id}': {why}. "
+        "Name another run, or set 'resume: auto'."
     )
 
 
-def _await_orphans(info: RunInfo) -> None:
-    """W&B's process of a program that was killed may still write and send: what it has sent is the watermark."""
+def _wait_for_orphans(info: RunInfo) -> None:
+    """Waits until the wandb-core of a killed attempt has written its file: what it uploads must be known."""
     deadline = time.monotonic() + ORPHAN_S
     for path in find_files(info.root, info.run_id):
         while (busy := is_open(path)) and time.monotonic() < deadline:
@@ -116,26 +135,16 @@ def _await_orphans(info: RunInfo) -> None:
 
 
 def _choose_mode(asked: str) -> tuple[str, str]:
-    """The mode to start in, and why, where it is not the one asked for."""
+    """Returns the mode to start in, and why it is not the one asked for."""
     if asked == "offline":
         return "offline", ""
     key, url = credentials()
     if not key:
-        if asked == "online":
-            raise WandbError(
-                "'mode: online' needs a W&B key, and there is none in WANDB_API_KEY or ~/.netrc; "
-                "run 'wandb login', or use 'mode: auto' or 'mode: offline'"
-            )
-        return "offline", "no W&B key; 'wandb login' sets one"
-    trouble = probe(url, key, PROBE_S[asked])
-    if trouble is None:
+        trouble = "No W&B API key in WANDB_API_KEY or ~/.netrc. Run `wandb login`."
+    elif found := probe(url, key, PROBE_S[asked]):
+        trouble = explain(url, found)
+    else:
         return "online", ""
-    if trouble in [f"HTTP {code}" for code in REFUSED]:
-        trouble += ": it refuses the key; 'wandb login --relogin' sets another"
     if asked == "online":
-        raise WandbError(
-            f"'mode: online' needs a W&B server that answers; {url}/graphql was asked, for at most "
-            f"{PROBE_S[asked]:.0f} s, whose the key is: {trouble}; "
-            "use 'mode: auto' or 'mode: offline' to record now and send it later"
-        )
-    return "offline", f"{url}: {trouble}"
+        raise WandbError(f"Cannot start a run with 'mode: online': {trouble} {_RECORD_NOW}")
+    return "offline", trouble

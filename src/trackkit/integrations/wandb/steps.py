@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trackkit.engine.records import Row
+from trackkit.engine.run_info import RunInfo
+from trackkit.integrations.wandb import _compat
+from trackkit.integrations.wandb.catch_up import Unwritten, missing_rows, read_held
+from trackkit.integrations.wandb.sweep import SweepMetric
 from trackkit.schema.keys import axis_key
 
 if TYPE_CHECKING:
@@ -54,49 +59,63 @@ class Steps:
         return any(key in written and not _same(written[key], value) for key, value in values.items())
 
 
-class StepLog:
+class RowLog:
     """Logs rows to a run that other code may log to as well, each at an explicit step.
 
-    Others wait while a row gets its step and is logged. Asks W&B for its counter only after someone else has logged,
+    Others wait while a row gets its step and is logged. wandb is asked for its counter only after others have logged,
     since that is a blocking round trip.
 
     Args:
         run: the W&B run.
+        epoch_axis: the setting, `step` or `epoch`.
+        sweep: the metric of the run's sweep.
     """
 
-    def __init__(self, run: wandb.Run) -> None:
+    def __init__(self, run: wandb.Run, epoch_axis: str, sweep: SweepMetric) -> None:
         self._run = run
+        self._epoch_axis = epoch_axis
+        self._sweep = sweep
+        self._unwritten = Unwritten()
+        self._defined: set[str] = set()
         self._steps = Steps()
         self._lock = threading.RLock()
         self._ours = self._counter_known = False
-        publish = self._publish = getattr(run, "_partial_history_callback", None)
-        if publish is None:
+        self._release = _compat.intercept_rows(run, self._in_turn)
+
+    def log(self, row: Row) -> None:
+        """Logs what W&B lacks of a row, defines its new keys, and logs the sweep's metric under the sweep's name."""
+        values = self._unwritten.of(row)
+        if not values:
             return
+        axis = ""
+        if key := self._sweep.key(row):
+            values[self._sweep.name], axis = row.values[key], axis_key(key, self._epoch_axis)
+        for each in values:
+            if each not in self._defined:
+                self._defined.add(each)
+                define(self._run, each, self._epoch_axis, axis if each == self._sweep.name else "")
+        with self._lock:
+            step = self._steps.place(row.step, values, -1 if self._counter_known else self._run.step)
+            self._log({**values, "_timestamp": round(row.time, 6)}, step)
 
-        def in_turn(*args: Any, **kwargs: Any) -> None:
+    def catch_up(self, info: RunInfo) -> None:
+        """Logs the rows of earlier attempts that W&B lacks; later rows are logged only where they go beyond those."""
+        earlier = info.earlier
+        assert earlier is not None
+        held = read_held(self._run, info)
+        if self._run.offline and held.last >= 0:
+            # Everyone's rows land above those in the earlier files, since `wandb sync` merges the files.
             with self._lock:
-                self._counter_known = self._ours
-                publish(*args, **kwargs)
+                self._steps = Steps(held.last)
+                self._log({}, self._steps.place(held.last + 1, {}))
+        for row in missing_rows(held, earlier):
+            self.log(row)
+        if info.start.is_fit:
+            self._unwritten = Unwritten.beyond(held, earlier)
 
-        run._partial_history_callback = in_turn  # type: ignore[method-assign]
-
-    def log(self, step: int, values: Mapping[str, Any], time: float) -> None:
-        """Logs a row.
-
-        Args:
-            step: the row's own step.
-            values: key to value.
-            time: Unix time in seconds when the row was opened.
-        """
-        with self._lock:
-            step = self._steps.place(step, values, -1 if self._counter_known else self._run.step)
-            self._log({**values, "_timestamp": round(time, 6)}, step)
-
-    def skip(self, last: int) -> None:
-        """Moves W&B's counter past `last`, so that everyone's rows land above it."""
-        with self._lock:
-            self._steps = Steps(last)
-            self._log({}, self._steps.place(last + 1, {}))
+    def close(self) -> None:
+        """Lets others log to the run without waiting."""
+        self._release()
 
     def _log(self, values: dict[str, Any], step: int) -> None:
         self._ours = True
@@ -105,10 +124,10 @@ class StepLog:
         finally:
             self._ours = False
 
-    def close(self) -> None:
-        """Lets others log to the run without waiting."""
-        if self._publish is not None:
-            self._run._partial_history_callback = self._publish  # type: ignore[method-assign]
+    def _in_turn(self, publish: Callable[[], None]) -> None:
+        with self._lock:
+            self._counter_known = self._ours
+            publish()
 
 
 class HasAxes(Protocol):

@@ -1,4 +1,4 @@
-"""In a W&B sweep: the sweep's metric is written under the name that the sweep asks for, too."""
+"""In a W&B sweep, finds the values of the sweep's metric: they are logged under the sweep's name, too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from trackkit.engine.records import Row
-from trackkit.integrations.wandb.asking import Unanswered, ask
+from trackkit.integrations.wandb.server import Unanswered, ask
 from trackkit.notices import logger
 from trackkit.schema.keys import AXES, BATCH, Where, canonical, sanitize
 
@@ -15,67 +15,68 @@ if TYPE_CHECKING:
 
     from trackkit.schema.keys import Split
 
-# A run that is online has just been taken by the server.
+# The server has just accepted the run, so it answers soon.
 ASK_S = 10.0
 
 
 class SweepMetric:
-    """Tells which key a sweep means.
+    """Finds the key that a sweep's metric means.
 
-    The name that a value was logged under comes first, and an epoch's value before a batch's. Else the name is read as
-    the schema reads names: `val_loss` and `eval/loss` are `epoch/val/loss`, `loss` and `train/loss` are `batch/loss`.
+    The name that a value was logged under comes first, and an epoch's value before a batch's. Otherwise the name is
+    read by the schema's rules: `val_loss` and `eval/loss` mean `epoch/val/loss`, `loss` and `train/loss` mean
+    `batch/loss`.
 
     Args:
-        name: what the sweep calls its metric; "" where there is no sweep.
+        name: the sweep's metric; "" outside of a sweep.
     """
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        # The summary has its columns at the end, whatever history has.
-        self._met = not name or name.startswith("final/")
+        # The summary's columns are written at the end, whatever history has.
+        self._found = not name or name.startswith("final/")
         self._rank = 0
 
     @classmethod
     def of(cls, run: wandb.Run) -> SweepMetric:
-        """That of the run's sweep, if it is one's."""
+        """Returns the metric of the run's sweep; one that finds nothing outside of a sweep."""
         if run.sweep_id is None or run.offline:
             return cls()
+        path = f"{run.entity}/{run.project}/{run.sweep_id}"
         try:
-            return cls(_asked(f"{run.entity}/{run.project}/{run.sweep_id}"))
+            return cls(_metric_name(path))
         except Unanswered as error:
-            logger.warning("the sweep's metric is written under TrackKit's own name only: %s", error)
+            logger.warning("Cannot read sweep '%s' (%s); its metric is logged only under TrackKit's name.", path, error)
             return cls()
 
     def key(self, row: Row) -> str:
-        """The key of the row whose value goes under `name` as well; "" for none."""
+        """Returns the key of the row whose value is logged under `name` as well; "" for none."""
         if not self.name:
             return ""
-        ranked = max(((self._fits(key, row), key) for key in row.values if key not in AXES), default=(0, ""))
-        rank, key = ranked
+        rank, key = max(((self._match(key, row), key) for key in row.values if key not in AXES), default=(0, ""))
         if not rank or rank < self._rank:
             return ""
-        self._rank, self._met = rank, True
+        self._rank, self._found = rank, True
         return "" if key == self.name else key
 
-    def tell(self) -> None:
-        """Says so where the sweep has looked for what was never there."""
-        if not self._met:
+    def warn_if_never_logged(self) -> None:
+        """Warns if no row had a value for the sweep's metric."""
+        if not self._found:
             logger.warning(
-                "a sweep compares its runs by its metric, and '%s' was never logged; in the sweep's configuration give "
-                "a name that your code logs, or one of TrackKit's, such as 'epoch/val/loss'",
+                "This sweep compares its runs by '%s', which was never logged. In the sweep's configuration, name a "
+                "metric that your code logs or one of TrackKit's, such as 'epoch/val/loss'.",
                 self.name,
             )
 
-    def _fits(self, key: str, row: Row) -> int:
-        """0 where the key is not meant; else the higher the surer."""
+    def _match(self, key: str, row: Row) -> int:
+        """Returns how surely the metric means a key; 0 if it does not."""
         epoch = row.tier == "epoch"
         logged = row.origins.get(key, "")
         if self.name in (key, logged, logged.removesuffix("_epoch") if epoch else logged):
             return 3 + epoch
-        return (1 + epoch) * self._says(key)
+        return (1 + epoch) * self._canonical_is(key)
 
-    def _says(self, key: str) -> bool:
-        """Whether the name, read by the schema's rules, is this key. A name without a split is a training step's."""
+    def _canonical_is(self, key: str) -> bool:
+        """Returns whether the schema turns the name into this key. A name without a split is a training step's."""
         if key.startswith("batch/"):
             return BATCH.prefix + canonical(self.name, BATCH) == key
         split: Split
@@ -88,7 +89,7 @@ class SweepMetric:
 
 
 @functools.cache
-def _asked(path: str) -> str:
-    """The metric of a sweep, `entity/project/sweep_id`; "" where it has none. One agent runs many trials of it."""
+def _metric_name(path: str) -> str:
+    """Returns the metric of a sweep, `entity/project/sweep_id`; "" for none. Cached: one agent runs many trials."""
     config = ask(lambda api: api.sweep(path).config, ASK_S)  # type: ignore[no-untyped-call]
     return str((config.get("metric") or {}).get("name") or "")

@@ -1,4 +1,4 @@
-"""The thread that talks to W&B: `run.log` costs 0.1 to 0.3 ms, `run.step` is a round trip, `run.finish` may wait."""
+"""The thread that talks to W&B: `run.log` takes 0.1 to 0.3 ms, `run.step` is a round trip, `run.finish` may wait."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Callable
 
 from trackkit.notices import logger
 
-GATHER_S = 0.25
+BURST_S = 0.25
 QUIET_S = 1.0
-# W&B's own process keeps the bound itself, from when it is told of the end; what comes before and after takes longer.
+# wandb-core applies the same bound from the start of `run.finish`, which comes a little later.
 GRACE_S = 2.0
 
 
 class Worker:
-    """Does one task after the other, in bursts.
+    """Runs tasks one after another, in bursts, on a thread of its own.
 
     Args:
-        bound_s: seconds that it may take to do what is left at the end.
+        bound_s: seconds that `finish` may take.
 
     Attributes:
-        drained: set when all tasks are done, but for the last word.
+        drained: set once all submitted tasks have run.
     """
 
     def __init__(self, bound_s: float) -> None:
         self._bound_s = bound_s
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._failed: BaseException | None = None
+        self._error: BaseException | None = None
         self._hurry = threading.Event()
-        self._last_word: Callable[[], None] | None = None
+        self._final: Callable[[], None] = lambda: None
         self._over = threading.Event()
         self._late = False
         self.drained = threading.Event()
@@ -42,18 +42,18 @@ class Worker:
         self._thread.start()
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Leaves a task to the thread; raises what an earlier one has raised."""
-        self.raise_failed()
+        """Queues a task; raises the error of an earlier one."""
+        self.raise_error()
         self._tasks.put(task)
 
-    def raise_failed(self) -> None:
-        """What went wrong in the thread is the tracker's to hear, on the next call."""
-        if self._failed is not None:
-            failed, self._failed = self._failed, None
-            raise failed
+    def raise_error(self) -> None:
+        """Raises the error of the last task that failed, once."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
     def flush(self, timeout_s: float) -> None:
-        """Waits until everything submitted so far is done; not after `end`."""
+        """Waits until all tasks submitted so far have run; returns at once after `finish`."""
         if self.drained.is_set():
             return
         done = threading.Event()
@@ -62,17 +62,17 @@ class Worker:
         done.wait(timeout_s)
         self._hurry.clear()
 
-    def end(self, last_word: Callable[[], None] | None) -> bool:
-        """No more tasks will come. Whether all are done, and the last word is said, within the bound."""
+    def finish(self, final: Callable[[], None]) -> bool:
+        """Runs the remaining tasks and then `final`; returns whether that was done within the bound."""
         deadline = time.monotonic() + self._bound_s
-        self._last_word = last_word
+        self._final = final
         self._tasks.put(None)
         self._hurry.set()
         if self._thread is None:
             self._end()
             return True
         if not self._over.wait(QUIET_S):
-            logger.info("waiting up to %.0f s for W&B", self._bound_s)
+            logger.info("Waiting up to %.0f s for W&B.", self._bound_s)
             if self.drained.wait(max(0.0, deadline - time.monotonic())):
                 deadline += GRACE_S
             self._late = not self._over.wait(max(0.0, deadline - time.monotonic()))
@@ -84,21 +84,21 @@ class Worker:
         while (task := self._tasks.get()) is not None:
             if self._late:
                 return
-            self._do(task)
+            self._run(task)
             if self._tasks.empty():
-                # In bursts: a thread that wakes at every row takes the interpreter from the training each time.
-                self._hurry.wait(GATHER_S)
+                # A thread that wakes up at every row takes the interpreter from the training each time.
+                self._hurry.wait(BURST_S)
         self._end()
 
     def _end(self) -> None:
         self.drained.set()
-        if self._last_word is not None and not self._late:
-            self._do(self._last_word)
+        if not self._late:
+            self._run(self._final)
         self._over.set()
 
-    def _do(self, task: Callable[[], None]) -> None:
+    def _run(self, task: Callable[[], None]) -> None:
         try:
             task()
         except Exception as error:
-            # What comes of a process that is given up is told as such.
-            self._failed = None if self._late else error
+            # After the bound, errors come from the abandoned wandb-core and are expected.
+            self._error = None if self._late else error

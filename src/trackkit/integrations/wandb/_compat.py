@@ -1,0 +1,212 @@
+"""The private names of wandb that TrackKit uses: all of them, and nowhere else.
+
+Each function says what happens when its names are gone. `missing()` lists those that the installed wandb lacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import wandb
+
+_SETUP = "wandb.sdk.wandb_setup"
+_CONNECTION = "wandb.sdk.lib.service.service_connection.ServiceConnection"
+_EXIT_WAITS = "The program's exit waits for a wandb-core that does not respond."
+_STALE = "The next run of the process fails if wandb-core did not respond at the end of this one."
+
+
+class Private(NamedTuple):
+    """A private name of wandb.
+
+    Attributes:
+        name: dotted: module, class, attribute.
+        why: what it is used for.
+        checked: wandb versions it was checked on.
+        when_gone: what happens without it.
+    """
+
+    name: str
+    why: str
+    checked: str
+    when_gone: str
+
+
+PRIVATE = [
+    Private(
+        "wandb.sdk.wandb_run.Run._partial_history_callback",
+        "Rows logged by other code wait while TrackKit's row gets its step.",
+        "0.31.0",
+        "Every row asks wandb-core for the current step, and another logger's row in between may drop it.",
+    ),
+    Private(f"{_SETUP}.singleton", "Finds the connection to wandb-core.", "0.31.0", _EXIT_WAITS),
+    Private(f"{_SETUP}._WandbSetup._connection", "The connection to wandb-core.", "0.31.0", _EXIT_WAITS),
+    Private(f"{_SETUP}._singleton", "Lets the next run start a new wandb-core.", "0.31.0", _STALE),
+    Private(f"{_CONNECTION}._proc", "Tells whether this process started wandb-core.", "0.31.0", _EXIT_WAITS),
+    Private(f"{_CONNECTION}._cleanup", "Unregisters wandb's exit handler.", "0.31.0", _EXIT_WAITS),
+    Private(
+        f"{_CONNECTION}._finalizer",
+        "Ends the thread that cleans up after garbage collection.",
+        "0.31.0",
+        "The thread prints a traceback at exit.",
+    ),
+    Private(
+        "wandb.sdk.lib.service.service_finalizer.ServiceFinalizer._queue",
+        "Ends the thread that cleans up after garbage collection.",
+        "0.31.0",
+        "The thread prints a traceback at exit.",
+    ),
+    Private("wandb.sdk.lib.service.service_token.clear_service_in_env", "As _singleton.", "0.31.0", _STALE),
+    Private("wandb.sdk.lib.module.unset_globals", "Resets `wandb.run`.", "0.31.0", "`wandb.run` stays set."),
+    Private(
+        "wandb.sdk.lib.wbauth.read_netrc_auth",
+        "Reads the API key from ~/.netrc without prompting.",
+        "0.31.0",
+        "Only WANDB_API_KEY and wandb's settings file provide a key.",
+    ),
+    Private(
+        "wandb.sdk.wandb_settings.Settings.x_transaction_log_flush_interval",
+        "Writes the run's file every second instead of every 15.",
+        "0.31.0",
+        "A killed run loses up to 15 s of wandb's file; `trackkit sync` restores them from the local log.",
+    ),
+    Private(
+        "wandb.sdk.wandb_settings.Settings.x_disable_meta",
+        "Keeps secrets among the program's arguments and Slurm's variables from W&B.",
+        "0.31.0",
+        "W&B stores the program's arguments unmasked.",
+    ),
+    Private(
+        "wandb.proto.wandb_internal_pb2.Record",
+        "Reads and writes wandb's files.",
+        "0.31.0",
+        "Offline runs cannot be resumed or synced.",
+    ),
+    Private(
+        "wandb.apis.public.summary.Summary._json_dict",
+        "Reads a run's summary from the server as plain JSON.",
+        "0.31.0",
+        "`trackkit sync` cannot verify a run.",
+    ),
+]
+
+
+def missing() -> list[str]:
+    """Returns the names in `PRIVATE` that the installed wandb lacks."""
+    return [each.name for each in PRIVATE if not _exists(each.name)]
+
+
+def _exists(name: str) -> bool:
+    parts, at = name.split("."), 0
+    found: Any = None
+    for at in range(len(parts), 0, -1):
+        with contextlib.suppress(ImportError):
+            found = importlib.import_module(".".join(parts[:at]))
+            break
+    for part in parts[at:]:
+        if not hasattr(found, part):
+            return isinstance(found, type) and part in _instance_attributes(found)
+        found = getattr(found, part)
+    return True
+
+
+def _instance_attributes(kind: type) -> set[str]:
+    """Returns the names of fields, and of the attributes that `__init__` sets."""
+    code = getattr(kind.__init__, "__code__", None)  # type: ignore[misc]
+    return {*inspect.get_annotations(kind), *(code.co_names if code is not None else ())}
+
+
+def known_settings(values: Mapping[str, Any]) -> wandb.Settings:
+    """Returns wandb settings; drops those the installed wandb does not know."""
+    import wandb
+
+    names = wandb.Settings.model_fields
+    return wandb.Settings(**{name: value for name, value in values.items() if name in names})
+
+
+def intercept_rows(run: wandb.Run, around: Callable[[Callable[[], None]], None]) -> Callable[[], None]:
+    """Hands every row that is logged to a run, by any code, to `around`, which calls its argument to let it pass.
+
+    Without the private name, `around` is never called.
+
+    Returns:
+        A function that ends the interception.
+    """
+    try:
+        publish = run._partial_history_callback
+    except AttributeError:
+        return lambda: None
+
+    def intercepted(*args: Any, **kwargs: Any) -> None:
+        around(functools.partial(publish, *args, **kwargs))
+
+    def restore() -> None:
+        run._partial_history_callback = publish  # type: ignore[method-assign]
+
+    run._partial_history_callback = intercepted  # type: ignore[method-assign]
+    return restore
+
+
+def abandon_core(run: wandb.Run | None) -> None:
+    """Abandons a wandb-core that does not respond, so that wandb's exit handler cannot block forever.
+
+    The next run starts a new wandb-core. The abandoned one ends by itself after the program, once it has written what
+    it has. Steps whose private names are gone are skipped.
+
+    Args:
+        run: the run it should have finished; None if that belongs to other code.
+    """
+    import wandb
+
+    if run is not None and wandb.run is run:
+        with contextlib.suppress(AttributeError, ImportError):
+            from wandb.sdk.lib import module
+
+            module.unset_globals()  # type: ignore[no-untyped-call]
+    with contextlib.suppress(AttributeError, ImportError):
+        from wandb.sdk import wandb_setup
+        from wandb.sdk.lib.service import service_token
+
+        connection: Any = wandb_setup.singleton()._connection
+        if connection is None or connection._proc is None:
+            return
+        connection._cleanup()
+        service_token.clear_service_in_env()
+        wandb_setup._singleton = None
+        connection._finalizer._queue.put(None)
+
+
+def netrc_key(url: str) -> str | None:
+    """Returns the API key for a server from ~/.netrc; None without one, or without the private name."""
+    try:
+        from wandb.sdk.lib.wbauth import read_netrc_auth
+    except ImportError:
+        return None
+    return read_netrc_auth(host=url)
+
+
+def parse_record(data: bytes) -> Any:
+    """Returns a serialized record of a wandb file as a protobuf message (wandb ships no types for it).
+
+    Raises:
+        ImportError: the private name is gone.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+    record.ParseFromString(data)
+    return record
+
+
+def summary_dict(run: Any) -> dict[str, Any]:
+    """Returns the summary of a `wandb.apis.public.Run` as plain JSON values.
+
+    Raises:
+        AttributeError: the private name is gone.
+    """
+    return dict(run.summary._json_dict)
