@@ -28,7 +28,7 @@ LIGHTNING = ["attach", "fit_begins", "before_step", "batch_ends", "evaluation_be
 LIGHTNING += ["saving_begins", "detach"]
 LIGHTNING_INNER = [(Logged, "log_metrics"), (Logged, "complete_row"), (Clock, "resume"), (Position, "moment")]
 HUGGINGFACE = ["fit_begins", "epoch_ends", "logged", "paused", "fit_ends"]
-HUGGINGFACE_INNER = ["step_begins", "before_step", "between_rows", "step_ends"]
+HUGGINGFACE_INNER = ["step_begins", "before_step", "step_ends"]
 # What only a checkpoint asks for.
 SAVING = ["saving_begins", "checkpoint_fields"]
 

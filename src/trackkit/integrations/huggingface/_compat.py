@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -165,7 +166,7 @@ def register_report_to(module: Any, kit: type) -> None:
 
 
 def _exists(name: str) -> bool:
-    """Returns whether `module:Class.attribute` is there, on the class or set in one of its methods."""
+    """Returns whether `module:Class.attribute` exists, on the class or set by one of its methods."""
     module, _, path = name.partition(":")
     kind, _, attribute = path.partition(".")
     try:
@@ -174,5 +175,6 @@ def _exists(name: str) -> bool:
         return False
     if not attribute or hasattr(owner, attribute):
         return True
-    codes = [each.__code__ for each in vars(owner).values() if hasattr(each, "__code__")]
-    return any(attribute in code.co_names for code in codes)
+    methods = [each for each in vars(owner).values() if hasattr(each, "__code__")]
+    stores = [step for method in methods for step in dis.get_instructions(method) if step.opname == "STORE_ATTR"]
+    return any(step.argval == attribute for step in stores)

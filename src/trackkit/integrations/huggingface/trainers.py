@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Trainers:
     """The trainers that use one TrackKit, with an adapter each. Keeps no trainer alive.
 
-    A trainer is recognized by its callback handler, the only object that is its own: trainers share arguments and
+    A trainer is recognized by its callback handler, the only object that it never shares: trainers share arguments and
     models, the state is a new one in each training, and none of them knows the other callbacks.
 
     Args:
