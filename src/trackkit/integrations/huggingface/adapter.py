@@ -63,6 +63,12 @@ class HuggingFaceAdapter(NullAdapter):
 
     def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> NullFit:
         self._fit, self._unopened = NullFit(), True
+        self._fit = self.open_fit(args, state, kwargs)
+        self._unopened = False
+        return self._fit
+
+    def open_fit(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Fit:
+        """Opens the run of a training, a new one or that of the checkpoint."""
         carried = _compat.carried(state) if state.global_step else {}
         known, loader = Description(), kwargs.get("train_dataloader")
         sizes = known.ask("the loader's sizes", lambda: Sizes.of(loader, args.world_size), Sizes())
@@ -77,8 +83,7 @@ class HuggingFaceAdapter(NullAdapter):
         )
         session = self._kit.begin(self._resumed(start, args, carried), self._runs)
         _compat.carry(state, progress.carried_with(session.checkpoint_fields()))
-        self._fit, self._unopened = Fit(session, state, progress, kwargs.get("optimizer")), False
-        return self._fit
+        return Fit(session, state, progress, kwargs.get("optimizer"))
 
     def epoch_ends(self, control: Any) -> None:
         self._fit.epoch_ends(control.should_epoch_stop or control.should_training_stop)
