@@ -184,4 +184,4 @@ def test_a_hugging_face_prediction_survives_its_hook(
     found = runner.predict(Points(samples=8)).metrics["test_loss"]
     assert found == pytest.approx(make_trainer("out", []).predict(Points(samples=8)).metrics["test_loss"], abs=0)
     runner.evaluate(Points(samples=8))
-    assert [line.split()[0] for line in errors(caplog)] == ["on_predict", "on_log", "on_evaluate"]
+    assert [line.split()[1] for line in errors(caplog)] == ["on_predict", "on_log", "on_evaluate"]

@@ -75,6 +75,6 @@ def test_failing_hook_is_logged_once_and_leaves_the_weights_alone(
     assert all(torch.equal(bare[name], tracked[name]) for name in bare)
     assert states == tracked_states
     errors = [record for record in caplog.records if record.name == "trackkit" and record.levelname == "ERROR"]
-    assert [record.getMessage().split()[0] for record in errors] == ["on_step_end"]
+    assert [record.getMessage().split()[1] for record in errors] == ["on_step_end"]
     assert errors[0].exc_info is not None
     assert local_run(tmp_path / "tracked").summary["final/tracker_errors"] == 16
