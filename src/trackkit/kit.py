@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine.faults import Faults
 from trackkit.engine.sink import Sink
 from trackkit.integrations import BACKENDS
 from trackkit.integrations.bases import FrameworkBase, load
-from trackkit.notices import ensure_heard, logger
+from trackkit.notices import ensure_heard
 from trackkit.session.per_trainer import Runs
 from trackkit.settings.config import EpochAxis, Mode, NamesMode, TrackKitConfig, unknown_setting
 
@@ -101,8 +102,7 @@ class TrackKit(FrameworkBase):
         self.config: TrackKitConfig = load_config(config, given)
         self._sinks = list(sinks) if sinks is not None else None
         self.runs = Runs(self.config, self._make_sinks, identity.given_run_id() or identity.new_run_id())
-        self._logged: set[str] = set()
-        self._early_errors = 0
+        self._early_faults = Faults()
         super().__init__()
 
     # -- for the adapters ----------------------------------------------------------------------------------------
@@ -126,20 +126,15 @@ class TrackKit(FrameworkBase):
             runs: of the trainer; default: those of the only one.
         """
         self._session = (runs or self.runs).begin(start)
-        self._session.tracker.faults.count += self._early_errors
-        self._early_errors = 0
+        self._session.tracker.faults.join(self._early_faults)
+        self._early_faults = Faults()
         return self._session
 
     def hook_failed(self, hook: str, error: BaseException) -> None:
         """Counts an error in a hook, and logs its traceback the first time."""
-        if self._session is not None:
-            self._session.tracker.faults.count += 1
-        else:
-            self._early_errors += 1
-        if hook not in self._logged:
-            self._logged.add(hook)
-            ensure_heard()
-            logger.error("TrackKit's %s failed; training continues without what it records", hook, exc_info=error)
+        ensure_heard()
+        faults = self._session.tracker.faults if self._session is not None else self._early_faults
+        faults.add(f"TrackKit's {hook}", error)
 
     def _make_sinks(self, config: TrackKitConfig, nested: bool) -> Sequence[Sink]:
         """Makes the backends beside the local log.

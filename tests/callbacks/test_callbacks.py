@@ -119,7 +119,7 @@ def test_what_belongs_to_a_step_without_a_row_is_forgotten(callback: Any) -> Non
 def clocked(monkeypatch: pytest.MonkeyPatch, *callbacks: Any, **info: Any) -> tuple[Bench, list[float]]:
     """A bench whose clock stands still but for what the test adds to it."""
     now = [100.0]
-    monkeypatch.setattr("trackkit.window.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("trackkit.engine.window.time.perf_counter", lambda: now[0])
     return Bench(*callbacks, **info), now
 
 

@@ -77,7 +77,7 @@ def test_a_failing_callback_is_switched_off_and_its_siblings_go_on(
         assert calls == errors(caplog) == []
         return
     assert calls == [method]
-    assert errors(caplog) == [f"callback '{kind.__name__}' ({method}) failed and is switched off; training goes on"]
+    assert errors(caplog) == [f"callback '{kind.__name__}' ({method}) failed and is disabled; training continues"]
     assert (run.summary["final/tracker_errors"], run.run["status"]) == (1, "finished")
 
 

@@ -67,7 +67,7 @@ def test_a_failing_sink_takes_no_other_with_it(
     # The local log writes the config that a run starts with by its own entry.
     told = "open" if (kind, method) == (LocalSink, "config") else method
     assert calls[:1] == [method], "it was never called"
-    assert errors(caplog) == [f"sink '{kind.__name__}' ({told}) failed and is switched off; training goes on"]
+    assert errors(caplog) == [f"sink '{kind.__name__}' ({told}) failed and is disabled; training continues"]
     if kind is not LocalSink:
         run = local_run(Path.cwd())
         assert [row["_row"] for row in run.rows] == list(range(ROWS))
@@ -101,5 +101,5 @@ def test_an_error_at_the_close_is_counted_by_the_sinks_that_are_left(
         patch.setattr("wandb.Run.finish", boom)
         train(framework, TrackKit())
     run = local_run(Path.cwd())
-    assert errors(caplog) == ["sink 'WandbSink' (close) failed and is switched off; training goes on"]
+    assert errors(caplog) == ["sink 'WandbSink' (close) failed and is disabled; training continues"]
     assert (run.summary["final/tracker_errors"], run.summary["final/status"]) == (1, "finished")

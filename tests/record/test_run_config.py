@@ -114,7 +114,7 @@ def test_a_part_that_fails_costs_only_itself(
     monkeypatch.setattr(part, boom)
     train(framework, TrackKit(sinks=[sink := MemorySink()]))
     (told,) = errors(caplog)
-    assert told.endswith(" can't be recorded; training goes on without")
+    assert told.endswith(" can't be recorded; training continues without it")
     assert sink.columns["final/tracker_errors"] == 1
     assert [row.step for row in sink.rows] == [row.step for row in whole.rows]
     lost = whole.settings.keys() - sink.settings.keys()

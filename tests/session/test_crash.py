@@ -202,7 +202,7 @@ def test_a_killed_wandb_core_is_told_and_counted(ended: Ended, framework: str) -
     assert local_run(home).summary["final/tracker_errors"] >= 1
     said = (home / "err.txt").read_text()
     # W&B's thread hears of it in a burst of rows: which call of the training comes next is a matter of its pace.
-    told = re.findall(r"sink 'WandbSink' \((?:write|config|summary|close)\) failed and is switched off", said)
+    told = re.findall(r"sink 'WandbSink' \((?:write|config|summary|close)\) failed and is disabled", said)
     assert len(told) == 1, said
 
 

@@ -1,4 +1,4 @@
-"""What a callback is: it captures some of what happens, and knows neither a framework nor a backend."""
+"""The port of callbacks: a callback measures one thing, and knows neither a framework nor a backend."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ Values = Mapping[str, "float | int | torch.Tensor | Sequence[torch.Tensor]"]
 
 
 class Callback:
-    """Base of all callbacks: every method may be left as it is.
+    """Base of all callbacks: override the methods you need.
 
-    A callback that raises is switched off for the rest of the run; its siblings go on.
+    A callback that raises is disabled for the rest of the run; the others continue.
 
     Attributes:
         OPTIONS: names of the constructor's keywords that the settings may give.
-        REDUCE: key to how rank 0 puts the ranks' values of it together: `mean`, `max`, `sum` or `root_sum` (the
-            values are sums of squares). Keys not named are rank 0's own.
+        REDUCE: key to how rank 0 combines the ranks' values: `mean`, `max`, `sum` or `root_sum` (the square root of
+            the sum, for values that are sums of squares). Other keys are rank 0's own.
+        FATAL: exceptions that are raised to the user instead of disabling the callback.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ()
     REDUCE: ClassVar[Mapping[str, str]] = {}
+    FATAL: ClassVar[tuple[type[Exception], ...]] = ()
 
     def start(self, info: RunInfo) -> None:
-        """Training begins."""
+        """Called when training starts."""
 
     def gradients(self, gradients: Gradients) -> None:
-        """An optimizer is about to take a step that may make a row."""
+        """Called before an optimizer step that may make a row."""
 
     def forget(self) -> None:
-        """What `gradients` captured belongs to a step that made no row: drop it."""
+        """Drops what `gradients` captured: that step makes no row."""
 
     def row(self, moment: Moment, window: Window) -> Values:
-        """A batch row opens: what this callback gives to it.
+        """Returns this callback's values for a batch row that opens.
 
         Returns:
-            Key to a number, to a device scalar (which must not be read here), or to a list of them, which stands for
-            its mean. What begins with `_` is for `finish` only, and stays a list there.
+            Key to a number, to a device scalar (not to be read here), or to a list of device scalars, which stands for
+            its mean. Keys that begin with `_` are for `finish` only, and their lists stay lists.
         """
         return {}
 
     def finish(self, values: MutableMapping[str, Any]) -> None:
-        """The row's values have reached the host: a last chance to derive one from others."""
+        """Derives values from others, once all of a batch row's values are on the host."""
 
     def emitted(self, row: Row) -> None:
-        """A row, of either tier, has gone to the sinks."""
+        """Called with every row, of either tier, as it is emitted."""
 
     def ended(self) -> None:
-        """Training is over; evaluations may still come."""
+        """Called when training is over; evaluations may follow."""
 
     def final(self) -> Mapping[str, Any]:
-        """This callback's columns of the summary."""
+        """Returns this callback's columns of the summary."""
         return {}

@@ -1,8 +1,8 @@
-"""Device scalars on their way to the host, without a wait."""
+"""Copies device scalars to the host without waiting."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,49 +11,67 @@ if TYPE_CHECKING:
     Device = Any
 
 
-class Transfer:
-    """One copy per device of all the scalars of a row.
+class DeviceCopy:
+    """Copies all device scalars of a row, with one copy per device.
 
-    On the CPU the values are read at once, in one call. On CUDA they are stacked on the device, copied without
-    blocking to pinned memory, and read when the copy's event is done.
+    On the CPU the values are read at once, in one call. On CUDA they are stacked on the device, copied to pinned memory
+    without blocking, and read when the copy's event is done.
 
     Args:
-        scalars: name to a tensor of one element, or to a list of them. The same list under two names is copied once.
+        row: key to a number, to a tensor of one element, or to a list of them. The same list under two keys is copied
+            once; empty lists are left out.
     """
 
-    def __init__(self, scalars: Mapping[str, torch.Tensor | Sequence[torch.Tensor]]) -> None:
-        self._lists: dict[str, tuple[Device, int, int]] = {}
+    def __init__(self, row: Mapping[str, float | int | torch.Tensor | Sequence[torch.Tensor]]) -> None:
+        self._row: dict[str, Any] = {}
         by_device: dict[Device, list[torch.Tensor]] = {}
-        copied: dict[int, tuple[Device, int, int]] = {}
-        for name, value in scalars.items():
-            several = isinstance(value, list)
-            place = copied.get(id(value)) if several else None
-            if place is None:
-                items: Sequence[torch.Tensor] = value if several else (value,)  # type: ignore[assignment]
-                device = items[0].device
-                onto = by_device.setdefault(device, [])
-                place = (device, len(onto), len(onto) + len(items))
-                onto.extend(items)
-                if several:
-                    copied[id(value)] = place
-            self._lists[name] = place
-        self._single = {name for name, value in scalars.items() if not isinstance(value, list)}
-        self._copies = {device: _Copy(items) for device, items in by_device.items()}
+        copied: dict[int, _Span] = {}
+        for key, value in row.items():
+            if isinstance(value, (int, float)):
+                self._row[key] = value
+            elif not isinstance(value, list):
+                self._row[key] = _Span([value], by_device, single=True)
+            elif value:
+                self._row[key] = copied[id(value)] = copied.get(id(value)) or _Span(value, by_device)
+        self._copies = {device: _Copy(scalars) for device, scalars in by_device.items()}
 
     @property
     def ready(self) -> bool:
         """Whether the values can be read without waiting for the device."""
         return all(copy.ready for copy in self._copies.values())
 
-    def values(self) -> Iterator[tuple[str, float | list[float]]]:
-        """(name, value or list of values); waits for the device where it is not done."""
+    def values(self) -> dict[str, Any]:
+        """Returns the row's values as Python numbers; waits for the device if it is not ready.
+
+        A list is replaced by its mean, unless its key begins with `_`.
+        """
         numbers = {device: copy.numbers() for device, copy in self._copies.items()}
-        for name, (device, begin, end) in self._lists.items():
-            yield name, numbers[device][begin] if name in self._single else numbers[device][begin:end]
+        return {
+            key: value.of(numbers, mean=key[0] != "_") if isinstance(value, _Span) else value
+            for key, value in self._row.items()
+        }
+
+
+class _Span:
+    """The part of a device's stack that belongs to one key."""
+
+    __slots__ = ("_begin", "_device", "_end", "_single")
+
+    def __init__(self, scalars: Sequence[Any], by_device: dict[Device, list[Any]], single: bool = False) -> None:
+        self._device = scalars[0].device
+        stack = by_device.setdefault(self._device, [])
+        self._begin, self._end, self._single = len(stack), len(stack) + len(scalars), single
+        stack.extend(scalars)
+
+    def of(self, numbers: Mapping[Device, list[float]], mean: bool) -> float | list[float]:
+        found = numbers[self._device][self._begin : self._end]
+        if self._single:
+            return found[0]
+        return sum(found) / len(found) if mean else found
 
 
 class _Copy:
-    """Scalars of one device, stacked: in their own type where they share one, else in the widest that fits all."""
+    """Stacks scalars of one device: in their own type if they share one, else in the widest."""
 
     def __init__(self, scalars: Sequence[torch.Tensor]) -> None:
         import torch

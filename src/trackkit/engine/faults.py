@@ -1,9 +1,10 @@
-"""Keeps a training from what fails around it: a callback or a sink that raises is switched off; the others go on."""
+"""Keeps errors of callbacks and sinks out of the training, and counts all of TrackKit's internal errors."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 from trackkit.engine.callback import Callback
 from trackkit.engine.sink import Sink
@@ -11,88 +12,112 @@ from trackkit.notices import logger
 
 
 class Faults:
-    """The errors that TrackKit has survived in a run.
+    """The internal errors of one run.
 
     Attributes:
-        count: how many.
+        count: number of errors.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self._told: dict[str, None] = {}
+        self._logged: set[str] = set()
+        self._disabled: dict[str, None] = {}
 
-    def add(self, where: str, error: BaseException) -> None:
-        """Something of TrackKit's failed: counted; its traceback is logged the first time."""
+    def add(self, where: str, error: BaseException, disabled: str = "") -> None:
+        """Counts an error, and logs its traceback if it is the first one there.
+
+        Args:
+            where: what failed: `on_log`, `sink 'WandbSink' (write)`.
+            error: the exception.
+            disabled: the callback or sink that is disabled because of it; "" if none is.
+        """
         self.count += 1
-        if where not in self._told:
-            self._told[where] = None
-            logger.error("%s failed and is switched off; training goes on", where, exc_info=error)
+        if disabled:
+            self._disabled[disabled] = None
+        if where not in self._logged:
+            self._logged.add(where)
+            then = " and is disabled; training continues" if disabled else "; training continues without its values"
+            logger.error("%s failed%s", where, then, exc_info=error)
 
     def left_out(self, parts: Iterable[tuple[str, Exception]]) -> None:
-        """What a run's description lacks, in words, and why: each is counted and told."""
+        """Counts and logs the parts of a run's description that could not be recorded.
+
+        Args:
+            parts: what is missing, in words, and the error.
+        """
         for what, error in parts:
             self.count += 1
-            logger.error("%s can't be recorded; training goes on without", what, exc_info=error)
+            logger.error("%s can't be recorded; training continues without it", what, exc_info=error)
+
+    def join(self, earlier: Faults) -> None:
+        """Adds the errors that were counted before the run was opened."""
+        self.count += earlier.count
+        self._logged |= earlier._logged
+        self._disabled |= earlier._disabled
 
     def sum_up(self) -> None:
-        """Says once more, in one line, how many there were, and what was switched off: nobody reads all of a log."""
+        """Logs one closing line if there were errors: how many, and what is disabled."""
         if self.count:
-            parts = ", ".join(dict.fromkeys(where.partition(" (")[0] for where in self._told))
-            told = "1 error" if self.count == 1 else f"{self.count} errors"
-            off = f"; switched off: {parts}" if parts else ""
-            logger.warning("TrackKit has met %s of its own in this run, with tracebacks further up%s", told, off)
+            errors = "1 internal error (traceback above)"
+            if self.count > 1:
+                errors = f"{self.count} internal errors (tracebacks above)"
+            disabled = f" Disabled: {', '.join(self._disabled)}." if self._disabled else ""
+            logger.warning("TrackKit hit %s.%s", errors, disabled)
 
 
-class Callbacks:
-    """The callbacks of a run that are still switched on."""
+class Group:
+    """The callbacks or the sinks of a run. A member that raises is disabled; the others continue.
 
-    def __init__(self, callbacks: Iterable[Callback], faults: Faults) -> None:
-        self._all = list(callbacks)
+    Args:
+        members: in the order in which they are called.
+        port: their base class, `Callback` or `Sink`.
+        faults: counts the errors.
+    """
+
+    def __init__(self, members: Iterable[Callback | Sink], port: type[Callback | Sink], faults: Faults) -> None:
+        self._members = list(members)
+        self._port = port
         self._faults = faults
-        self._listening: dict[str, list[Callback]] = {}
+        self._failed: list[Callback | Sink] = []
+        self._overriding: dict[str, list[Callback | Sink]] = {}
 
-    def each(self, what: str, call: Callable[[Callback], object]) -> None:
-        """Calls those that have a method `what` of their own: `call` calls it."""
-        listening = self._listening.get(what)
-        if listening is None:
-            listening = [each for each in self._all if getattr(type(each), what) is not getattr(Callback, what)]
-            self._listening[what] = listening
-        for callback in listening:
-            try:
-                call(callback)
-            except Exception as error:
-                self._all.remove(callback)
-                self._listening = {}
-                self._faults.add(f"callback '{type(callback).__name__}' ({what})", error)
+    def call(self, method: str, *args: Any) -> list[Any]:
+        """Calls a method of every member that overrides it.
 
-
-class Sinks:
-    """The sinks of a run that are still switched on, in order."""
-
-    def __init__(self, sinks: Iterable[Sink], faults: Faults) -> None:
-        self._all = list(sinks)
-        self._dropped: list[Sink] = []
-        self._faults = faults
-
-    def each(self, what: str, call: Callable[[Sink], object]) -> None:
-        """Calls every sink: `call` calls its method `what`.
+        Returns:
+            The results, in the members' order, without those of members that failed.
 
         Raises:
-            Exception: one of the sink's own `FATAL`.
+            Exception: one of a member's own `FATAL`.
         """
-        for sink in tuple(self._all):
+        members = self._overriding.get(method)
+        if members is None:
+            members = self._overriding[method] = [each for each in self._members if self._overrides(each, method)]
+        results = []
+        for member in members:
             try:
-                call(sink)
+                results.append(getattr(member, method)(*args))
             except Exception as error:
-                if isinstance(error, sink.FATAL):
+                if isinstance(error, member.FATAL):
                     raise
-                self._all.remove(sink)
-                self._dropped.append(sink)
-                self._faults.add(f"sink '{type(sink).__name__}' ({what})", error)
+                self._disable(member, method, error)
+        return results
 
-    def let_go(self, exit_code: int) -> None:
-        """No more calls. A sink that was switched off may still hold a run or a file open."""
-        for sink in self._dropped:
+    def release(self, method: str, *args: Any) -> None:
+        """Calls a method of the disabled members, which may still hold files open; ignores errors. Ends all calls."""
+        for member in self._failed:
             with contextlib.suppress(Exception):
-                sink.close(exit_code)
-        self._all, self._dropped = [], []
+                getattr(member, method)(*args)
+        self._members, self._failed, self._overriding = [], [], {}
+
+    def _overrides(self, member: Callback | Sink, method: str) -> bool:
+        bound = getattr(member, method)
+        return getattr(bound, "__func__", bound) is not getattr(self._port, method)
+
+    def _disable(self, member: Callback | Sink, method: str, error: Exception) -> None:
+        if member in self._members:
+            self._members.remove(member)
+            self._failed.append(member)
+        self._overriding = {}
+        name = f"{self._port.__name__.lower()} '{type(member).__name__}'"
+        self._faults.add(f"{name} ({method})", error, disabled=name)

@@ -1,8 +1,7 @@
-"""Who am I among the ranks, and their records on the way to rank 0. The only place that asks for a rank.
+"""This process's rank, and the ranks' values on their way to rank 0. The only place that asks for a rank.
 
-No collective is ever issued and no rank is ever waited for in the training thread: each rank appends one fixed-size
-record per row to the process group's store, and a thread of rank 0 collects them. A rank that is missing is a missing
-record.
+No collective is issued, and the training thread waits for no rank: each rank appends one fixed-size record per row to
+the process group's store, and a thread of rank 0 collects them. A missing rank is a missing record.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import os
 import socket
 import struct
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Rank:
 
 
 def current() -> Rank:
-    """The rank by torch's process group, else by the launcher's RANK and WORLD_SIZE."""
+    """Returns the rank in torch's process group, else the one of the launcher's RANK and WORLD_SIZE."""
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():
@@ -52,55 +52,61 @@ def current() -> Rank:
 
 
 class Exchange:
-    """The null exchange of a single rank: nothing to send, nothing to wait for."""
+    """The null exchange of a single rank."""
 
     def post(self, row: int, step: int, values: Mapping[str, float]) -> None:
-        """Sends this rank's values of a row to rank 0. Takes tens of microseconds, waits for nobody."""
+        """Sends this rank's values of a row to rank 0. Takes tens of microseconds; waits for no other rank."""
 
     def ready(self, row: int) -> bool:
-        """Whether the row waits for no other rank any more."""
+        """Returns whether the other ranks' values of a row are here, or overdue."""
         return True
 
-    def take(self, row: int) -> list[dict[str, float]]:
-        """What the ranks sent for a row, this rank's own included; empty where there is only one."""
-        return []
+    def combine(self, row: int, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns a row's values with those of all ranks combined, as the callbacks' `REDUCE` says."""
+        return values
 
     def wait(self, row: int, timeout_s: float) -> None:
-        """Blocks until the row is ready, for the end of training."""
+        """Waits until the row is ready, at the end of training."""
 
     def preempted(self) -> bool:
-        """Whether a SIGTERM has come because the job is taken down, rather than because a rank has died."""
+        """Returns whether a SIGTERM ends the whole job, rather than the ranks that outlive a failed one."""
         return True
 
     def close(self) -> None:
         """Stops the collecting thread."""
 
 
-def open_exchange(rank: Rank, names: Sequence[str]) -> Exchange:
-    """The road from every rank to rank 0 for the values called `names`; the null exchange where there is none."""
+def open_exchange(rank: Rank, reduce: Mapping[str, str]) -> Exchange:
+    """Opens the exchange between ranks; the null exchange for a single rank or without a TCPStore.
+
+    Args:
+        rank: this process.
+        reduce: key to how rank 0 combines the ranks' values: see `Callback.REDUCE`. Other values are not sent.
+    """
     if rank.world_size == 1:
         return Exchange()
     store = _tcp_store()
     if store is None:
         if rank.writes:
-            logger.info("this process group has no TCPStore: values are rank 0's own, not over all ranks")
+            logger.info("this process group has no TCPStore: values are those of rank 0, not of all ranks")
         return Exchange()
-    return StoreExchange(store, rank, names)
+    return StoreExchange(store, rank, reduce)
 
 
 class StoreExchange(Exchange):
-    """Records through clones of the process group's TCPStore, under a prefix of their own.
+    """Sends records through clones of the process group's TCPStore, under a prefix of their own.
 
     A record is the rank, a bit mask of the values present, and one float64 per name.
     """
 
-    def __init__(self, store: Any, rank: Rank, names: Sequence[str]) -> None:
+    def __init__(self, store: Any, rank: Rank, reduce: Mapping[str, str]) -> None:
         from torch._C._distributed_c10d import PrefixStore
 
         self._rank = rank
-        self._names = tuple(names)
+        self._reduce = reduce
+        self._names = sorted(reduce)
         self._record = struct.Struct(f"<IQ{len(self._names)}d")
-        # One clone per thread: a store's connection answers one caller at a time.
+        # One clone per thread: a store's connection serves one caller at a time.
         self._store = store.clone()
         turn = self._store.add(f"trackkit/starts/{rank.rank}", 1)
         prefix = f"trackkit/{turn}"
@@ -132,17 +138,22 @@ class StoreExchange(Exchange):
     def ready(self, row: int) -> bool:
         return row not in self._wanted
 
-    def take(self, row: int) -> list[dict[str, float]]:
-        return self._arrived.pop(row, [])
+    def combine(self, row: int, values: dict[str, Any]) -> dict[str, Any]:
+        records = self._arrived.pop(row, [])
+        for key, how in self._reduce.items():
+            found = [record[key] for record in records if key in record]
+            if len(found) > 1 and key in values:
+                values[key] = _combined(how, found)
+        return values
 
     def wait(self, row: int, timeout_s: float) -> None:
         with self._change:
             self._change.wait_for(lambda: row not in self._wanted, timeout_s)
 
     def preempted(self) -> bool:
-        """A launcher ends a machine's other ranks once one has died: then one is gone before any is told.
+        """Looks whether a rank of this machine died: a launcher then ends the others with SIGTERM.
 
-        Where the job is taken down, the first rank that is told finds them all alive, and leaves word to the others.
+        If the whole job ends, the first rank to get the signal finds all alive, and leaves a mark for the others.
         """
         with contextlib.suppress(Exception):
             processes = self._store.get(self._neighbours).decode().splitlines()
@@ -174,14 +185,14 @@ class StoreExchange(Exchange):
             try:
                 progress = [self._look(row, key, deadline) for row, (key, deadline) in wanted.items()]
             except Exception:
-                logger.warning("the process group's store is gone: later values are rank 0's own", exc_info=True)
+                logger.warning("the process group's store is gone: later values are those of rank 0", exc_info=True)
                 self._give_up()
                 return
             if not any(progress):
                 time.sleep(_POLL_S)
 
     def _look(self, row: int, key: str, deadline: float) -> bool:
-        """Whether the row is complete, or overdue: then it goes with what is there."""
+        """Collects a row's records if all are here or the row is overdue, and returns whether it did."""
         assert self._theirs is not None
         data = self._theirs.get(key) if self._theirs.check([key]) else b""
         if len(data) < self._size * self._rank.world_size and time.monotonic() < deadline:
@@ -206,8 +217,16 @@ class StoreExchange(Exchange):
             self._change.notify_all()
 
 
+def _combined(how: str, values: list[float]) -> float:
+    if how == "mean":
+        return sum(values) / len(values)
+    if how == "max":
+        return max(values)
+    return math.sqrt(sum(values)) if how == "root_sum" else sum(values)
+
+
 def _tcp_store() -> Any | None:
-    """The default process group's TCPStore, beneath its prefixes; None where there is none."""
+    """Returns the default process group's TCPStore, without its prefixes; None if it has none."""
     import torch.distributed as dist
 
     if not (dist.is_available() and dist.is_initialized()):

@@ -1,111 +1,97 @@
-"""The rows that wait, in order, until the device and the other ranks have given what is theirs; then they go out."""
+"""Sealed rows wait here, in order, for the device and the other ranks, and are then emitted."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
-from trackkit.engine.faults import Callbacks, Faults, Sinks
+from trackkit.engine.faults import Faults, Group
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.rows import OpenRow, SealedRow
+from trackkit.engine.records import Row
+from trackkit.engine.rows import OpenRow
 
 MAX_WAITING = 64
 
 
-class WaitingRows:
-    """The way of a sealed row to the callbacks' last look, to rank 0 and to the sinks.
+class RowQueue:
+    """Takes sealed rows through the callbacks' `finish` and the exchange between ranks to the sinks.
 
     Args:
         callbacks, sinks, faults: of the run.
-        exchange: the road between ranks.
-        reduce: key to how rank 0 puts the ranks' values of it together: see `Callback`.
+        exchange: sends values to rank 0.
 
     Attributes:
-        rows: that wait, oldest first.
+        rows: waiting, oldest first.
     """
 
-    def __init__(
-        self, callbacks: Callbacks, sinks: Sinks, faults: Faults, exchange: Exchange, reduce: Mapping[str, str]
-    ) -> None:
-        self.rows: deque[SealedRow] = deque()
+    def __init__(self, callbacks: Group, sinks: Group, faults: Faults, exchange: Exchange) -> None:
+        self.rows: deque[OpenRow] = deque()
         self._count = 0
         self._callbacks, self._sinks, self._faults = callbacks, sinks, faults
         self._exchange = exchange
-        self._reduce = reduce
         self._draining = False
 
-    def add(self, row: OpenRow, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
-        """The row is complete but for what is on its way."""
-        self.rows.append(SealedRow(self._count, row, values, origins))
+    def add(self, row: OpenRow) -> None:
+        """Appends a sealed row."""
+        row.number = self._count
         self._count += 1
+        self.rows.append(row)
 
-    def drain(self, wait_s: float) -> None:
-        """Emits, in order, the rows whose values are in; where too many wait, the oldest goes without its late ones.
+    def drain(self, wait_s: float = 0.0) -> None:
+        """Emits, in order, the rows whose values are complete. If too many wait, the oldest goes without its late ones.
 
         Args:
-            wait_s: if not 0, values of the device are waited for, and those of the ranks for so many seconds.
+            wait_s: if not 0, waits for device values, and for so many seconds for those of other ranks.
         """
-        # A signal's handler that saves a checkpoint may come in between: what it would emit follows at once.
+        # A signal handler that saves a checkpoint may interrupt a drain: what it would emit follows at once.
         if self._draining:
             return
         self._draining = True
         deadline = time.monotonic() + wait_s
         try:
             while self.rows and self._is_complete(self.rows[0], wait_s, deadline):
-                self._emit(self.rows.popleft())
+                row = self.rows.popleft()
+                values = self._exchange.combine(row.number, row.values)
+                emitted = Row(row.number, row.where.tier, row.step, row.time, values, row.origins)
+                self._callbacks.call("emitted", emitted)
+                self._sinks.call("write", emitted)
         finally:
             self._draining = False
 
     def close(self) -> None:
-        """No more rows."""
+        """Ends the exchange between ranks."""
         self._exchange.close()
 
-    def _is_complete(self, row: SealedRow, wait_s: float, deadline: float) -> bool:
+    def _is_complete(self, row: OpenRow, wait_s: float, deadline: float) -> bool:
+        """Returns whether a row can be emitted. Its own values, once they are here, are posted to rank 0."""
         pressed = len(self.rows) > MAX_WAITING
-        if row.transfer is not None and not (row.transfer.ready or wait_s):
-            if not pressed:
-                return False
-            row.transfer = None
-        if not row.posted:
-            self._post(row)
-        if not pressed and not self._exchange.ready(row.number):
-            if not wait_s:
-                return False
+        if not row.posted and not self._post(row, wait_s > 0, pressed):
+            return False
+        if pressed or self._exchange.ready(row.number):
+            return True
+        if wait_s:
             self._exchange.wait(row.number, max(0.0, deadline - time.monotonic()))
-        return True
+        return wait_s > 0
 
-    def _post(self, row: SealedRow) -> None:
-        """The row's values have reached the host: they are this rank's record."""
+    def _post(self, row: OpenRow, wait: bool, pressed: bool) -> bool:
+        """Reads the row's device values and posts all to rank 0. Returns False while the device is not done."""
+        copy = row.copy
+        if copy is not None:
+            ready = wait or copy.ready
+            if not (ready or pressed):
+                return False
+            # A copy that can't be read costs the row its device values, not the run its rows.
+            row.copy = None
+            if ready:
+                row.values = copy.values()
         row.posted = True
-        row.arrive()
-        if not row.measured:
-            return
-        self._callbacks.each("finish", lambda callback: callback.finish(row.values))
-        if any(key[0] == "_" for key in row.values):
-            row.values = {key: value for key, value in row.values.items() if key[0] != "_"}
-        try:
-            self._exchange.post(row.number, row.step, row.values)
-        except Exception as error:
-            self._faults.add("the exchange between ranks", error)
-            self._exchange = Exchange()
-
-    def _emit(self, sealed: SealedRow) -> None:
-        records = self._exchange.take(sealed.number)
-        for key, how in self._reduce.items():
-            found = [record[key] for record in records if key in record]
-            if len(found) > 1 and key in sealed.values:
-                sealed.values[key] = _together(how, found)
-        row = sealed.record()
-        self._sinks.each("write", lambda sink: sink.write(row))
-        self._callbacks.each("emitted", lambda callback: callback.emitted(row))
-
-
-def _together(how: str, values: list[float]) -> float:
-    if how == "mean":
-        return sum(values) / len(values)
-    if how == "max":
-        return max(values)
-    return math.sqrt(sum(values)) if how == "root_sum" else sum(values)
+        if row.by_step:
+            self._callbacks.call("finish", row.values)
+            if any(key[0] == "_" for key in row.values):
+                row.values = {key: value for key, value in row.values.items() if key[0] != "_"}
+            try:
+                self._exchange.post(row.number, row.step, row.values)
+            except Exception as error:
+                self._faults.add("the exchange between ranks", error)
+                self._exchange = Exchange()
+        return True

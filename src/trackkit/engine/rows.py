@@ -1,4 +1,4 @@
-"""A row from its opening to its last value: what it takes, under which keys, and as which numbers."""
+"""The open row: it takes reports until it is sealed, waits for its device values, and is emitted as a `Row`."""
 
 from __future__ import annotations
 
@@ -6,113 +6,112 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from trackkit.engine.device_copy import Transfer
-from trackkit.engine.records import Row
+from trackkit.engine.device_copy import DeviceCopy
+from trackkit.engine.records import Moment
 from trackkit.notices import logger
-from trackkit.schema.keys import Where
+from trackkit.schema.keys import BATCH, Where
 from trackkit.schema.names import Names
 
 
 class OpenRow:
-    """A row that still takes reports.
+    """A row from its opening until it is emitted.
+
+    Args:
+        where: the event that opened it.
+        step: optimizer steps taken.
+        epoch: passes through the data, fractional; None if unknown.
 
     Attributes:
-        where, step: what opened it.
-        time: when, Unix time in seconds.
+        by_step: whether a step opened it, rather than a report: then callbacks and other ranks add to it.
+        number: position among the rows of this attempt, from 0; -1 until it is sealed.
+        time: Unix time in seconds when it was opened.
         axes: the x-axis keys.
-        measured: by TrackKit, key to value.
-        framework: measured by the framework, which beats it.
-        logged: by the user: event to name to value.
-        by_step: whether a step that the trainer makes rows of opened it, rather than a report.
+        measured: key to value, measured by TrackKit. A value is a number, a device scalar or a list of those.
+        reports: event and logged name to value, in order. The event is None for values that the framework measured,
+            which are by key.
+        values: key to number, once sealed; without device values until `copy` is read.
+        origins: key to logged name, once sealed.
+        copy: of the device values; None if there are none, or once they are read or given up.
+        posted: whether its values are complete, and on their way to rank 0.
     """
 
-    def __init__(self, where: Where, step: int, epoch: float | None, by_step: bool = False) -> None:
+    def __init__(self, where: Where, step: int, epoch: float | None) -> None:
         self.where = where
         self.step = step
+        self.by_step = False
+        self.number = -1
         self.time = time.time()
         self.axes: dict[str, float | int] = {f"{where.tier}/step": step}
         if epoch is not None:
             self.axes[f"{where.tier}/epoch"] = epoch
         self.measured: dict[str, Any] = {}
-        self.framework: dict[str, Any] = {}
-        self.logged: dict[Where, dict[str, Any]] = {}
-        self.by_step = by_step
+        self.reports: list[tuple[Where | None, Mapping[str, Any]]] = []
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.copy: DeviceCopy | None = None
+        self.posted = False
 
-    def resolve(self, names: Names) -> tuple[dict[str, Any], dict[str, str]]:
-        """Its values by key, and the logged names of those keys that have one.
+    @classmethod
+    def of_step(cls, moment: Moment) -> OpenRow:
+        """Opens the row of a training step."""
+        row = cls(BATCH, moment.step, moment.epoch)
+        row.by_step = True
+        if moment.total_steps is not None:
+            row.axes["batch/iter_num"] = moment.total_steps
+        return row
+
+    def seal(self, names: Names, refused: set[str]) -> bool:
+        """Ends the reports: finds the keys, and starts the copy of device values.
+
+        Reported values beat measured ones; the user's beat the framework's.
+
+        Args:
+            names: of the run.
+            refused: logged names that a warning was given for; new ones are added.
+
+        Returns:
+            Whether the row has values besides its axes.
 
         Raises:
             SchemaError: a name that `names: strict` refuses.
         """
-        values: dict[str, Any] = {**self.axes, **self.measured, **self.framework}
-        names.claim([*self.axes, *values], self.where)
-        origins: dict[str, str] = {}
-        for where, logged in self.logged.items():
-            for name, key in names.resolve(logged, where).items():
-                values[key] = logged[name]
-                origins[key] = where.spelled(name)
-        return values, origins
+        framework: dict[str, Any] = {}
+        logged: dict[Where, dict[str, Any]] = {}
+        for where, reported in self.reports:
+            kept = framework if where is None else logged.setdefault(where, {})
+            kept.update(numbers(reported, refused))
+        values: dict[str, Any] = {**self.axes, **self.measured, **framework}
+        names.claim(list(values), self.where)
+        for where, named in logged.items():
+            for name, key in names.resolve(list(named), where).items():
+                values[key] = named[name]
+                self.origins[key] = where.spelled(name)
+        self.values = {key: value for key, value in values.items() if isinstance(value, (int, float))}
+        if len(self.values) < len(values):
+            self.copy = DeviceCopy(values)
+        return len(values) > len(self.axes)
 
 
-class SealedRow:
-    """A row that is complete but for what is still on its way from the device or the ranks.
-
-    Attributes:
-        number, tier, step, time: as in `Row`.
-        values: key to number; device scalars, and lists of them, are missing until they `arrive`.
-        transfer: of those; None once they are in, or given up.
-        measured: whether callbacks and other ranks have a part in it.
-        posted: whether this rank's record is on its way to rank 0.
-    """
-
-    def __init__(self, number: int, row: OpenRow, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
-        self.number = number
-        self.tier, self.step, self.time = row.where.tier, row.step, row.time
-        self.measured = row.by_step
-        self.posted = False
-        self._origins = origins
-        tensors: dict[str, Any] = {}
-        self.values: dict[str, Any] = {}
-        for key, value in values.items():
-            if isinstance(value, (int, float)):
-                self.values[key] = value
-            elif not isinstance(value, list) or value:
-                tensors[key] = value
-        self.transfer: Transfer | None = Transfer(tensors) if tensors else None
-        self._order = [key for key in values if key in self.values or key in tensors]
-
-    def arrive(self) -> None:
-        """Puts what has come from the device in its place; waits for it where it is not there."""
-        if self.transfer is None:
-            return
-        arrived, self.transfer = dict(self.transfer.values()), None
-        self.values = {key: self.values[key] if key in self.values else _mean(key, arrived[key]) for key in self._order}
-
-    def record(self) -> Row:
-        """As it goes to the sinks."""
-        return Row(self.number, self.tier, self.step, self.time, self.values, self._origins)
-
-
-def numbers(values: Mapping[str, Any], told: set[str]) -> dict[str, Any]:
-    """The values that are numbers; of the others, None is passed over, and the rest is told once.
+def numbers(values: Mapping[str, Any], refused: set[str]) -> dict[str, Any]:
+    """Returns the values that are numbers or tensors of one element. Ignores None; warns once of any other.
 
     Args:
         values: logged name to value.
-        told: the names that have been told of; what is told now is added.
+        refused: names that a warning was given for; new ones are added.
     """
     kept: dict[str, Any] = {}
     for name, value in values.items():
         number = _number(value)
         if number is not None:
             kept[str(name)] = number
-        elif value is not None and name not in told:
-            told.add(name)
-            logger.warning("a metric must be a number; '%s' is a %s and is left out", name, type(value).__name__)
+        elif value is not None and name not in refused:
+            refused.add(name)
+            logger.warning("metric '%s' is a %s, not a number, and is not recorded", name, type(value).__name__)
     return kept
 
 
 def _number(value: Any) -> Any:
-    """A Python number, or a tensor of one element left as it is; None for anything else."""
+    """Returns a Python number, a tensor of one element as it is, or None for anything else."""
     if isinstance(value, (bool, int)):
         return int(value)
     if isinstance(value, float):
@@ -124,8 +123,3 @@ def _number(value: Any) -> Any:
     if callable(item) and getattr(value, "size", 0) == 1 and getattr(value, "dtype", None) is not None:
         return _number(item())
     return None
-
-
-def _mean(key: str, value: Any) -> Any:
-    """A list of values stands for its mean, but for those that only `finish` sees."""
-    return sum(value) / len(value) if isinstance(value, list) and key[0] != "_" else value

@@ -1,4 +1,4 @@
-"""Where rows go: the port that every backend implements."""
+"""The port of sinks: where rows, config and summary are written. Every backend implements it."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from trackkit.engine.run_info import RunInfo
 
 
 class Sink:
-    """A backend. Any method may raise: the tracker then goes on without this sink.
+    """Base of all backends: override the methods you need.
+
+    A sink that raises is disabled for the rest of the run; the others continue.
 
     Attributes:
-        FATAL: exceptions of `open` that are the user's to hear: a setting that can't be met.
-        run: the backend's own run object, which `trackkit.run` gives; None if it has none, or before `open`.
+        FATAL: exceptions that are raised to the user instead of disabling the sink: a setting that can't be met.
+        run: the backend's own run object, that `trackkit.run` returns; None if it has none, and before `open`.
     """
 
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
     run: Any = None
 
     def open(self, info: RunInfo) -> None:
-        """The run starts."""
+        """Opens the run."""
 
     def write(self, row: Row) -> None:
-        """One row of history; rows come in order."""
+        """Writes one row of history; rows come in order."""
 
     def config(self, values: Mapping[str, Any]) -> None:
-        """More of the run's config."""
+        """Adds to the run's config."""
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """The summary columns; may come again, later values replacing earlier ones.
+        """Updates the summary columns; later values replace earlier ones.
 
-        Even after `close`, where closing another sink has failed: a sink that can't take it then passes it over.
+        May be called after `close`, if closing another sink failed; a sink that can't write any more ignores it.
         """
 
     def preempting(self) -> None:
-        """The machine is being taken away; the run may be requeued."""
+        """Marks the run as preempted: the machine is taken away, and the run may be requeued."""
 
     def close(self, exit_code: int) -> None:
-        """The run is over."""
+        """Ends the run."""

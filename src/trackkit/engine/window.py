@@ -1,4 +1,4 @@
-"""What has happened since the last batch row: the material that callbacks make the next row of."""
+"""What happened since the last batch row: callbacks make the next row of it."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ if TYPE_CHECKING:
 
 
 class Window:
-    """Accumulates what passes between two batch rows. Nothing in it reads a device value.
+    """Accumulates what happens between two batch rows, without reading a device value.
 
     Args:
-        samples_before, tokens_before: seen when it opens, since the training began, over all ranks.
+        samples_before, tokens_before: seen before it, since training began, over all ranks.
 
     Attributes:
         losses: one scalar tensor per optimizer step: the mean over its micro-batches, undivided by accumulation.
         steps: optimizer steps.
         samples, tokens: over all ranks.
-        uncounted: whether there were samples that nobody has counted.
+        uncounted: whether it has samples that can not be counted.
         data_s: seconds spent waiting for data.
         skipped: steps that the gradient scaler is known to have skipped.
-        skip_flags: its found-inf flags, device scalars, of the other steps.
+        skip_flags: found-inf flags of the gradient scaler for other steps, device scalars.
     """
 
     __slots__ = (
-        "_before",
-        "_micro", "_paused_s", "_since", "data_s", "losses", "samples", "skip_flags", "skipped", "steps", "tokens",
-        "uncounted",
+        "_micro", "_paused_s", "_since", "data_s", "losses", "samples", "samples_before", "skip_flags", "skipped",
+        "steps", "tokens", "tokens_before", "uncounted",
     )  # fmt: skip
 
     def __init__(self, samples_before: int = 0, tokens_before: int = 0) -> None:
-        self._before = samples_before, tokens_before
+        self.samples_before, self.tokens_before = samples_before, tokens_before
         self.losses: list[torch.Tensor] = []
         self.skip_flags: list[torch.Tensor] = []
         self._micro: list[torch.Tensor] = []
@@ -42,7 +41,7 @@ class Window:
         self._since = time.perf_counter()
 
     def add(self, loss: torch.Tensor | None, samples: int | None, tokens: int, data_s: float, steps: int) -> None:
-        """A batch has been processed, and the optimizer has taken `steps` steps on it and what came before."""
+        """Adds a batch, and the `steps` optimizer steps taken on it and the batches before it."""
         if samples is None:
             self.uncounted = True
         else:
@@ -64,15 +63,22 @@ class Window:
             self._micro.clear()
 
     def pause(self, seconds: float) -> None:
-        """Wall time that was not training: evaluation, checkpointing."""
+        """Leaves out wall time that was not training: evaluation, checkpointing."""
         self._paused_s += seconds
+
+    def skip(self, flag: torch.Tensor | bool) -> None:
+        """Adds a step that the gradient scaler skipped, or its found-inf flag if that is not known yet."""
+        if isinstance(flag, bool):
+            self.skipped += flag
+        else:
+            self.skip_flags.append(flag)
 
     @property
     def seen(self) -> tuple[int, int]:
-        """Samples and tokens since the training began, over all ranks."""
-        return self._before[0] + self.samples, self._before[1] + self.tokens
+        """Samples and tokens since training began, over all ranks."""
+        return self.samples_before + self.samples, self.tokens_before + self.tokens
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of training since the window opened, pauses left out."""
+        """Seconds of training since the window opened, without pauses."""
         return max(time.perf_counter() - self._since - self._paused_s, 1e-9)

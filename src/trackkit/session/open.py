@@ -131,8 +131,8 @@ def _masked(info: RunInfo) -> RunInfo:
 
 def _session(config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Sequence[Sink]) -> Session:
     callbacks = build_callbacks(config.callbacks)
-    shared = sorted({key for callback in callbacks for key in callback.REDUCE})
-    exchange = ranks.open_exchange(rank, shared)
+    reduce = {key: how for callback in callbacks for key, how in callback.REDUCE.items()}
+    exchange = ranks.open_exchange(rank, reduce)
     tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
     phase: Phase = "fitting" if info.start.is_fit else "evaluating"
     return Session(tracker, info, phase, sinks, str(config.project), exchange)

@@ -1,0 +1,42 @@
+"""The summary: the `final/*` columns of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trackkit.engine.faults import Faults, Group
+from trackkit.engine.run_info import Status
+
+
+class Summary:
+    """Collects the summary columns and writes them to the sinks.
+
+    Args:
+        callbacks, sinks, faults: of the run.
+    """
+
+    def __init__(self, callbacks: Group, sinks: Group, faults: Faults) -> None:
+        self._callbacks, self._sinks, self._faults = callbacks, sinks, faults
+        self._columns: dict[str, Any] = {}
+
+    def note(self, columns: Mapping[str, Any]) -> None:
+        """Adds columns that the framework itself measured; they beat those of callbacks."""
+        self._columns.update(columns)
+
+    def write(self, status: Status) -> None:
+        """Writes all columns as they are now. Leaves out values that are not finite."""
+        values: dict[str, Any] = {}
+        for columns in self._callbacks.call("final"):
+            values.update(columns)
+        values.update(self._columns)
+        finite = {key: value for key, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
+        errors = self._faults.count
+        self._sinks.call("summary", {**finite, "final/status": status, "final/tracker_errors": errors})
+        self.correct(errors)
+
+    def correct(self, errors: int) -> None:
+        """Writes the number of errors again if it is no longer `errors`."""
+        if self._faults.count != errors:
+            self._sinks.call("summary", {"final/tracker_errors": self._faults.count})
