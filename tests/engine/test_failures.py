@@ -27,8 +27,8 @@ from trackkit.session.session import Session
 LIGHTNING = ["attach", "fit_begins", "before_step", "batch_ends", "evaluation_begins", "evaluation_ends", "fit_ends"]
 LIGHTNING += ["saving_begins", "detach"]
 LIGHTNING_INNER = [(Logged, "log_metrics"), (Logged, "complete_row"), (Clock, "resume"), (Position, "moment")]
-HUGGINGFACE = ["fit_begins", "epoch_ends", "logged", "paused", "fit_ends"]
-HUGGINGFACE_INNER = ["step_begins", "before_step", "between_rows", "step_ends"]
+HUGGINGFACE = ["open_fit", "epoch_ends", "logged", "paused", "fit_ends"]
+HUGGINGFACE_INNER = ["step_begins", "before_step", "step_ends"]
 # What only a checkpoint asks for.
 SAVING = ["saving_begins", "checkpoint_fields"]
 
@@ -68,7 +68,7 @@ def test_a_failing_hook_is_told_once_and_the_training_goes_on(
     assert told
     assert len(set(told)) == len(told) <= len(calls)
     runs = local_runs(Path.cwd())
-    assert len(runs) == int(calls != ["fit_begins"])
+    assert len(runs) == int(calls not in (["fit_begins"], ["open_fit"]))
     for run in runs:
         after_the_end = 1 if method == "detach" else 0
         assert run.summary["final/tracker_errors"] == len(calls) - after_the_end

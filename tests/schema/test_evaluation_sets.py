@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.huggingface_toys import by_hand, evaluate_by_hand, train
+from tests.support.huggingface_toys import evaluate_plainly, plain_loop, train
 from tests.support.lightning_toys import Silent, data, epoch_rows, trainer
 from tests.support.toy import Points
 from trackkit import TrackKit
@@ -87,13 +87,13 @@ def test_hugging_face_s_sets_each_have_their_values(tmp_path: Path, caplog: pyte
         tmp_path, val=sets, eval_strategy="epoch", save_strategy="epoch", num_train_epochs=2,
         load_best_model_at_end=True, metric_for_best_model="en_us_loss", save_only_model=True,
     )  # fmt: skip
-    net = by_hand(epochs=2)[1]
+    net = plain_loop(epochs=2)[1]
     for (given, points), segment in zip(sets.items(), ("en_us", SECOND, "metric_31cf3a9f"), strict=True):
         history = sink.history(f"epoch/val/{segment}/loss")
         assert history == [
             (x["step"], x[f"eval_{given}_loss"]) for x in run.state.log_history if f"eval_{given}_loss" in x
         ]
-        assert history[-1] == (12, pytest.approx(evaluate_by_hand(net, points)[0], rel=1e-5))
+        assert history[-1] == (12, pytest.approx(evaluate_plainly(net, points)[0], rel=1e-5))
         assert sink.settings["trackkit/renames"][f"eval_{given}_loss"] == f"epoch/val/{segment}/loss"
     best = {key: value for key, value in sink.columns.items() if "best" in key}
     assert best[f"final/best/val/{SECOND}/loss"] == run.state.best_metric

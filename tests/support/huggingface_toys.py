@@ -1,4 +1,4 @@
-"""A tiny Hugging Face training, and the same by hand in plain torch."""
+"""A tiny Hugging Face training, and the same as a plain torch loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LR = 0.2
 
 
 class Sequential(Trainer):
-    """Takes its samples in order, so that a training by hand sees the same batches."""
+    """Takes its samples in order, so that a plain loop sees the same batches."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
@@ -40,7 +40,7 @@ class Counting(Trainer):
 
 
 def arguments(out: Path | str, **given: Any) -> TrainingArguments:
-    """Quiet, on the CPU, four samples a batch, nothing saved, nothing reported."""
+    """Returns quiet arguments: on the CPU, four samples a batch, no checkpoints, no `report_to`."""
     defaults: dict[str, Any] = {
         "num_train_epochs": 1,
         "per_device_train_batch_size": 4,
@@ -68,7 +68,7 @@ def make_trainer(
     metrics: Any = None,
     **given: Any,
 ) -> Trainer:
-    """A trainer of the toy classifier; `given` are training arguments."""
+    """Returns a trainer of the toy classifier; `given` are training arguments."""
     return kind(
         model if model is not None else Net(),
         arguments(out, **given),
@@ -80,7 +80,7 @@ def make_trainer(
 
 
 def train(out: Path | str, **given: Any) -> tuple[MemorySink, Trainer]:
-    """Trains with TrackKit on a memory sink; see `make_trainer`."""
+    """Trains with TrackKit into a memory sink; see `make_trainer`."""
     sink = MemorySink()
     trainer = make_trainer(out, [*given.pop("before", []), TrackKit(sinks=[sink]), *given.pop("after", [])], **given)
     trainer.train()
@@ -88,18 +88,18 @@ def train(out: Path | str, **given: Any) -> tuple[MemorySink, Trainer]:
 
 
 def mean_accuracy(prediction: Any) -> dict[str, float]:
-    """`compute_metrics` as people write it."""
+    """Returns the accuracy, as a usual `compute_metrics`."""
     return {"acc": accuracy(torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids)).item()}
 
 
 def logged(trainer: Trainer, name: str) -> list[tuple[int, Any]]:
-    """(step, value) of `name` in the trainer's own log history."""
+    """Returns (step, value) of `name` from the trainer's own log history."""
     return [(entry["step"], entry[name]) for entry in trainer.state.log_history if name in entry]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step's own numbers."""
+    """The numbers of one optimizer step."""
 
     loss: float
     norm: float
@@ -107,8 +107,8 @@ class Step:
     samples: int
 
 
-def by_hand(samples: int = 24, accumulation: int = 1, epochs: int = 1, clip: float = 1.0) -> tuple[list[Step], Net]:
-    """The toy training in plain torch: SGD, linear decay, the loss divided by the micro-batches there are."""
+def plain_loop(samples: int = 24, accumulation: int = 1, epochs: int = 1, clip: float = 1.0) -> tuple[list[Step], Net]:
+    """Trains the toy in plain torch: SGD, linear decay, the loss divided by the number of micro-batches."""
     net, loader = Net(), DataLoader(Points(samples=samples), 4)
     steps: list[Step] = []
     optimizer = torch.optim.SGD(net.parameters(), lr=LR)
@@ -131,8 +131,8 @@ def by_hand(samples: int = 24, accumulation: int = 1, epochs: int = 1, clip: flo
     return steps, net
 
 
-def evaluate_by_hand(net: nn.Module, data: Points) -> tuple[float, float]:
-    """Loss and accuracy over a whole data set."""
+def evaluate_plainly(net: nn.Module, data: Points) -> tuple[float, float]:
+    """Returns loss and accuracy over a whole data set."""
     with torch.no_grad():
         out = net(features=data.features, labels=data.labels)
     return out["loss"].item(), accuracy(out["logits"], data.labels).item()

@@ -30,7 +30,7 @@ FRAMEWORKS = {
     "huggingface": Framework(
         "trackkit.integrations.huggingface.hooks:HuggingFaceHooks",
         {"transformers.trainer_callback": "TrainerCallback"},
-        {"transformers.integrations.integration_utils": "trackkit.integrations.huggingface.hooks:register_report_to"},
+        {"transformers.integrations.integration_utils": "trackkit.integrations.huggingface._compat:register_report_to"},
     ),
 }
 

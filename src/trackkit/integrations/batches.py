@@ -1,4 +1,4 @@
-"""How much data a batch holds, without a device read."""
+"""Counts the samples and tokens of a batch, without reading the device."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 
 def batch_counts(batch: Any) -> tuple[int, int]:
-    """(samples, tokens) of a batch; 0 for what it does not tell.
+    """Returns (samples, tokens) of a batch; 0 for a count that is unknown.
 
-    Samples: the first dimension of its first tensor. Tokens: those of `input_ids`, padding included (to leave it out,
-    the device would have to be read).
+    Samples are the first dimension of the first tensor. Tokens are the elements of `input_ids`, padding included:
+    leaving it out would read the device.
     """
     kind = type(batch)
     plain = kind is list or kind is tuple
     first: Any = batch[0] if plain and batch else None
-    # The most common batch, at every step: spared the search.
+    # The most common batch, needed at every step, skips the search.
     shape = first.shape if hasattr(first, "numel") else None
     if not shape:
         tensor = _first_tensor(batch)
@@ -28,7 +28,7 @@ def batch_counts(batch: Any) -> tuple[int, int]:
 
 
 def _first_tensor(batch: Any) -> Any:
-    """The first tensor with a dimension, depth first. A batch object such as a graph's is asked for its own fields."""
+    """Returns the first tensor with a dimension, depth first; None if there are none in lists, tuples and mappings."""
     if hasattr(batch, "shape") and hasattr(batch, "numel"):
         return batch if len(batch.shape) else None
     if isinstance(batch, Mapping):

@@ -1,4 +1,4 @@
-"""Hugging Face: a model's own `config`, whatever it is, costs no row of the run."""
+"""Hugging Face: records a model's own `config`, and no kind of config costs a row."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tests.support.toy import Net
 
 @dataclass
 class Shape:
-    """As nanoGPT has it."""
+    """A config like nanoGPT's."""
 
     n_layer: int = 2
     bias: bool = False
 
 
 class Plain:
-    """An object with attributes; the trainer adds one of its own."""
+    """An object with attributes. The trainer adds `use_cache`."""
 
     def __init__(self) -> None:
         self.width = 8
 
 
 class Slotted:
-    """Nothing to read it by."""
+    """An object whose attributes cannot be listed."""
 
     __slots__ = ("use_cache", "width")
 
 
 class Broken:
-    """Fails to tell."""
+    """Fails to be read."""
 
     def to_dict(self) -> dict[str, Any]:
         raise RuntimeError("not today")
@@ -53,7 +53,7 @@ class Broken:
         (None, {}, 0),
     ],
 )
-def test_a_model_s_own_config_is_recorded_as_far_as_it_can_be_read(
+def test_model_config_is_recorded_as_far_as_it_can_be_read(
     tmp_path: Path, config: Any, columns: dict[str, Any], errors: int
 ) -> None:
     model: Any = Net()
@@ -65,7 +65,7 @@ def test_a_model_s_own_config_is_recorded_as_far_as_it_can_be_read(
     assert sink.columns["final/tracker_errors"] == errors
 
 
-def test_an_omegaconf_node_is_a_mapping(tmp_path: Path) -> None:
+def test_omegaconf_model_config_is_recorded(tmp_path: Path) -> None:
     omegaconf = pytest.importorskip("omegaconf")
     model: Any = Net()
     model.config = omegaconf.OmegaConf.create({"a": {"b": 1}})

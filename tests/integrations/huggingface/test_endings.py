@@ -1,4 +1,4 @@
-"""Hugging Face: programs that end as they should not, as a user would see them."""
+"""Hugging Face: status and exit code of programs that fail, exit, or are interrupted or killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.local_log import local_run
 from tests.support.processes import run_python
 from tests.support.wandb_offline import read_finished
 
-# One program per ending. They are forked once the imports are done, which are most of what they would cost.
+# Forks one program per ending after the imports, which take most of the time.
 PROGRAM = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -67,10 +67,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("interrupted", -signal.SIGINT, "KeyboardInterrupt", "stopped", 255),
     ],
 )
-def test_status_and_exit_code_of_a_program(
+def test_status_and_exit_code_say_how_a_program_ended(
     programs: Path, ending: str, code: int, says: str, status: str, exit_code: int
 ) -> None:
-    """In the local log and in W&B's run; the program's own exit code and traceback are untouched."""
+    """In the local log and in W&B; the program keeps its own exit code and traceback."""
     folder = programs / ending
     errors = (folder / "stderr").read_text()
     assert json.loads((programs / "codes.json").read_text())[ending] == code, errors
@@ -85,8 +85,8 @@ def test_status_and_exit_code_of_a_program(
     assert online.summary["final/steps"] == steps[-1]
 
 
-def test_a_killed_program_leaves_its_rows_in_the_local_log(programs: Path) -> None:
-    """SIGKILL: every row so far is on disk, and nothing says that the run had finished."""
+def test_killed_program_leaves_its_rows_in_the_local_log(programs: Path) -> None:
+    """SIGKILL: every row so far is on disk, and the run is still marked `running`."""
     assert json.loads((programs / "codes.json").read_text())["killed"] == -signal.SIGKILL
     run = local_run(programs / "killed")
     assert [step for step, _ in run.history("batch/loss")] == [1, 2]

@@ -1,4 +1,4 @@
-"""Hugging Face: what evaluations and predictions report, under which names, at which steps, exactly once."""
+"""Hugging Face: evaluations and predictions are reported once each, under the right keys, at the right steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.huggingface_toys import by_hand, evaluate_by_hand, logged, make_trainer, mean_accuracy, train
+from tests.support.huggingface_toys import evaluate_plainly, logged, make_trainer, mean_accuracy, plain_loop, train
 from tests.support.local_log import local_run
 from tests.support.toy import Net, Points
 from trackkit import TrackKit
@@ -45,8 +45,8 @@ def _without_axis(sink: MemorySink) -> list[dict[str, float]]:
         ({"eval_strategy": "epoch", "eval_on_start": True}, [0, 6]),
     ],
 )
-def test_an_evaluation_makes_one_row_at_its_step(tmp_path: Path, given: dict[str, Any], steps: list[int]) -> None:
-    """Loss and `compute_metrics`, with the trainer's own values, once; how fast it went is left out."""
+def test_evaluation_makes_one_row_at_its_step(tmp_path: Path, given: dict[str, Any], steps: list[int]) -> None:
+    """It holds the loss and `compute_metrics` with the trainer's own values, and no speeds."""
     sink, trainer = train(tmp_path, val=VAL, metrics=mean_accuracy, **given)
     assert sink.history("epoch/val/loss") == logged(trainer, "eval_loss")
     assert sink.history("epoch/val/acc") == logged(trainer, "eval_acc")
@@ -54,18 +54,18 @@ def test_an_evaluation_makes_one_row_at_its_step(tmp_path: Path, given: dict[str
     assert sink.history("epoch/step") == [(step, step) for step in steps]
     assert sink.history("epoch/epoch") == [(step, pytest.approx(step / 6)) for step in steps]
     assert _epoch_keys(sink) == {"epoch/step", "epoch/epoch", "epoch/val/loss", "epoch/val/acc"}
-    loss, acc = evaluate_by_hand(by_hand(epochs=given.get("num_train_epochs", 1))[1], VAL)
+    loss, acc = evaluate_plainly(plain_loop(epochs=given.get("num_train_epochs", 1))[1], VAL)
     assert sink.history("epoch/val/loss")[-1][1] == pytest.approx(loss, rel=1e-5)
     assert sink.history("epoch/val/acc")[-1][1] == sink.columns["final/val/acc"] == pytest.approx(acc)
 
 
-def test_several_sets_each_have_their_own_keys(tmp_path: Path) -> None:
-    """A dict of data sets: `epoch/val/<set>/<name>`, values by hand, and nothing of one set under another."""
+def test_several_sets_have_keys_of_their_own(tmp_path: Path) -> None:
+    """A dict of data sets: `epoch/val/<set>/<name>`, with the values of a plain loop."""
     sets = {"near": VAL, "far_away": OTHER}
     sink, _ = train(tmp_path, val=sets, metrics=mean_accuracy, eval_strategy="epoch", num_train_epochs=2)
-    net = by_hand(epochs=2)[1]
+    net = plain_loop(epochs=2)[1]
     for name, data in sets.items():
-        loss, acc = evaluate_by_hand(net, data)
+        loss, acc = evaluate_plainly(net, data)
         found = sink.history(f"epoch/val/{name}/loss")
         assert [step for step, _ in found] == [6, 12]
         assert found[-1][1] == pytest.approx(loss, rel=1e-5)
@@ -75,11 +75,11 @@ def test_several_sets_each_have_their_own_keys(tmp_path: Path) -> None:
     assert _epoch_keys(sink) == keys | {"epoch/step", "epoch/epoch"}
 
 
-def test_evaluate_alone_is_a_run_of_its_own(tmp_path: Path) -> None:
-    """No training: one row at step 0, finished, and nothing of a batch."""
+def test_evaluate_alone_makes_a_run(tmp_path: Path) -> None:
+    """Without a training: one row at step 0, status `finished`, no batch rows."""
     sink, net = MemorySink(), Net()
     metrics = make_trainer(tmp_path, [TrackKit(sinks=[sink])], model=net, val=VAL, metrics=mean_accuracy).evaluate()
-    loss, acc = evaluate_by_hand(net, VAL)
+    loss, acc = evaluate_plainly(net, VAL)
     assert _without_axis(sink) == [{"epoch/val/loss": metrics["eval_loss"], "epoch/val/acc": metrics["eval_acc"]}]
     assert (metrics["eval_loss"], metrics["eval_acc"]) == (pytest.approx(loss, rel=1e-5), pytest.approx(acc))
     assert [(row.tier, row.step) for row in sink.rows] == [("epoch", 0)]
@@ -88,8 +88,8 @@ def test_evaluate_alone_is_a_run_of_its_own(tmp_path: Path) -> None:
     assert local_run(tmp_path).run["status"] == "finished"
 
 
-def test_evaluate_before_and_after_training_is_the_training_s_run(tmp_path: Path) -> None:
-    """One run: at step 0, during, and at the last step; the summary is the last one's."""
+def test_evaluations_before_and_after_a_training_are_in_its_run(tmp_path: Path) -> None:
+    """One run with rows at step 0, during the training, and at the last step; the last one is in the summary."""
     sink = MemorySink()
     trainer = make_trainer(tmp_path, [TrackKit(sinks=[sink])], val=VAL, eval_strategy="steps", eval_steps=4)
     trainer.evaluate()
@@ -109,7 +109,7 @@ def test_evaluate_before_and_after_training_is_the_training_s_run(tmp_path: Path
     ("prefix", "place"),
     [("test", "test"), ("test_far", "test/far"), ("holdout", "val/holdout"), ("train", "train"), ("eval_b", "val/b")],
 )
-def test_a_prefix_of_one_s_own_names_the_split_or_the_set(tmp_path: Path, prefix: str, place: str) -> None:
+def test_metric_key_prefix_names_the_split_or_the_set(tmp_path: Path, prefix: str, place: str) -> None:
     """`evaluate(metric_key_prefix=...)`, after a training."""
     sink = MemorySink()
     trainer = make_trainer(tmp_path, [TrackKit(sinks=[sink])], val=VAL, metrics=mean_accuracy)
@@ -123,8 +123,8 @@ def test_a_prefix_of_one_s_own_names_the_split_or_the_set(tmp_path: Path, prefix
     assert _no_speed(sink)
 
 
-def test_predict_with_labels_is_a_test_and_without_labels_makes_no_row(tmp_path: Path) -> None:
-    """`predict` has no log event: its metrics come with its own."""
+def test_predict_is_a_test_with_labels_and_makes_no_row_without(tmp_path: Path) -> None:
+    """`predict` fires no `on_log`; its metrics come with `on_predict`."""
 
     class Blind(Net):
         def forward(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
@@ -135,19 +135,19 @@ def test_predict_with_labels_is_a_test_and_without_labels_makes_no_row(tmp_path:
     unlabelled: Any = [{"features": VAL.features[index]} for index in range(12)]
     trainer.predict(unlabelled)
     assert sink.rows == []
-    assert sink.info is None, "nothing to record: no run"
+    assert sink.info is None, "no run without metrics"
     trainer.train()
     metrics = trainer.predict(VAL).metrics or {}
     assert _without_axis(sink) == [{"epoch/test/loss": metrics["test_loss"], "epoch/test/acc": metrics["test_acc"]}]
-    assert sink.columns["final/test/acc"] == metrics["test_acc"] == evaluate_by_hand(trainer.model, VAL)[1]  # type: ignore[arg-type]
+    assert sink.columns["final/test/acc"] == metrics["test_acc"] == evaluate_plainly(trainer.model, VAL)[1]  # type: ignore[arg-type]
     rows = len(sink.rows)
     trainer.predict(unlabelled)
     assert len(sink.rows) == rows
     assert sink.rows[-1].step == 6
 
 
-def test_a_metric_that_looks_like_a_speed_is_still_the_user_s(tmp_path: Path) -> None:
-    """`compute_metrics` may time something of its own, and a training log may hold a name ending in `_runtime`."""
+def test_user_metric_named_like_a_speed_is_kept(tmp_path: Path) -> None:
+    """`compute_metrics` and the training's log may hold names that end in `_runtime`."""
 
     def timed(prediction: Any) -> dict[str, float]:
         return {"generation_runtime": 2.5, **mean_accuracy(prediction)}
@@ -158,13 +158,13 @@ def test_a_metric_that_looks_like_a_speed_is_still_the_user_s(tmp_path: Path) ->
     trainer.log({"rollout_runtime": 1.5})
     assert sink.history("epoch/val/generation_runtime") == [(6, 2.5)]
     assert sink.history("epoch/val/acc") == logged(trainer, "eval_acc")
-    # It waits for what else may come for its step: an evaluation seals its row.
+    # The row stays open for more values of its step until the evaluation seals it.
     trainer.evaluate()
     assert sink.history("batch/rollout_runtime") == [(6, 1.5)]
 
 
-def test_metrics_that_time_themselves_are_no_evaluation_set(tmp_path: Path) -> None:
-    """`compute_metrics` with a runtime and a speed of its own: before the trainer's, which it adds last."""
+def test_user_metrics_with_runtime_and_speed_are_no_evaluation_set(tmp_path: Path) -> None:
+    """`compute_metrics` returns a runtime and a speed, beside those that the trainer adds."""
 
     def timed(prediction: Any) -> dict[str, float]:
         return {**mean_accuracy(prediction), "inference_runtime": 1.5, "inference_samples_per_second": 7.0}
@@ -178,8 +178,8 @@ def test_metrics_that_time_themselves_are_no_evaluation_set(tmp_path: Path) -> N
     assert _epoch_keys(sink) == keys | {"epoch/step", "epoch/epoch"}
 
 
-def test_sets_named_as_people_name_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Keys hold `[A-Za-z0-9_]`; sets that would be one are told and kept apart; the best follows its own."""
+def test_set_names_become_valid_keys_and_stay_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys hold `[A-Za-z0-9_]`; two sets of one key get one notice and a key each; the best is of the monitored set."""
     names = {"sst-2": "sst_2", "MNLI (m)": "MNLI_m", "a/b": "a_b", "train": "train"}
     sets = {name: Points(5 + index, 8) for index, name in enumerate([*names, "a_b"])}
     sink, trainer = train(

@@ -1,4 +1,4 @@
-"""What a trainer publishes on the Hub is the model, not the record of its run."""
+"""Hugging Face: pushing to the Hub uploads the model and nothing of TrackKit's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trackkit import TrackKit, finish
 
 
 class Hub:
-    """The Hub's client without a network: of a folder it keeps the names of the files that it would upload."""
+    """A Hub client without a network: keeps the names of the files that it would upload."""
 
     def __init__(self) -> None:
         self.uploaded: set[str] = set()
@@ -38,7 +38,7 @@ class Hub:
 
 class Publishing(Sequential):
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Nothing is looked up for it."""
+        """Does nothing: the model card would be filled from the network."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def train(out: str = "out", checkpoint: str | None = None, settings: Any = None,
     return trainer  # type: ignore[return-value]
 
 
-def test_the_record_of_the_run_is_not_uploaded_with_the_model(hub: Hub, isolated: Path) -> None:
+def test_run_folders_are_not_uploaded_with_the_model(hub: Hub, isolated: Path) -> None:
     train().push_to_hub()
     assert hub.uploads >= 2
     assert "training_args.bin" in hub.uploaded
@@ -69,7 +69,7 @@ def test_the_record_of_the_run_is_not_uploaded_with_the_model(hub: Hub, isolated
     assert run.config["trackkit/folder"] == str(isolated / "out" / "_trackkit")
 
 
-def test_an_evaluation_of_its_own_is_recorded_there_too(hub: Hub, isolated: Path) -> None:
+def test_evaluation_alone_is_recorded_in_the_same_folder(hub: Hub, isolated: Path) -> None:
     trainer = make_trainer("out", [TrackKit(sinks=[])], kind=Publishing, push_to_hub=True)
     trainer.evaluate(trainer.train_dataset)
     finish()
@@ -77,7 +77,7 @@ def test_an_evaluation_of_its_own_is_recorded_there_too(hub: Hub, isolated: Path
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_resumed_training_finds_its_run_there(moved: bool, hub: Hub, isolated: Path) -> None:
+def test_resumed_training_finds_its_run_in_the_folder(moved: bool, hub: Hub, isolated: Path) -> None:
     train()
     if moved:
         shutil.move("out", "elsewhere")
@@ -89,11 +89,11 @@ def test_a_resumed_training_finds_its_run_there(moved: bool, hub: Hub, isolated:
     assert [step for step, _ in run.history("batch/loss")][-1] == 12
 
 
-def test_a_folder_that_the_user_names_is_taken_as_it_is(hub: Hub, isolated: Path) -> None:
+def test_folder_given_by_the_user_is_used_as_it_is(hub: Hub, isolated: Path) -> None:
     train(settings={"dir": "records"})
     assert local_run(isolated).folder.parent == isolated / "records" / "trackkit-runs"
 
 
-def test_without_publishing_the_record_is_in_the_output_folder(isolated: Path) -> None:
+def test_run_folder_is_in_the_output_folder_without_push_to_hub(isolated: Path) -> None:
     train(push_to_hub=False)
     assert local_run(isolated).folder.parent == isolated / "out" / "trackkit-runs"

@@ -1,4 +1,4 @@
-"""Hugging Face: how trainings end, go on and begin anew, in one process."""
+"""Hugging Face: how trainings end, resume and start again in one process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VAL = Points(5, 12)
 
 
 class Frozen(Net):
-    """Learns nothing: no evaluation is better than the first."""
+    """Learns nothing, so that no evaluation is better than the first."""
 
     def forward(self, features: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         out = super().forward(features, labels)
@@ -28,8 +28,8 @@ class Frozen(Net):
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("strategy", ["epoch", "steps"])
-def test_early_stopping_is_stopped_and_its_last_step_has_a_row(tmp_path: Path, strategy: str, first: bool) -> None:
-    """Whichever callback comes first, and whether evaluation comes at a step or at an epoch's end."""
+def test_early_stopping_gives_status_stopped_and_a_full_last_row(tmp_path: Path, strategy: str, first: bool) -> None:
+    """Whichever callback comes first, and whether the evaluation is at a step or at an epoch's end."""
     stopper = EarlyStoppingCallback(early_stopping_patience=2)
     sink, trainer = train(
         tmp_path,
@@ -57,7 +57,7 @@ def test_early_stopping_is_stopped_and_its_last_step_has_a_row(tmp_path: Path, s
 
 
 @pytest.mark.parametrize(("name", "greater", "lr"), [("loss", False, 5.0), ("eval_acc", True, 1.0)])
-def test_the_best_is_the_trainer_s_best(tmp_path: Path, name: str, greater: bool, lr: float) -> None:
+def test_best_equals_the_trainer_s_best(tmp_path: Path, name: str, greater: bool, lr: float) -> None:
     """Value and step of `final/best/val/...` equal the trainer's own, for either goal."""
     sink, trainer = train(
         tmp_path, val=VAL, metrics=mean_accuracy, num_train_epochs=4, eval_strategy="epoch", save_strategy="epoch",
@@ -66,8 +66,8 @@ def test_the_best_is_the_trainer_s_best(tmp_path: Path, name: str, greater: bool
     short = name.removeprefix("eval_")
     values = [value for _, value in sink.history(f"epoch/val/{short}")]
     assert trainer.state.best_metric == (max if greater else min)(values)
-    assert values[-1] != values[0], "a metric that never moves would show nothing"
-    assert trainer.state.best_global_step != 24, "nor would one whose last value is its first best"
+    assert values[-1] != values[0], "the metric must change, or the test shows nothing"
+    assert trainer.state.best_global_step != 24, "the best must not be the last, or the test shows nothing"
     assert sink.columns[f"final/best/val/{short}"] == trainer.state.best_metric
     assert sink.columns[f"final/best/val/{short}_step"] == trainer.state.best_global_step
     other = "acc" if short == "loss" else "loss"
@@ -75,8 +75,8 @@ def test_the_best_is_the_trainer_s_best(tmp_path: Path, name: str, greater: bool
     assert sink.columns["final/status"] == "finished"
 
 
-def test_the_best_of_one_of_several_sets(tmp_path: Path) -> None:
-    """`metric_for_best_model="b_loss"` with a dict of sets follows `epoch/val/b/loss`, and no other."""
+def test_best_follows_the_monitored_set_only(tmp_path: Path) -> None:
+    """`metric_for_best_model="b_loss"` with a dict of sets follows `epoch/val/b/loss`."""
     sets = {"a": VAL, "b": Points(6, 8)}
     sink, trainer = train(
         tmp_path, val=sets, num_train_epochs=3, eval_strategy="epoch", save_strategy="epoch",
@@ -89,7 +89,7 @@ def test_the_best_of_one_of_several_sets(tmp_path: Path) -> None:
     }
 
 
-def test_max_steps_ends_as_finished(tmp_path: Path) -> None:
+def test_max_steps_gives_status_finished(tmp_path: Path) -> None:
     """In the middle of an epoch."""
     sink, _ = train(tmp_path, max_steps=5)
     assert [step for step, _ in sink.history("batch/loss")] == [1, 2, 4, 5]
@@ -97,8 +97,8 @@ def test_max_steps_ends_as_finished(tmp_path: Path) -> None:
     assert sink.columns["final/epochs"] == pytest.approx(5 / 6)
 
 
-def test_the_same_object_twice_makes_two_runs(tmp_path: Path) -> None:
-    """One trainer trained twice: each training a run of its own, complete."""
+def test_training_twice_makes_two_runs(tmp_path: Path) -> None:
+    """One trainer, trained twice: each run is complete."""
     trainer = make_trainer(tmp_path, [TrackKit(sinks=[MemorySink()])])
     first = trainer.train().global_step
     assert first == trainer.train().global_step == 6
@@ -111,7 +111,7 @@ def test_the_same_object_twice_makes_two_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [{"report_to": "trackkit"}, {"report_to": ["trackkit"]}, {}])
 def test_two_trainers_make_two_runs(tmp_path: Path, given: dict[str, Any]) -> None:
-    """Each with its own object, by `report_to` (as a word and as a list) and by the class in `callbacks`."""
+    """With `report_to` as a word and as a list, and with the class in `callbacks`."""
     for name in ("a", "b"):
         make_trainer(tmp_path / name, [] if given else [TrackKit], **given).train()
     finish()
@@ -121,8 +121,8 @@ def test_two_trainers_make_two_runs(tmp_path: Path, given: dict[str, Any]) -> No
         assert (run.run["status"], run.run["exit_code"], run.run["framework"]) == ("finished", 0, "huggingface")
 
 
-def test_a_resumed_training_goes_on_at_its_steps(tmp_path: Path) -> None:
-    """Steps, samples, epochs and values as the uninterrupted training's."""
+def test_resumed_training_continues_at_its_step(tmp_path: Path) -> None:
+    """Steps, samples, epochs and values equal those of the uninterrupted training."""
     given: dict[str, Any] = {"num_train_epochs": 2, "logging_steps": 1, "samples": 22}
     whole, _ = train(tmp_path / "whole", **given, save_strategy="steps", save_steps=4)
     sink = MemorySink()
@@ -135,7 +135,7 @@ def test_a_resumed_training_goes_on_at_its_steps(tmp_path: Path) -> None:
 
 
 class Hungry(Sequential):
-    """Runs out of memory in its third step, as CUDA says it, until the batches are smaller."""
+    """Raises CUDA's out-of-memory error in its third step."""
 
     calls = 0
 
@@ -146,8 +146,8 @@ class Hungry(Sequential):
         return super().training_step(*args, **kwargs)
 
 
-def test_a_search_for_the_batch_size_is_one_run(tmp_path: Path) -> None:
-    """`auto_find_batch_size`: training begins anew in the same run, with the size that fits."""
+def test_auto_find_batch_size_makes_one_run(tmp_path: Path) -> None:
+    """The retry with a smaller batch size is recorded in the same run."""
     Hungry.calls = 0
     sink, trainer = train(tmp_path, kind=Hungry, auto_find_batch_size=True, per_device_train_batch_size=8, samples=21)
     size = trainer.state.train_batch_size
@@ -164,7 +164,7 @@ def test_a_search_for_the_batch_size_is_one_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_a_caught_exception_fails_its_run_and_the_next_training_has_its_own(tmp_path: Path, same: bool) -> None:
+def test_caught_exception_fails_its_run_and_not_the_next(tmp_path: Path, same: bool) -> None:
     """With one object for both trainings, and with two."""
 
     class Breaks(Trainer):
@@ -180,6 +180,6 @@ def test_a_caught_exception_fails_its_run_and_the_next_training_has_its_own(tmp_
     finish()
     broken, well = local_run(tmp_path / "a"), local_run(tmp_path / "b")
     assert (broken.run["status"], broken.run["exit_code"], broken.summary["final/steps"]) == ("failed", 1, 3)
-    assert [step for step, _ in broken.history("batch/step")] == [1, 2, 3], "the last step taken has its row"
+    assert [step for step, _ in broken.history("batch/step")] == [1, 2, 3], "the last step has a row"
     assert (well.run["status"], well.run["exit_code"]) == ("finished", 0)
     assert [step for step, _ in well.history("batch/loss")] == [1, 2, 4, 6]

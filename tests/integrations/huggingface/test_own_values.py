@@ -1,4 +1,4 @@
-"""Hugging Face: what the user's code and its libraries log besides."""
+"""Hugging Face: values that the user's code and libraries add to the logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trackkit.integrations.memory import MemorySink
 
 
 class Extras(Sequential):
-    """Adds values to the training's log, as TRL's trainers do."""
+    """Adds values to the training's logs, as TRL's trainers do."""
 
     extras: dict[str, Any] = {}  # noqa: RUF012
 
@@ -43,8 +43,8 @@ def _kind(**extras: Any) -> type[Extras]:
     return type("WithExtras", (Extras,), {"extras": extras})
 
 
-def test_values_added_to_the_log_join_the_row_of_their_step(tmp_path: Path) -> None:
-    """TRL-style: `train_acc` is `batch/acc`, names with a slash stay, and no row is made twice."""
+def test_added_values_join_the_row_of_their_step(tmp_path: Path) -> None:
+    """As in TRL: `train_acc` becomes `batch/acc`, names with a slash stay, and no row is made twice."""
 
     class Accurate(Extras):
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
@@ -63,8 +63,8 @@ def test_values_added_to_the_log_join_the_row_of_their_step(tmp_path: Path) -> N
     assert sink.settings["trackkit/renames"] == {"train_acc": "batch/acc"}
 
 
-def test_scalars_of_every_kind_arrive_as_numbers(tmp_path: Path) -> None:
-    """numpy's, 0-d and 1-element tensors, integers, booleans."""
+def test_scalars_of_every_kind_become_numbers(tmp_path: Path) -> None:
+    """numpy scalars, tensors of one element, integers and booleans."""
     kind = _kind(
         np32=np.float32(0.5),
         np_int=np.int64(7),
@@ -82,8 +82,8 @@ def test_scalars_of_every_kind_arrive_as_numbers(tmp_path: Path) -> None:
     assert all(type(value) in (int, float) for value in last.values())
 
 
-def test_what_is_no_number_is_left_out_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """None is passed over in silence; a text, a list, a matrix each get one line; the others of the row arrive."""
+def test_values_that_are_no_numbers_get_one_notice_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """None gets no notice; a text, a list and a matrix get one each; the other values of the row are recorded."""
     kind = _kind(nothing=None, text="hello", many=[1, 2], matrix=torch.ones(2, 2), kept=1.5)
     with caplog.at_level(logging.WARNING, "trackkit"):
         sink, trainer = train(tmp_path, kind=kind)
@@ -91,13 +91,13 @@ def test_what_is_no_number_is_left_out_and_told_once(tmp_path: Path, caplog: pyt
     assert sink.history("batch/loss") == logged(trainer, "loss")
     keys = {key for row in sink.rows for key in row.values}
     assert keys.isdisjoint({f"batch/{name}" for name in ("nothing", "text", "many", "matrix")})
-    told = [record.getMessage() for record in caplog.records if "not a number" in record.getMessage()]
-    assert sorted(message.split("'")[1] for message in told) == ["many", "matrix", "text"]
+    notices = [record.getMessage() for record in caplog.records if "not a number" in record.getMessage()]
+    assert sorted(message.split("'")[1] for message in notices) == ["many", "matrix", "text"]
     assert sink.columns["final/tracker_errors"] == 0
 
 
-def test_a_log_call_within_a_step_is_filed_under_the_trainer_s_own_step(tmp_path: Path) -> None:
-    """`self.log` in `compute_loss`: where the trainer's log history has it, once each, the last word of a step."""
+def test_log_call_within_a_step_is_recorded_at_the_trainer_s_step(tmp_path: Path) -> None:
+    """`self.log` in `compute_loss`: at the step of the trainer's log history, the last value of each step."""
 
     class Chatty(Sequential):
         calls = 0
@@ -114,8 +114,8 @@ def test_a_log_call_within_a_step_is_filed_under_the_trainer_s_own_step(tmp_path
     assert sink.history("batch/samples") == [(1, 4), (3, 12), (6, 24)]
 
 
-def test_the_logs_are_left_as_they_are(tmp_path: Path) -> None:
-    """What later callbacks see is what earlier ones saw."""
+def test_logs_are_not_changed(tmp_path: Path) -> None:
+    """Callbacks before and after TrackKit see the same logs."""
     before, after = Witness(), Witness()
     kind = _kind(train_acc=0.5, nothing=None, text="x")
     train(
@@ -130,8 +130,8 @@ def test_the_logs_are_left_as_they_are(tmp_path: Path) -> None:
     assert before.seen == after.seen
 
 
-def test_strict_names_stop_a_training_that_logs_an_unknown_name(tmp_path: Path) -> None:
-    """At the first such row, with the nearest known name; a synonym lets it through."""
+def test_strict_names_reject_an_unknown_name(tmp_path: Path) -> None:
+    """The first such row raises an error that names the value; a synonym makes the name known."""
     kit = TrackKit(sinks=[MemorySink()], names="strict")
     with pytest.raises(SchemaError, match="rewad"):
         make_trainer(tmp_path / "a", [kit], kind=_kind(rewad=1.0)).train()
@@ -141,7 +141,7 @@ def test_strict_names_stop_a_training_that_logs_an_unknown_name(tmp_path: Path) 
     assert sink.history("batch/reward") == [(step, 1.0) for step in (1, 2, 4, 6)]
 
 
-def test_a_logged_name_that_is_measured_keeps_its_own(tmp_path: Path) -> None:
+def test_logged_name_of_a_measured_key_keeps_its_own_name(tmp_path: Path) -> None:
     """`train_loss` beside the trainer's own loss."""
     sink, trainer = train(tmp_path, kind=_kind(train_loss=9.0))
     assert sink.history("batch/loss") == [(step, value) for step, value in logged(trainer, "loss")]

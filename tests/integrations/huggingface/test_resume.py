@@ -1,4 +1,4 @@
-"""Hugging Face: what a resumed training, and an evaluation of an earlier one, leave in the run's columns."""
+"""Hugging Face: summary columns after a resumed training, and after an evaluation of an earlier one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _trainer(out: Path, **given: Any) -> Any:
     )
 
 
-def test_the_mean_loss_of_a_resumed_training_is_the_whole_training_s(tmp_path: Path) -> None:
-    """Resumed once and then again, when it is complete: no step is taken, and nothing changes."""
+def test_mean_loss_of_a_resumed_training_covers_all_its_steps(tmp_path: Path) -> None:
+    """Resumed at step 4, and once more at the end, where no step is left and nothing changes."""
     whole = _trainer(tmp_path / "whole")
     whole.train()
     finish()
@@ -42,8 +42,8 @@ def test_the_mean_loss_of_a_resumed_training_is_the_whole_training_s(tmp_path: P
     assert sum(losses[4:]) / 8 != expected, "the part after the checkpoint must differ, or the test shows nothing"
 
 
-def test_an_evaluation_leaves_the_fit_s_status(tmp_path: Path) -> None:
-    """Stopped early; another trainer's training closes the run; it is opened again for an evaluation."""
+def test_later_evaluation_keeps_the_fit_s_status(tmp_path: Path) -> None:
+    """The training stops early; another training closes its run; an evaluation opens it again."""
     first = make_trainer(
         tmp_path / "a", [TrackKit(), EarlyStoppingCallback(1)], val=VAL, learning_rate=1e-9, num_train_epochs=9,
         eval_strategy="epoch", metric_for_best_model="loss", greater_is_better=True,
@@ -62,8 +62,8 @@ def test_an_evaluation_leaves_the_fit_s_status(tmp_path: Path) -> None:
     assert run.summary["final/steps"] == stopped.summary["final/steps"]
 
 
-def test_an_evaluation_after_a_failure_leaves_it_failed(tmp_path: Path) -> None:
-    """Status and exit code of the fit, in a run that is opened again."""
+def test_evaluation_after_a_failure_keeps_the_run_failed(tmp_path: Path) -> None:
+    """Status and exit code stay, in a run that is opened again."""
     trainer = make_trainer(tmp_path / "a", [TrackKit()], val=VAL)
     step, calls = trainer.training_step, []
 

@@ -1,4 +1,4 @@
-"""Hugging Face: samples are counted as the loader gives them, and left out where it doesn't tell."""
+"""Hugging Face: samples are counted as the loader gives them, and left out if that is unknown."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from trackkit.integrations.memory import MemorySink
 
 
 class Own(Counting):
-    """Its loader has batches of another size than the arguments say."""
+    """Uses a batch size other than that of the arguments."""
 
     def get_train_dataloader(self) -> Any:
         return self.accelerator.prepare(DataLoader(self.train_dataset, batch_size=7, shuffle=True))  # type: ignore[arg-type]
 
 
 class Dropping(Counting):
-    """A loader that Accelerate does not know, without its last batch."""
+    """Uses a loader not prepared by Accelerate, which drops the last batch."""
 
     def get_train_dataloader(self) -> Any:
         return DataLoader(self.train_dataset, batch_size=7, drop_last=True)  # type: ignore[arg-type]
 
 
 class Drawing(Counting):
-    """A sampler that draws more than there is."""
+    """Uses a sampler that draws more samples than the data set has."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return WeightedRandomSampler([1.0] * 22, 33)
 
 
 class Uneven(Counting):
-    """Batches of different sizes."""
+    """Uses batches of different sizes."""
 
     def get_train_dataloader(self) -> Any:
         return DataLoader(self.train_dataset, batch_sampler=[[0, 1], [2, 3, 4, 5, 6], [7, 8, 9]])  # type: ignore[arg-type]
 
 
 class CutShort(TrainerCallback):
-    """Ends each epoch after three steps of its own."""
+    """Ends each epoch after three steps."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_epoch_stop = state.global_step % 3 == 0
@@ -73,10 +73,10 @@ def _train(out: Path, kind: type[Counting], **given: Any) -> tuple[MemorySink, C
         (Counting, {"callbacks": [CutShort()], "num_train_epochs": 4}, 4),
     ],
 )
-def test_samples_are_those_that_the_training_steps_see(
+def test_samples_equal_those_seen_by_the_training_steps(
     tmp_path: Path, kind: type[Counting], given: dict[str, Any], batch: int
 ) -> None:
-    """With a loader, a sampler, epochs of one's own; the config's batch sizes are the loader's."""
+    """With the user's own loader, sampler and epochs; the config has the loader's batch sizes."""
     sink, trainer = _train(tmp_path, kind, logging_steps=1, **given)
     assert sink.history("batch/samples") == [(step, seen) for step, seen in trainer.by_step.items()]
     assert sink.columns["final/samples"] == trainer.seen
@@ -85,8 +85,8 @@ def test_samples_are_those_that_the_training_steps_see(
     assert config["data/batch_size_global"] == batch * given.get("gradient_accumulation_steps", 1)
 
 
-def test_batches_of_different_sizes_are_not_guessed_at(tmp_path: Path) -> None:
-    """No count, no speed and no batch size; the rest of the rows is whole."""
+def test_batches_of_different_sizes_are_not_counted(tmp_path: Path) -> None:
+    """No count, no speed and no batch size; the rows have everything else."""
     sink, _ = _train(tmp_path, Uneven)
     assert [step for step, _ in sink.history("batch/step_time_s")] == [1, 2, 4, 6]
     assert not sink.history("batch/samples")
@@ -95,8 +95,8 @@ def test_batches_of_different_sizes_are_not_guessed_at(tmp_path: Path) -> None:
     assert not any(key.startswith("data/batch_size") for key in local_run(tmp_path).config)
 
 
-def test_a_stream_is_counted_up_to_its_first_end(tmp_path: Path) -> None:
-    """Ten samples in batches of four: how full the last one was, nobody tells."""
+def test_stream_is_counted_up_to_the_end_of_its_first_epoch(tmp_path: Path) -> None:
+    """Ten samples in batches of four: how full the last batch was is unknown."""
 
     class Stream(IterableDataset[dict[str, torch.Tensor]]):
         def __iter__(self) -> Any:
@@ -110,8 +110,8 @@ def test_a_stream_is_counted_up_to_its_first_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("save", [5, 6])
-def test_a_training_resumed_with_another_batch_size_counts_on(tmp_path: Path, save: int) -> None:
-    """From a checkpoint within an epoch and from one at its end: what was seen, and then what is."""
+def test_training_resumed_with_another_batch_size_continues_the_count(tmp_path: Path, save: int) -> None:
+    """From a checkpoint within an epoch, and from one at its end."""
     _, first = _train(tmp_path, Counting, save_strategy="steps", save_steps=save, num_train_epochs=1)
     finish()
     before = first.by_step[save]
@@ -122,7 +122,7 @@ def test_a_training_resumed_with_another_batch_size_counts_on(tmp_path: Path, sa
     )  # fmt: skip
     then.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{save}"))
     assert isinstance(then, Counting)
-    # The checkpoint's `logging_steps` are gone on with, too.
+    # The trainer continues with the checkpoint's `logging_steps`.
     assert len(counted := sink.history("batch/samples")) > 3
     assert counted == [(step, before + then.by_step[step]) for step, _ in counted]
     assert sink.columns["final/samples"] == before + then.seen
@@ -143,7 +143,7 @@ dist.destroy_process_group()
 """
 
 
-def test_split_batches_are_whole_over_the_ranks(tmp_path: Path) -> None:
+def test_split_batches_are_counted_once_over_the_ranks(tmp_path: Path) -> None:
     """`split_batches`: two ranks share each batch of four."""
     (tmp_path / "program.py").write_text(PROGRAM)
     done = run_torchrun(tmp_path / "program.py", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Hugging Face: trainings stopped by callbacks of the user's own: the last step's row is whole."""
+"""Hugging Face: trainings stopped by the user's callbacks have a complete last row."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
-from tests.support.huggingface_toys import by_hand, logged, train
+from tests.support.huggingface_toys import logged, plain_loop, train
 from tests.support.toy import Points
 
 VAL = Points(5, 12)
 
 
 def _stopper(hook: str) -> TrainerCallback:
-    """Stops the training at the second epoch's end, in `hook`."""
+    """Returns a callback that stops the training in `hook`, at the end of the second epoch."""
 
     def stop(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= 12:
@@ -34,15 +34,13 @@ def _stopper(hook: str) -> TrainerCallback:
         ("on_step_end", {}),
     ],
 )
-def test_the_last_step_has_a_whole_row_whatever_stops_the_training(
-    tmp_path: Path, hook: str, given: dict[str, Any]
-) -> None:
+def test_last_row_is_complete_whatever_stops_the_training(tmp_path: Path, hook: str, given: dict[str, Any]) -> None:
     """The stopper comes after TrackKit."""
     sink, trainer = train(
         tmp_path, after=[_stopper(hook)], val=VAL, num_train_epochs=9, logging_steps=500, **given
     )  # fmt: skip
     assert trainer.state.global_step == 12
-    steps, _ = by_hand(epochs=9)
+    steps, _ = plain_loop(epochs=9)
     row = next(row for row in sink.rows if row.tier == "batch" and row.step == 12)
     assert row.values["batch/grad_norm"] == pytest.approx(steps[11].norm, rel=1e-5)
     assert row.values["batch/lr"] == pytest.approx(steps[11].lr)
@@ -52,7 +50,7 @@ def test_the_last_step_has_a_whole_row_whatever_stops_the_training(
 
 
 @pytest.mark.parametrize("strategy", ["no", "epoch"])
-def test_an_epoch_s_end_makes_no_row(tmp_path: Path, strategy: str) -> None:
-    """No more rows than the trainer was asked for, but for the first and the last: the same as under Lightning."""
+def test_epoch_end_makes_no_row(tmp_path: Path, strategy: str) -> None:
+    """Rows are those that the trainer logs, the first and the last: the same as under Lightning."""
     sink, _ = train(tmp_path, num_train_epochs=3, val=VAL, eval_strategy=strategy, logging_steps=4)
     assert [step for step, _ in sink.history("batch/loss")] == [1, 4, 8, 12, 16, 18]

@@ -1,4 +1,4 @@
-"""Hugging Face: several trainers, and several TrackKits: every number is in its own trainer's run, once."""
+"""Hugging Face: with several trainers and several TrackKits, every number is in its trainer's run, once."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ VAL = Points(5, 12)
 
 
 def _evaluations(run: LocalRun) -> list[float]:
-    """The validation losses in the order written, every pass."""
+    """Returns the validation losses in the order written, of all attempts."""
     return [row["epoch/val/loss"] for row in run.rows if "epoch/val/loss" in row]
 
 
-def _told(messages: list[str]) -> int:
+def _notices(messages: list[str]) -> int:
     return sum("two TrackKits" in message for message in messages)
 
 
 @pytest.mark.parametrize("reported", [True, False])
 @pytest.mark.parametrize("at_once", [True, False])
-def test_folds_that_share_their_arguments_each_have_a_run(
+def test_folds_that_share_arguments_have_a_run_each(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, reported: bool, at_once: bool
 ) -> None:
-    """K-fold as people write it: one TrainingArguments; all trainers made at once, or one after the other."""
+    """K-fold with one `TrainingArguments`; the trainers are made at once, or one after the other."""
     args = arguments(tmp_path, report_to="trackkit" if reported else "none")
 
     def make(fold: int) -> Trainer:
@@ -55,11 +55,11 @@ def test_folds_that_share_their_arguments_each_have_a_run(
     assert len({logged(trainer, "eval_loss")[0][1] for trainer in folds}) == 3
     losses = [[value for _, value in run.history("batch/loss")] for run in runs]
     assert sorted(losses) == sorted([value for _, value in logged(trainer, "loss")] for trainer in folds)
-    assert _told(caplog.messages) == 0
+    assert _notices(caplog.messages) == 0
 
 
-def test_one_object_in_two_trainers_keeps_their_numbers_apart(tmp_path: Path) -> None:
-    """Also where the first is evaluated again after the second's training has closed its run."""
+def test_one_trackkit_in_two_trainers_keeps_their_numbers_apart(tmp_path: Path) -> None:
+    """Also if the first is evaluated again after the second's training has closed its run."""
     kit = TrackKit(name="shared")
     a = make_trainer(tmp_path / "a", [kit], val=VAL)
     b = make_trainer(tmp_path / "b", [kit], val=Points(6, 8), samples=16)
@@ -78,15 +78,15 @@ def test_one_object_in_two_trainers_keeps_their_numbers_apart(tmp_path: Path) ->
     assert len(set(_evaluations(local_run(tmp_path / "a")))) == 2
 
 
-def test_evaluations_before_a_fit_are_in_its_run_whatever_comes_between(tmp_path: Path) -> None:
-    """`a.evaluate(); b.evaluate(); a.train(); b.train()`: each baseline is of its own trainer's one run."""
+def test_evaluations_before_a_fit_are_in_its_run(tmp_path: Path) -> None:
+    """`a.evaluate(); b.evaluate(); a.train(); b.train()`: each baseline is in its own trainer's run."""
     trainers = {name: make_trainer(tmp_path / name, [TrackKit()], val=Points(5 + index, 12), eval_strategy="epoch")
                 for index, name in enumerate("ab")}  # fmt: skip
     for trainer in trainers.values():
         trainer.evaluate()
     baselines = {name: logged(trainer, "eval_loss")[0][1] for name, trainer in trainers.items()}
     run_id = local_run(tmp_path / "a").run["run_id"]
-    assert read_earlier(tmp_path / "a", run_id).elapsed_h == 0.0, "a baseline is no training"
+    assert read_earlier(tmp_path / "a", run_id).elapsed_h == 0.0, "an evaluation does not count as training time"
     for trainer in trainers.values():
         trainer.train()
     trackkit.finish()
@@ -97,8 +97,8 @@ def test_evaluations_before_a_fit_are_in_its_run_whatever_comes_between(tmp_path
         assert (run.summary["final/status"], run.summary["final/samples"]) == ("finished", 24)
 
 
-def test_a_callback_that_replaces_a_popped_one_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """`pop_callback`, then `add_callback` with one's own settings."""
+def test_callback_added_after_pop_callback_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`pop_callback`, then `add_callback` with other settings."""
     trainer = make_trainer(tmp_path, [], val=VAL, report_to="trackkit")
     trainer.pop_callback(TrackKit)  # type: ignore[arg-type]
     trainer.add_callback(TrackKit(name="mine", sinks=[sink := MemorySink()]))  # type: ignore[arg-type]
@@ -108,11 +108,11 @@ def test_a_callback_that_replaces_a_popped_one_records(tmp_path: Path, caplog: p
     assert sink.history("batch/loss") == logged(trainer, "loss")
     assert sink.history("epoch/val/loss") == logged(trainer, "eval_loss")
     assert local_run(tmp_path).run["name"] == "mine"
-    assert _told(caplog.messages) == 0
+    assert _notices(caplog.messages) == 0
 
 
-def test_of_a_reported_and_an_added_one_the_users_own_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Told once, also where an evaluation comes first; the other leaves no run."""
+def test_added_trackkit_records_instead_of_the_reported_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One notice, also if an evaluation comes first; the other TrackKit leaves no run."""
     trainer = make_trainer(tmp_path, [], val=VAL, report_to="trackkit")
     trainer.add_callback(TrackKit(name="mine", sinks=[sink := MemorySink()]))  # type: ignore[arg-type]
     trainer.evaluate()
@@ -120,11 +120,11 @@ def test_of_a_reported_and_an_added_one_the_users_own_records(tmp_path: Path, ca
     assert [step for step, _ in sink.history("epoch/val/loss")] == [0]
     assert sink.history("batch/loss") == logged(trainer, "loss")
     assert local_run(tmp_path).run["name"] == "mine"
-    assert _told(caplog.messages) == 1
+    assert _notices(caplog.messages) == 1
 
 
-def test_a_callback_of_the_users_own_that_hands_its_events_on_records(tmp_path: Path) -> None:
-    """A TrackKit that no trainer knows of, behind a subclass's hooks and behind another callback."""
+def test_trackkit_behind_another_callback_records(tmp_path: Path) -> None:
+    """A user's callback passes its events on to a TrackKit that the trainer does not know."""
     from transformers import TrainerCallback
 
     class Behind(TrainerCallback):
@@ -141,8 +141,8 @@ def test_a_callback_of_the_users_own_that_hands_its_events_on_records(tmp_path: 
     assert sink.columns["final/status"] == "finished"
 
 
-def test_no_trainer_is_kept_alive(tmp_path: Path) -> None:
-    """By a TrackKit that goes on to the next: a trainer and its data go when the user lets go of them."""
+def test_trackkit_keeps_no_trainer_alive(tmp_path: Path) -> None:
+    """A trainer and its data are freed with the user's last reference, while TrackKit serves the next trainer."""
     kit = TrackKit()
     trainer = make_trainer(tmp_path / "a", [kit], val=VAL)
     trainer.train()

@@ -18,7 +18,7 @@ from trackkit import TrackKit
 
 
 class Noisy(Net):
-    """Depends on torch's, numpy's and Python's random states at every step."""
+    """Uses torch's, numpy's and Python's random states at every step."""
 
     def forward(self, features: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         if self.training:
@@ -47,12 +47,12 @@ def test_weights_and_random_states_are_bit_identical(tmp_path: Path, given: dict
     bare, bare_states = _train(tmp_path / "bare", [], **given)
     tracked, states = _train(tmp_path / "tracked", [TrackKit(mode=mode)], **given)
     assert all(torch.equal(bare[name], tracked[name]) for name in bare)
-    assert not torch.equal(bare["layers.0.weight"], Net().layers[0].weight), "it must have learnt"
+    assert not torch.equal(bare["layers.0.weight"], Net().layers[0].weight), "the model must have learned"
     assert states == bare_states
 
 
-def test_disabled_records_nothing_and_writes_no_file(tmp_path: Path) -> None:
-    """No run, no folder, no thread's work: `mode: disabled`."""
+def test_disabled_mode_records_nothing_and_writes_no_file(tmp_path: Path) -> None:
+    """`mode: disabled` opens no run."""
     import trackkit
 
     _train(tmp_path / "out", [TrackKit(mode="disabled")])
@@ -60,22 +60,21 @@ def test_disabled_records_nothing_and_writes_no_file(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_failing_hook_is_logged_once_and_the_training_ends_with_its_weights(
+def test_failing_hook_is_logged_once_and_leaves_the_weights_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each of the 16 steps fails within TrackKit: one traceback, all counted, the training none the wiser."""
+    """Each of the 16 steps fails within TrackKit: one traceback, 16 errors counted, the same weights."""
 
     class Odd(TrackKit):
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
             super().on_train_begin(*args, **kwargs)
-            assert self._huggingface is not None
-            self._huggingface.between_rows = None  # type: ignore[assignment,method-assign]
+            self._huggingface_fit.step_ends = None  # type: ignore[method-assign,assignment]
 
     bare, states = _train(tmp_path / "bare", [])
     tracked, tracked_states = _train(tmp_path / "tracked", [Odd()])
     assert all(torch.equal(bare[name], tracked[name]) for name in bare)
     assert states == tracked_states
-    told = [record for record in caplog.records if record.name == "trackkit" and record.levelname == "ERROR"]
-    assert [record.getMessage().split()[0] for record in told] == ["on_step_end"]
-    assert told[0].exc_info is not None
+    errors = [record for record in caplog.records if record.name == "trackkit" and record.levelname == "ERROR"]
+    assert [record.getMessage().split()[1] for record in errors] == ["on_step_end"]
+    assert errors[0].exc_info is not None
     assert local_run(tmp_path / "tracked").summary["final/tracker_errors"] == 16

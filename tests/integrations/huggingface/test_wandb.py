@@ -1,4 +1,4 @@
-"""Hugging Face and W&B: the run that is written, alone, beside WandbCallback, and into a run of the user's."""
+"""Hugging Face and W&B: a run alone, beside WandbCallback, and in a run that the user opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VAL = Points(5, 12)
 
 
 def _same_rows(local: LocalRun, online: OfflineRun) -> bool:
-    """Whether every row of the local log is in the W&B run, value by value, on its own axis."""
+    """Returns whether the W&B run has every value of the local log."""
     keys = {key for row in local.rows for key in row if not key.startswith("_")}
     return all(sorted(local.history(key)) == sorted(online.history(key)) for key in keys)
 
@@ -36,20 +36,20 @@ def _trained(out: Path, callbacks: list[Any], **given: Any) -> Trainer:
     return trainer
 
 
-def test_of_two_in_one_trainer_the_users_own_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_user_s_trackkit_records_instead_of_the_reported_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = _trained(tmp_path, [TrackKit(name="mine", sinks=[sink := MemorySink()])], report_to="trackkit")
     trainer.evaluate(VAL)
     trackkit.finish()
     assert [line for line in caplog.messages if "two TrackKits" in line] == [
-        "this trainer has two TrackKits, by 'report_to' and in 'callbacks': the latter records"
+        "This trainer has two TrackKits, from 'report_to' and 'callbacks'; the later one records."
     ]
     assert local_run(tmp_path).run["name"] == "mine"
     assert sink.history("batch/loss") == logged(trainer, "loss")
     assert find_runs(tmp_path) == []
 
 
-def test_alone_the_run_has_rows_axes_config_and_summary(tmp_path: Path) -> None:
-    """And the run's name is `run_name`."""
+def test_run_has_rows_axes_config_and_summary(tmp_path: Path) -> None:
+    """The run is named by `run_name`."""
     trainer = _trained(tmp_path, [], report_to="trackkit", run_name="first-try")
     assert trackkit.run is not None
     assert trackkit.run is wandb.run
@@ -72,8 +72,8 @@ def test_alone_the_run_has_rows_axes_config_and_summary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["report_to", "reversed", "callbacks", "callbacks_reversed"])
-def test_beside_wandb_callback_neither_loses_a_row(tmp_path: Path, how: str) -> None:
-    """The same run: all that WandbCallback logs, and all that TrackKit does, whichever comes first."""
+def test_wandb_callback_and_trackkit_share_a_run_without_losing_rows(tmp_path: Path, how: str) -> None:
+    """The run has everything that both log, whichever comes first."""
     given: dict[str, Any] = {}
     callbacks: list[Any] = [TrackKit(), WandbCallback]
     if how.startswith("report_to") or how == "reversed":
@@ -96,8 +96,8 @@ def test_beside_wandb_callback_neither_loses_a_row(tmp_path: Path, how: str) -> 
     assert online.summary["final/status"] == "finished"
 
 
-def test_a_run_that_the_user_opened_is_written_into_and_left_open(tmp_path: Path) -> None:
-    """Before the training, with the user's own name, config and rows; the user finishes it."""
+def test_run_opened_by_the_user_is_used_and_left_open(tmp_path: Path) -> None:
+    """The run keeps the user's name, config and rows; the user finishes it."""
     run = wandb.init(project="mine", name="my-run", dir=str(tmp_path), config={"own": 1})
     run.log({"before": 1.0})
     _trained(tmp_path, [TrackKit()])
@@ -115,14 +115,14 @@ def test_a_run_that_the_user_opened_is_written_into_and_left_open(tmp_path: Path
 
 @dataclass
 class SecretArguments(TrainingArguments):
-    """Arguments as TRL's scripts have them: with a token where `to_dict` does not look."""
+    """Arguments like TRL's, with a token that `to_dict` does not mask."""
 
     model_init_kwargs: dict[str, Any] | None = None
     api_key: str | None = None
 
 
-def test_secrets_reach_neither_the_run_nor_the_local_log(tmp_path: Path) -> None:
-    """Tokens in the arguments, at the top and nested; in no file that was written."""
+def test_secrets_in_arguments_reach_no_file(tmp_path: Path) -> None:
+    """Tokens at the top level of the arguments and nested ones."""
     secrets = ["hf_" + "a1B2c3D4e5" * 3, "hf_" + "Z9y8X7w6V5" * 3, "not-so-secret-looking"]
     args = SecretArguments(
         str(tmp_path), hub_token=secrets[0], model_init_kwargs={"token": secrets[1], "dtype": "float32"},

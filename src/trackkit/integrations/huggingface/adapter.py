@@ -1,49 +1,75 @@
-"""Tells the tracker what a Hugging Face trainer does."""
+"""Reports what one Hugging Face trainer does to the tracker."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trackkit.integrations.huggingface import logged
+from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.huggingface.describe import describe
-from trackkit.integrations.huggingface.fit import Fit
-from trackkit.integrations.huggingface.progress import Progress
-from trackkit.integrations.huggingface.sizes import Sizes
+from trackkit.integrations.huggingface.fit import Fit, NullFit
+from trackkit.integrations.huggingface.logged import EvaluationLogs, StepLogs, read, read_prediction
+from trackkit.integrations.huggingface.progress import Progress, Sizes
 from trackkit.record.description import Description
 from trackkit.schema.keys import BATCH
 
 if TYPE_CHECKING:
+    from trackkit.engine.run_info import Start
+    from trackkit.integrations.guard import Kit
     from trackkit.session.per_trainer import Runs
     from trackkit.session.session import Session
 
-_CARRIED = "trackkit"
+
+class NullAdapter:
+    """Ignores a trainer that is not recorded."""
+
+    def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> NullFit:
+        """`on_train_begin`, after a resumed state is loaded; once more after an out-of-memory retry."""
+        return NullFit()
+
+    def epoch_ends(self, control: Any) -> None:
+        """`on_epoch_end`."""
+
+    def logged(self, args: Any, state: Any, logs: dict[str, Any], kwargs: dict[str, Any]) -> None:
+        """`on_log`: of training steps, of an evaluation, at a training's end, or by the user's code."""
+
+    def predicted(self, args: Any, state: Any, metrics: dict[str, Any], kwargs: dict[str, Any]) -> None:
+        """`on_predict` with metrics."""
+
+    def paused(self, what: str) -> None:
+        """The time since the last event went to `what`, not to training."""
+
+    def saving(self) -> None:
+        """The trainer is about to save a checkpoint."""
+
+    def fit_ends(self) -> None:
+        """`on_train_end`."""
 
 
-class HuggingFaceAdapter:
-    """Tells the tracker what one Hugging Face trainer does.
+class HuggingFaceAdapter(NullAdapter):
+    """Reports what one Hugging Face trainer does to the tracker.
 
     Args:
-        kit: the TrackKit that records it.
-        runs: the trainer's.
-
-    Attributes:
-        fit: the latest training; None before there is one.
-        unrecorded: whether a training is under way whose run is not open, or could not be opened.
+        kit: the TrackKit that records the trainer.
+        runs: the runs of that trainer.
     """
 
-    def __init__(self, kit: Any, runs: Runs) -> None:
+    def __init__(self, kit: Kit, runs: Runs) -> None:
         self._kit = kit
         self._runs = runs
-        self.fit: Fit | None = None
-        self.unrecorded = False
+        self._fit = NullFit()
+        self._unopened = False
 
-    # -- training ------------------------------------------------------------------------------------------------
+    def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> NullFit:
+        self._fit, self._unopened = NullFit(), True
+        self._fit = self.open_fit(args, state, kwargs)
+        self._unopened = False
+        return self._fit
 
-    def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Fit:
-        """`on_train_begin`: after a resumed state is loaded; again after an out-of-memory retry, in the same run."""
-        carried = state.stateful_callbacks.get(_CARRIED, {}).get("attributes", {}) if state.global_step else {}
-        self.fit = None
+    def open_fit(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Fit:
+        """Opens the run of a training, a new one or that of the checkpoint."""
+        carried = _compat.carried(state) if state.global_step else {}
         known, loader = Description(), kwargs.get("train_dataloader")
         sizes = known.ask("the loader's sizes", lambda: Sizes.of(loader, args.world_size), Sizes())
         progress = Progress(
@@ -55,96 +81,69 @@ class HuggingFaceAdapter:
             samples=progress.samples(state.global_step) or 0,
             tokens=int(state.num_input_tokens_seen),
         )
-        broken_off = self._runs.session
-        if args.auto_find_batch_size and broken_off is not None and broken_off.phase == "fitting":
-            start = replace(start, again=True, checkpoint=broken_off.checkpoint_fields())
-        elif state.global_step:
-            start = replace(start, checkpoint=carried)
-        session = self._kit.begin(start, self._runs)
-        # Plain data under a callback's name is saved with every checkpoint, and is there again on resume.
-        attributes = progress.carry(session.checkpoint_fields())
-        state.stateful_callbacks[_CARRIED] = {"args": {}, "attributes": attributes}
-        self.fit = Fit(session, state, progress, kwargs.get("optimizer"))
-        return self.fit
+        session = self._kit.begin(self._resumed(start, args, carried), self._runs)
+        _compat.carry(state, progress.carried_with(session.checkpoint_fields()))
+        return Fit(session, state, progress, kwargs.get("optimizer"))
 
-    def epoch_ends(self, state: Any, control: Any) -> None:
-        """`on_epoch_end`."""
-        if self.fit is not None:
-            self.fit.progress.epoch_ends(state.global_step, control.should_epoch_stop or control.should_training_stop)
-
-    def fit_ends(self) -> None:
-        """`on_train_end`."""
-        self.unrecorded = False
-        if self.fit is not None:
-            self.fit.ends()
-
-    def paused(self, what: str) -> None:
-        """The time since the last event was not training."""
-        if self.fit is not None:
-            self.fit.paused(what)
-
-    def saving(self) -> None:
-        """A checkpoint follows: a training that goes on from it won't make the rows so far again."""
-        if self._runs.session is not None:
-            self._runs.session.tracker.flush()
-
-    # -- what is logged ------------------------------------------------------------------------------------------
+    def epoch_ends(self, control: Any) -> None:
+        self._fit.epoch_ends(control.should_epoch_stop or control.should_training_stop)
 
     def logged(self, args: Any, state: Any, logs: dict[str, Any], kwargs: dict[str, Any]) -> None:
-        """`on_log`: training, an evaluation, the last word of a training, or the user's own."""
-        if self.unrecorded:
-            # What can't be opened now won't be at the next log: each try may take its time.
+        if self._unopened:
+            # A run that could not be opened is not tried again at every log: each try may take long.
             return
-        prefix = logged.evaluation_prefix(logs)
-        if prefix is not None:
+        found = read(logs)
+        if isinstance(found, StepLogs):
+            self._step_logged(found, args, state, kwargs)
+        elif isinstance(found, EvaluationLogs):
             self.paused("evaluation")
-            self._evaluated(args, state, prefix, logs, kwargs)
-        elif logged.is_last_word(logs):
-            if self.fit is not None:
-                self._said_last(state, logs, self.fit)
+            self._evaluated(found, args, state, kwargs)
         else:
-            self._stepped(args, state, logs, kwargs)
+            self._fit.totals(found.columns)
 
     def predicted(self, args: Any, state: Any, metrics: dict[str, Any], kwargs: dict[str, Any]) -> None:
-        """`on_predict`: with labels its metrics are a test's."""
-        self._evaluated(args, state, logged.evaluation_prefix(metrics) or "test", metrics, kwargs)
+        self._evaluated(read_prediction(metrics), args, state, kwargs)
 
-    def _said_last(self, state: Any, logs: dict[str, Any], fit: Fit) -> None:
-        """Hugging Face's mean loss is of this call alone, and 0 where it has taken no step."""
-        columns = logged.last_word(logs)
-        loss = columns.pop(logged.MEAN_LOSS, None)
-        mean = None if loss is None else fit.progress.mean_loss(loss, state.global_step)
-        fit.session.tracker.note(columns if mean is None else {**columns, logged.MEAN_LOSS: mean})
+    def paused(self, what: str) -> None:
+        self._fit.paused(what)
 
-    def _stepped(self, args: Any, state: Any, logs: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    def saving(self) -> None:
+        self._fit.saving()
+
+    def fit_ends(self) -> None:
+        self._unopened = False
+        self._fit.ends()
+
+    def _resumed(self, start: Start, args: Any, carried: Mapping[str, Any]) -> Start:
+        """Returns `start` with what says which run it resumes."""
+        session = self._runs.session
+        if args.auto_find_batch_size and session is not None and session.phase == "fitting":
+            return replace(start, again=True, checkpoint=session.checkpoint_fields())
+        return replace(start, checkpoint=carried) if start.step else start
+
+    def _step_logged(self, found: StepLogs, args: Any, state: Any, kwargs: dict[str, Any]) -> None:
         session = self._session(args, state, kwargs)
-        tracker, own, others = session.tracker, logged.measured(logs), logged.users(logs)
-        training = self.fit is not None and session is self.fit.session and session.phase == "fitting"
-        if training and self.fit is not None and "batch/lr" in own:
-            if "batch/loss" in own:
-                self.fit.progress.logged(own["batch/loss"], state.global_step)
-            # The trainer's own log of a step that nobody announced in `on_step_end`, such as at an epoch's end.
-            tracker.last_row()
-        if own:
-            tracker.report(own, BATCH, state.global_step, state.epoch, framework=True)
-        if others:
-            tracker.report(others, BATCH, state.global_step, state.epoch)
-        if own:
+        if "batch/lr" in found.measured:
+            self._fit.logged(session, found.measured.get("batch/loss"))
+        tracker = session.tracker
+        if found.measured:
+            tracker.report(found.measured, BATCH, state.global_step, state.epoch, framework=True)
+        if found.users:
+            tracker.report(found.users, BATCH, state.global_step, state.epoch)
+        if found.measured:
             tracker.seal()
-            if self.fit is not None:
-                self.fit.resumes()
+            self._fit.resumes()
 
-    def _evaluated(self, args: Any, state: Any, prefix: str, logs: dict[str, Any], kwargs: dict[str, Any]) -> None:
-        where, metrics = logged.evaluated(logs, prefix)
-        if not any(value is not None for value in metrics.values()):
+    def _evaluated(self, found: EvaluationLogs, args: Any, state: Any, kwargs: dict[str, Any]) -> None:
+        if all(value is None for value in found.metrics.values()):
             return
         session = self._session(args, state, kwargs)
-        session.tracker.report(metrics, where, state.global_step, state.epoch)
+        session.tracker.report(found.metrics, found.where, state.global_step, state.epoch)
         session.tracker.seal()
         session.evaluated()
 
     def _session(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Session:
-        """The open run, or, where nothing trains, one of an evaluation's own."""
+        """Returns the trainer's open run; outside of a training, opens one for an evaluation if none is open."""
         from trackkit.session.session import open_sessions
 
         session = self._runs.session

@@ -1,4 +1,4 @@
-"""What Hugging Face knows of a run that begins."""
+"""Describes a run from what Hugging Face knows of it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine.run_info import Start
+from trackkit.integrations.huggingface import _compat
+
 if TYPE_CHECKING:
-    from trackkit.engine.run_info import Start
-    from trackkit.integrations.huggingface.sizes import Sizes
+    from trackkit.integrations.huggingface.progress import Sizes
     from trackkit.record.description import Description
 
 
 def describe(
     known: Description, args: Any, state: Any, kwargs: dict[str, Any], phase: str, sizes: Sizes | None = None
 ) -> Start:
-    """What Hugging Face knows of a run that begins.
+    """Returns what Hugging Face knows of a fit or an evaluation that begins.
 
     Args:
-        known: takes the run config.
-        args, state, kwargs: as a hook gets them.
+        known: gathers the run config.
+        args, state, kwargs: the arguments of a hook.
         phase: as in `Start`.
-        sizes: of what is trained on; None where nothing is.
+        sizes: of the training's loader; None for an evaluation.
     """
-    from trackkit.engine.run_info import Start
-
     _describe(known, args, kwargs)
     if sizes is not None:
         _describe_data(known, args, kwargs.get("train_dataloader"), sizes)
@@ -46,13 +46,13 @@ def describe(
 
 
 def _output(args: Any) -> Path:
-    """The output folder; in it, where it is published, one that is not: the Trainer leaves out what begins with `_`."""
+    """Returns the output folder. If that is pushed to the Hub, a folder in it that the Trainer leaves out (`_*`)."""
     output = Path(args.output_dir)
     return output / "_trackkit" if args.push_to_hub else output
 
 
 def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
-    """The run config, as far as the trainer tells."""
+    """Adds the model, the optimizer and the trainer's arguments to the run config."""
     from trackkit.record.run_config import flatten, model_config, optimizer_config
 
     model = kwargs.get("model")
@@ -61,8 +61,8 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
         known.add("the model", lambda: model_config(model))
         known.add("the model's config", lambda: flatten("model/config", _own_config(model), depth=1))
     if optimizer is not None:
-        bare = getattr(optimizer, "optimizer", optimizer)
-        schedulers = [getattr(scheduler, "scheduler", scheduler)] if scheduler else []
+        bare = _compat.bare_optimizer(optimizer)
+        schedulers = [_compat.bare_scheduler(scheduler)] if scheduler else []
         known.add("the optimizer", lambda: optimizer_config([bare], schedulers))
     known.add("the trainer's arguments", lambda: flatten("trainer", args.to_dict(), depth=1))
     known.config["runtime/output_folder"] = str(Path(args.output_dir))
@@ -73,7 +73,7 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
 
 
 def _describe_data(known: Description, args: Any, loader: Any, sizes: Sizes) -> None:
-    """What is trained on."""
+    """Adds the training data to the run config."""
     from trackkit.record.run_config import data_config, fingerprint_config
 
     ranks, accumulation = args.world_size, args.gradient_accumulation_steps
@@ -84,7 +84,7 @@ def _describe_data(known: Description, args: Any, loader: Any, sizes: Sizes) -> 
 
 
 def _own_config(model: Any) -> Any:
-    """The model's own `config`: a transformers model's, or whatever the user's model has under that name."""
+    """Returns the model's `config`; the user's own model may have anything under that name. Empty if unreadable."""
     config = getattr(model, "config", None)
     if config is None or isinstance(config, (Mapping, type)):
         return config if isinstance(config, Mapping) else {}

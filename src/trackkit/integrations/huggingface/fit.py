@@ -1,86 +1,132 @@
-"""One training: its steps, its clock, and where it stands."""
+"""One training: its steps, its clock and its counters."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Gradients, Moment
 from trackkit.engine.run_info import Status
+from trackkit.integrations.huggingface import _compat
+from trackkit.integrations.huggingface.logged import MEAN_LOSS
 
 if TYPE_CHECKING:
     from trackkit.integrations.huggingface.progress import Progress
     from trackkit.session.session import Session
 
 
-class Fit:
+class NullFit:
+    """A training that is not recorded: ignores all its events."""
+
+    def step_begins(self) -> None:
+        """`on_step_begin`: the batches of this update have been fetched."""
+
+    def before_step(self, optimizer: Any) -> None:
+        """`on_pre_optimizer_step` of a step that may make a row."""
+
+    def step_ends(self, row: bool, optimizer: Any) -> None:
+        """`on_step_end`: the step is counted, and makes a row if `row`."""
+
+    def epoch_ends(self, cut: bool) -> None:
+        """`on_epoch_end`; `cut` says whether the epoch was stopped before its end."""
+
+    def logged(self, session: Session, loss: float | None) -> None:
+        """The trainer logs its own values into the run of `session`, with the mean loss since its last log."""
+
+    def totals(self, columns: Mapping[str, float]) -> None:
+        """The trainer logs summary columns at its end."""
+
+    def saving(self) -> None:
+        """The trainer is about to save a checkpoint."""
+
+    def paused(self, what: str) -> None:
+        """The time since the last event went to `what`, not to training."""
+
+    def resumes(self) -> None:
+        """Training continues; the clock of the next step starts."""
+
+    def ends(self) -> None:
+        """`on_train_end`."""
+
+
+class Fit(NullFit):
     """One training of a trainer, from `on_train_begin` to `on_train_end`.
 
     Args:
         session: its run.
-        state: the trainer's, which holds all counters.
-        progress: what those leave out.
+        state: the trainer's, which holds its counters.
+        progress: the counters that the state lacks.
         optimizer: the trainer's.
     """
 
     def __init__(self, session: Session, state: Any, progress: Progress, optimizer: Any) -> None:
-        self.session = session
-        self.progress = progress
-        self.begun: int = state.global_step
+        self._session = session
+        self._tracker = session.tracker
+        self._progress = progress
         self._state = state
-        self._scaled = getattr(optimizer, "scaler", None) is not None
-        self._seen_step, self._samples = self.begun, progress.samples(self.begun)
-        self._tokens = int(state.num_input_tokens_seen)
+        self._scaled = _compat.is_scaled(optimizer)
+        self._seen_step: int = state.global_step
+        self._samples, self._tokens = progress.samples(self._seen_step), int(state.num_input_tokens_seen)
         self._data_s = 0.0
         self._mark = time.perf_counter()
         session.tracker.position = self._moment
 
     def step_begins(self) -> None:
-        """`on_step_begin`: this update's batches have been fetched."""
         self._data_s += time.perf_counter() - self._mark
 
     def before_step(self, optimizer: Any) -> None:
-        """`on_pre_optimizer_step`, where a row is expected: gradients are clipped already; the rate is this step's."""
-        self.session.tracker.gradients(Gradients(optimizer, clipped=True))
+        # Gradients are clipped already; the learning rate is still that of this step.
+        self._tracker.gradients(Gradients(optimizer, clipped=True))
 
-    def between_rows(self, should_log: bool) -> bool:
-        """`on_step_end` of most steps: all counters are the trainer's own, and are read when a row is made."""
-        if should_log or self._scaled:
-            return False
-        self._mark = time.perf_counter()
-        return True
-
-    def step_ends(self, should_log: bool, optimizer: Any) -> None:
-        """`on_step_end`: the step is counted; the log that may follow reports into the row opened here."""
-        if self._scaled and optimizer.step_was_skipped:
-            self.session.tracker.skipped(True)
-        if should_log:
-            self.session.tracker.row(self._moment())
+    def step_ends(self, row: bool, optimizer: Any) -> None:
+        if self._scaled and _compat.step_was_skipped(optimizer):
+            self._tracker.skipped(True)
+        if row:
+            self._tracker.row(self._moment())
         self._mark = time.perf_counter()
 
-    def resumes(self) -> None:
-        """What has taken its time is over: the clock of the next step begins."""
-        self._mark = time.perf_counter()
+    def epoch_ends(self, cut: bool) -> None:
+        self._progress.epoch_ends(self._state.global_step, cut)
+
+    def logged(self, session: Session, loss: float | None) -> None:
+        if session is not self._session or session.phase != "fitting":
+            return
+        if loss is not None:
+            self._progress.add_loss(loss, self._state.global_step)
+        # The trainer may log a step that `on_step_end` did not announce, such as at an epoch's end.
+        self._tracker.last_row()
+
+    def totals(self, columns: Mapping[str, float]) -> None:
+        total = dict(columns)
+        loss = total.pop(MEAN_LOSS, None)
+        mean = None if loss is None else self._progress.mean_loss(loss, self._state.global_step)
+        self._tracker.note(total if mean is None else {**total, MEAN_LOSS: mean})
+
+    def saving(self) -> None:
+        # A training that resumes from the checkpoint won't make the rows so far again.
+        self._tracker.flush()
 
     def paused(self, what: str) -> None:
-        """The time since the last event was not training."""
         now = time.perf_counter()
-        self.session.tracker.pause(what, now - self._mark)
+        self._tracker.pause(what, now - self._mark)
         self._mark = now
 
+    def resumes(self) -> None:
+        self._mark = time.perf_counter()
+
     def ends(self) -> None:
-        """`on_train_end`."""
         status: Status = "finished" if self._state.global_step >= self._state.max_steps else "stopped"
-        self.session.end(status)
+        self._session.end(status)
 
     def _moment(self) -> Moment:
-        """Where the training stands; what has passed since the last row goes to the tracker."""
+        """Returns where the training stands, once the tracker has what was counted since the last row."""
         state = self._state
         step: int = state.global_step
         steps = step - self._seen_step
         if steps:
-            samples, tokens = self.progress.samples(step), int(state.num_input_tokens_seen)
+            samples, tokens = self._progress.samples(step), int(state.num_input_tokens_seen)
             more = None if samples is None or self._samples is None else samples - self._samples
-            self.session.tracker.batch(None, more, tokens - self._tokens, self._data_s, steps)
+            self._tracker.batch(None, more, tokens - self._tokens, self._data_s, steps)
             self._samples, self._tokens, self._seen_step, self._data_s = samples, tokens, step, 0.0
         return Moment(step, state.epoch, state.max_steps if state.max_steps > 0 else None)

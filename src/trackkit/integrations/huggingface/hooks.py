@@ -2,123 +2,84 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import Any, cast
 
-from trackkit.errors import TrackKitError
-from trackkit.integrations.guard import guarded
-
-if TYPE_CHECKING:
-    from trackkit.integrations.huggingface.adapter import HuggingFaceAdapter
-    from trackkit.integrations.huggingface.fit import Fit
-    from trackkit.integrations.huggingface.trainers import Trainers
+from trackkit.integrations.guard import Kit, guarded
+from trackkit.integrations.huggingface.fit import NullFit
+from trackkit.integrations.huggingface.trainers import Trainers
 
 
 class HuggingFaceHooks:
-    """The hooks of a transformers callback. They do nothing but call the adapter of the trainer at work.
+    """The hooks of a transformers callback. Each calls the adapter of the calling trainer, or its training.
 
-    Hugging Face computes loss, gradient norm and learning rate only where it logs. So that the first and the last
-    step have them, it is asked to log there, through `control.should_log`, which is what that flag is for. That is
-    decided from the trainer's state alone, outside of anything that can fail or be switched off: logging gathers the
-    loss over the ranks, and all ranks must agree.
+    Hugging Face computes loss, gradient norm and learning rate only where it logs. `control.should_log` asks it to log
+    the first and the last step too. The trainer's state alone decides that, since logging gathers the loss over the
+    ranks and all of them have to agree.
     """
 
-    TRANSIENT = frozenset({"_trainers", "_huggingface"})
+    TRANSIENT = frozenset({"_huggingface_fit", "_huggingface_trainers"})
     """Attributes that are not pickled."""
 
-    _trainers: Trainers | None = None
-    _huggingface: Fit | None = None
+    _huggingface_fit = NullFit()
+    """The training in progress, so that a step does not search for it."""
+
     _huggingface_first_step = 1
 
-    def _huggingface_adapter(self) -> HuggingFaceAdapter | None:
-        """Of the trainer that calls; None where nothing is recorded of it, or by another TrackKit."""
-        if self._trainers is None:
-            # Only now: `import trackkit` is to be quick.
-            from trackkit.integrations.huggingface.trainers import Trainers
+    @functools.cached_property
+    def _huggingface_trainers(self) -> Trainers:
+        return Trainers(cast("Kit", self), HuggingFaceHooks)
 
-            self._trainers = Trainers(self)
-        return self._trainers.adapter()
-
+    @guarded
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._huggingface_first_step = state.global_step + 1
-        self._huggingface_begin(args, state, kwargs)
+        self._huggingface_fit = NullFit()
+        self._huggingface_fit = self._huggingface_trainers.adapter().fit_begins(args, state, kwargs)
 
     @guarded
-    def _huggingface_begin(self, args: Any, state: Any, kwargs: dict[str, Any]) -> None:
-        self._huggingface = None
-        adapter = self._huggingface_adapter()
-        if adapter is not None:
-            adapter.unrecorded = True
-            self._huggingface = adapter.fit_begins(args, state, kwargs)
-            adapter.unrecorded = False
-
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        try:
-            if self._huggingface is not None:
-                self._huggingface.step_begins()
-        except Exception as error:
-            self.hook_failed("on_step_begin", error)  # type: ignore[attr-defined]
+        self._huggingface_fit.step_begins()
 
+    @guarded
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step = state.global_step + 1
-        if step % (state.logging_steps or 1) == 0 or step == self._huggingface_first_step or step >= state.max_steps:
-            self._huggingface_before(kwargs["optimizer"])
+        if step % (state.logging_steps or 1) == 0 or self._huggingface_first_or_last(step, state):
+            self._huggingface_fit.before_step(kwargs["optimizer"])
 
     @guarded
-    def _huggingface_before(self, optimizer: Any) -> None:
-        if self._huggingface is not None:
-            self._huggingface.before_step(optimizer)
-
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        step = state.global_step
-        if step == self._huggingface_first_step or step >= state.max_steps:
+        if self._huggingface_first_or_last(state.global_step, state):
             control.should_log = True
-        fit = self._huggingface
-        try:
-            if fit is not None and not fit.between_rows(control.should_log):
-                fit.step_ends(control.should_log, kwargs["optimizer"])
-        except TrackKitError:
-            raise
-        except Exception as error:
-            self.hook_failed("on_step_end", error)  # type: ignore[attr-defined]
+        self._huggingface_fit.step_ends(control.should_log, kwargs["optimizer"])
 
+    @guarded
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # Early stopping decides in the evaluation that follows, and leaves no other event to log in.
+        # Early stopping decides in the evaluation that follows; no event is left to log in after it.
         may_stop = control.should_evaluate and args.metric_for_best_model is not None
         if control.should_training_stop or may_stop:
             control.should_log = True
-        self._huggingface_epoch_ends(state, control)
-
-    @guarded
-    def _huggingface_epoch_ends(self, state: Any, control: Any) -> None:
-        adapter = self._huggingface_adapter()
-        if adapter is not None:
-            adapter.epoch_ends(state, control)
+        self._huggingface_trainers.adapter().epoch_ends(control)
 
     @guarded
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        adapter = self._huggingface_adapter() if logs else None
-        if logs and adapter is not None:
+        if logs:
+            adapter = self._huggingface_trainers.adapter()
             adapter.logged(args, state, logs, kwargs)
             if control.should_save:
                 adapter.saving()
 
     @guarded
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        adapter = self._huggingface_adapter()
-        if adapter is not None:
-            adapter.paused("evaluation")
+        self._huggingface_trainers.adapter().paused("evaluation")
 
     @guarded
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        adapter = self._huggingface_adapter()
-        if adapter is not None:
-            adapter.paused("checkpoint")
+        self._huggingface_trainers.adapter().paused("checkpoint")
 
     @guarded
     def on_predict(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **kwargs: Any) -> None:
-        adapter = self._huggingface_adapter() if metrics else None
-        if adapter is not None:
-            adapter.predicted(args, state, metrics, kwargs)
+        if metrics:
+            self._huggingface_trainers.adapter().predicted(args, state, metrics, kwargs)
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Hugging Face gives three arguments; other frameworks' hooks of this name are theirs."""
@@ -129,12 +90,8 @@ class HuggingFaceHooks:
 
     @guarded
     def _huggingface_train_ends(self) -> None:
-        adapter = self._huggingface_adapter()
-        if adapter is not None:
-            adapter.fit_ends()
-        self._huggingface = None
+        self._huggingface_trainers.adapter().fit_ends()
+        self._huggingface_fit = NullFit()
 
-
-def register_report_to(module: Any, kit: type) -> None:
-    """Makes `report_to="trackkit"` known to transformers' `integration_utils`."""
-    module.INTEGRATION_TO_CALLBACK["trackkit"] = kit
+    def _huggingface_first_or_last(self, step: int, state: Any) -> bool:
+        return step == self._huggingface_first_step or bool(step >= state.max_steps)

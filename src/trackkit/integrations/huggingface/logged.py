@@ -1,24 +1,80 @@
-"""What Hugging Face logs, sorted by what it tells."""
+"""Sorts what Hugging Face logs: training steps, evaluations, and the totals at the end."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from trackkit.schema.keys import Split, Where
 
-# What Hugging Face measures itself, and what it adds to its logs without being a metric.
+MEAN_LOSS = "final/train/loss"
+
+# Measured by Hugging Face itself.
 _FRAMEWORK = {"loss": "batch/loss", "grad_norm": "batch/grad_norm", "learning_rate": "batch/lr"}
+# Added to the logs without being metrics.
 _NOT_METRICS = frozenset({"epoch", "step", "num_input_tokens_seen", "total_flos"})
 _SPEED = ("_runtime", "_samples_per_second", "_steps_per_second", "_tokens_per_second", "_model_preparation_time")
 _SPLITS: dict[str, Split] = {"eval": "val", "test": "test", "predict": "predict", "train": "train"}
-MEAN_LOSS = "final/train/loss"
 _COLUMNS = {"train_loss": MEAN_LOSS, "total_flos": "final/total_flos"}
 
 
-def evaluation_prefix(logs: dict[str, Any]) -> str | None:
-    """The prefix of an evaluation's metrics: that of its `*_runtime` and `*_samples_per_second`.
+@dataclass(frozen=True)
+class StepLogs:
+    """What was logged of training steps.
 
-    Metrics of the user's own may have such names too; they stand under the prefix, and so the shortest is it.
+    Attributes:
+        measured: by Hugging Face itself, key to value.
+        users: by the user's code, by the names given to it.
+    """
+
+    measured: dict[str, Any]
+    users: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvaluationLogs:
+    """What was logged of an evaluation.
+
+    Attributes:
+        where: its split and set.
+        metrics: name to value.
+    """
+
+    where: Where
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FinalLogs:
+    """What a training logs at its end.
+
+    Attributes:
+        columns: summary columns. Their mean loss is over this call of `train` only, and 0 if that took no step.
+    """
+
+    columns: dict[str, float]
+
+
+def read(logs: dict[str, Any]) -> StepLogs | EvaluationLogs | FinalLogs:
+    """Sorts the logs that `on_log` was called with."""
+    if (prefix := _evaluation_prefix(logs)) is not None:
+        return _evaluation(logs, prefix)
+    if "total_flos" in logs and "train_runtime" in logs:
+        return FinalLogs({key: float(logs[name]) for name, key in _COLUMNS.items() if name in logs})
+    measured = {key: logs[name] for name, key in _FRAMEWORK.items() if logs.get(name) is not None}
+    users = {name: value for name, value in _metrics(logs, "train").items() if name not in _FRAMEWORK}
+    return StepLogs(measured, users)
+
+
+def read_prediction(metrics: dict[str, Any]) -> EvaluationLogs:
+    """Sorts the metrics that `on_predict` was called with: a test's, unless their prefix says otherwise."""
+    return _evaluation(metrics, _evaluation_prefix(metrics) or "test")
+
+
+def _evaluation_prefix(logs: dict[str, Any]) -> str | None:
+    """Returns the prefix of an evaluation's metrics: that of its `*_runtime` and `*_samples_per_second`.
+
+    The user's metrics may have such names too; they stand under the prefix, so the shortest one is it.
     """
     if "total_flos" in logs:
         return None
@@ -26,36 +82,15 @@ def evaluation_prefix(logs: dict[str, Any]) -> str | None:
     return min((prefix for prefix in timed if f"{prefix}_samples_per_second" in logs), key=len, default=None)
 
 
-def is_last_word(logs: dict[str, Any]) -> bool:
-    """Whether a training says what it has come to."""
-    return "total_flos" in logs and "train_runtime" in logs
-
-
-def last_word(logs: dict[str, Any]) -> dict[str, float]:
-    """What a training has come to, as columns."""
-    return {key: float(logs[name]) for name, key in _COLUMNS.items() if name in logs}
-
-
-def measured(logs: dict[str, Any]) -> dict[str, Any]:
-    """What Hugging Face itself has measured of training steps, by key."""
-    return {key: logs[name] for name, key in _FRAMEWORK.items() if logs.get(name) is not None}
-
-
-def users(logs: dict[str, Any]) -> dict[str, Any]:
-    """What the user's code has logged of training steps, by the names given to it."""
-    return {name: value for name, value in _metrics(logs, "train").items() if name not in _FRAMEWORK}
-
-
-def evaluated(logs: dict[str, Any], prefix: str) -> tuple[Where, dict[str, Any]]:
-    """Of which split and set an evaluation with this prefix is, and its metrics by name."""
+def _evaluation(logs: dict[str, Any], prefix: str) -> EvaluationLogs:
     metrics = _metrics(logs, prefix)
     word, _, dataset = prefix.partition("_")
     split = _SPLITS.get(word)
-    if dataset or not split:
-        metrics = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
-        around = (f"{prefix}_", "")
-        return Where("epoch", split or "val", dataset if split else prefix, around), metrics
-    return Where("epoch", split), metrics
+    if split and not dataset:
+        return EvaluationLogs(Where("epoch", split), metrics)
+    metrics = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
+    where = Where("epoch", split or "val", dataset if split else prefix, (f"{prefix}_", ""))
+    return EvaluationLogs(where, metrics)
 
 
 def _metrics(logs: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,28 +1,65 @@
-"""How far a training has come, in what the trainer's state leaves out: a checkpoint carries it."""
+"""Counts what the trainer's state does not: samples seen and the mean loss. A checkpoint carries it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from trackkit.integrations.huggingface.sizes import Sizes
+from trackkit.integrations.huggingface import _compat
 
 _KEY = "progress"
+_NO_LENGTH = (TypeError, AttributeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a loader, the trainer's own or the user's. (Hugging Face's callbacks see no batch.)
+
+    Attributes:
+        batch: samples of a full batch, over all ranks; None if batches may differ in size.
+        batches: batches of an epoch, on each rank; None if the loader has no length.
+        epoch: samples of an epoch, over all ranks; None if the loader has no length.
+    """
+
+    batch: int | None = None
+    batches: int | None = None
+    epoch: int | None = None
+
+    @classmethod
+    def of(cls, loader: Any, ranks: int) -> Sizes:
+        """Returns the sizes of a training's loader."""
+        sampler = _compat.bare_batch_sampler(loader)
+        # The user's own batch samplers may give batches of any size, whatever their `batch_size` says.
+        if type(sampler).__module__.partition(".")[0] not in ("torch", "torchdata"):
+            return cls()
+        batch = int(sampler.batch_size) * (1 if _compat.splits_batches(loader) else ranks)
+        try:
+            batches, drawn = len(loader), _drawn(loader.dataset, sampler.sampler)
+        except _NO_LENGTH:
+            return cls(batch)
+        return cls(batch, batches, min(batches * batch, drawn if _compat.shares_samples(loader) else drawn * ranks))
+
+    def updates(self, accumulation: int) -> int | None:
+        """Returns the optimizer steps of an epoch; None if the loader has no length."""
+        return None if self.batches is None else max(math.ceil(self.batches / accumulation), 1)
 
 
 class Progress:
-    """Samples seen and the mean loss, over all calls of a training that was resumed.
+    """Counts samples and averages the loss, over all calls of a training that was resumed.
 
     Args:
-        loader: what is trained on.
-        sizes: the loader's.
+        loader: the training's.
+        sizes: of that loader.
         accumulation: batches of an optimizer step.
         step: optimizer steps taken before.
-        carried: the fields that the checkpoint carries; empty where there is none, or it is not TrackKit's.
-        skips: whether a resumed pass goes on where it was, rather than at its beginning.
+        carried: what the checkpoint carries; empty if nothing.
+        skips: whether a resumed epoch skips the batches that were trained on, instead of starting over.
 
     Attributes:
-        fields: plain numbers, kept up to date in place, for a checkpoint to carry.
+        fields: plain numbers for a checkpoint to carry, updated in place: `samples` seen when step `at` was taken,
+            samples of an `update`, samples left in the epoch (`room`), the sum of `loss` over `loss_steps` steps.
     """
 
     def __init__(
@@ -34,56 +71,64 @@ class Progress:
         updates = sizes.updates(accumulation)
         update = None if sizes.batch is None else sizes.batch * accumulation
         whole, into = divmod(step, updates) if updates else (0, step)
-        mine = {"samples": whole * (sizes.epoch or 0), "at": whole * (updates or 0), "update": update}
-        mine["room"] = sizes.epoch
+        computed = {"samples": whole * (sizes.epoch or 0), "at": whole * (updates or 0), "update": update}
+        computed["room"] = sizes.epoch
         before: Mapping[str, Any] = carried.get(_KEY, {})
         room = sizes.epoch
         if room is not None and update is not None and skips:
             room -= into * update
         self.fields: dict[str, Any] = {
-            "samples": _samples(before or mine, step) if update is not None else None,
+            "samples": _samples(before or computed, step) if update is not None else None,
             "at": step,
             "update": update,
             "room": room,
             "loss": before.get("loss", 0.0),
             "loss_steps": before.get("loss_steps", 0),
         }
-        self._begun, self._before = step, (self.fields["loss"], self.fields["loss_steps"])
+        self._first, self._before = step, (self.fields["loss"], self.fields["loss_steps"])
 
-    def carry(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """`attributes` of a run with these: what a checkpoint is to carry."""
+    def carried_with(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a checkpoint carries: `attributes` of the run, and these fields."""
         return {**attributes, _KEY: self.fields}
 
     def samples(self, step: int) -> int | None:
-        """Seen over all ranks, up to `step`; None where unknown."""
-        # A loader without a length does not tell how full its last batch is; Accelerate's tell that it is the last.
-        if self._sizes.epoch is None and getattr(self._loader, "end_of_dataloader", False):
+        """Returns the samples seen over all ranks up to `step`; None if unknown."""
+        # Without a length, how full the last batch was is unknown.
+        if self._sizes.epoch is None and _compat.at_last_batch(self._loader):
             return None
         return _samples(self.fields, step)
 
     def epoch_ends(self, step: int, cut: bool) -> None:
-        """A pass is over; `cut` where it was not to its end."""
+        """Starts the count of the next epoch; `cut` says whether this one was stopped before its end."""
         known = cut or self._sizes.epoch is not None
         self.fields["samples"] = self.samples(step) if known else None
         self.fields.update(at=step, room=self._sizes.epoch)
 
-    def logged(self, loss: float, step: int) -> None:
-        """The trainer has logged the mean loss of its steps since its last log."""
+    def add_loss(self, loss: float, step: int) -> None:
+        """Adds the mean loss that the trainer logged of the steps since its last log."""
         steps, self._last_logged = step - self._last_logged, step
         self.fields["loss"] += loss * steps
         self.fields["loss_steps"] += steps
 
     def mean_loss(self, loss: float, step: int) -> float | None:
-        """Over the whole training, from that of this call: None where the call has taken no step."""
-        steps = step - self._begun
+        """Returns the mean loss of the whole training, from that of this call; None if the call took no step."""
+        steps = step - self._first
         total, before = self._before
         if not before:
             return loss if steps else None
         return (total + loss * steps) / (before + steps) if steps else None
 
 
+def _drawn(dataset: Any, sampler: Any) -> int:
+    """Returns how many samples an epoch draws, which may not be all of them; an iterable data set has no sampler."""
+    try:
+        return len(sampler)
+    except _NO_LENGTH:
+        return len(dataset)
+
+
 def _samples(fields: Mapping[str, Any], step: int) -> int | None:
     if fields["samples"] is None or fields["update"] is None:
         return None
-    taken = (step - fields["at"]) * fields["update"]
-    return int(fields["samples"] + (taken if fields["room"] is None else min(taken, fields["room"])))
+    drawn = (step - fields["at"]) * fields["update"]
+    return int(fields["samples"] + (drawn if fields["room"] is None else min(drawn, fields["room"])))

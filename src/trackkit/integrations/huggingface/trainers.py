@@ -1,54 +1,49 @@
-"""Which trainer calls, and whether this TrackKit is the one that records it."""
+"""Finds the adapter of the trainer that calls a hook."""
 
 from __future__ import annotations
 
-import sys
 import weakref
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trackkit.integrations.huggingface.adapter import HuggingFaceAdapter
-from trackkit.integrations.huggingface.hooks import HuggingFaceHooks
+from trackkit.integrations.huggingface import _compat
+from trackkit.integrations.huggingface.adapter import HuggingFaceAdapter, NullAdapter
 from trackkit.notices import ensure_heard, logger
+
+if TYPE_CHECKING:
+    from trackkit.integrations.guard import Kit
 
 
 class Trainers:
-    """The trainers that one TrackKit stands in, each with an adapter of its own; none is kept alive.
+    """The trainers that use one TrackKit, with an adapter each. Keeps no trainer alive.
 
-    A trainer is known by its callback handler. Nothing that a hook is given will do: arguments and models are shared
-    by trainers, the state is another in each training, and none knows the callbacks beside this one.
+    A trainer is recognized by its callback handler, the only object that it never shares: trainers share arguments and
+    models, the state is a new one in each training, and none of them knows the other callbacks.
+
+    Args:
+        kit: the TrackKit.
+        hooks: the class that marks a callback as a TrackKit.
     """
 
-    def __init__(self, kit: Any) -> None:
+    def __init__(self, kit: Kit, hooks: type) -> None:
         self._kit = kit
+        self._hooks = hooks
         self._adapters: weakref.WeakKeyDictionary[Any, HuggingFaceAdapter] = weakref.WeakKeyDictionary()
         self._used = False
 
-    def adapter(self) -> HuggingFaceAdapter | None:
-        """Of the trainer that calls; None where nothing is recorded of it, or by another TrackKit."""
-        handler = _calling_handler()
-        kits = [each for each in getattr(handler, "callbacks", ()) if isinstance(each, HuggingFaceHooks)]
+    def adapter(self) -> NullAdapter:
+        """Returns the adapter of the calling trainer; a null one if it is not recorded, or by another TrackKit."""
+        handler = _compat.calling_handler()
+        kits = _compat.kits_of(handler, self._hooks)
         if self._kit.disabled or (self._kit in kits and kits[-1] is not self._kit):
-            return None
+            return NullAdapter()
         trainer = self._kit if handler is None else handler
-        known = self._adapters.get(trainer)
-        if known is None:
-            if len(kits) > 1:
-                ensure_heard()
-                logger.warning("this trainer has two TrackKits, by 'report_to' and in 'callbacks': the latter records")
-            runs = self._kit.more_runs() if self._used else self._kit.runs
-            self._used = True
-            known = self._adapters[trainer] = HuggingFaceAdapter(self._kit, runs)
-        return known
+        return self._adapters.get(trainer) or self._add(trainer, len(kits))
 
-
-def _calling_handler() -> Any:
-    """The callback handler that has called the hook; None where something else has."""
-    from transformers.trainer_callback import CallbackHandler
-
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "call_event" and isinstance(handler := frame.f_locals.get("self"), CallbackHandler):
-            return handler
-        frame = frame.f_back
-    return None
+    def _add(self, trainer: Any, kits: int) -> HuggingFaceAdapter:
+        if kits > 1:
+            ensure_heard()
+            logger.warning("This trainer has two TrackKits, from 'report_to' and 'callbacks'; the later one records.")
+        runs = self._kit.more_runs() if self._used else self._kit.runs
+        self._used = True
+        adapter = self._adapters[trainer] = HuggingFaceAdapter(self._kit, runs)
+        return adapter

@@ -1,0 +1,180 @@
+"""Reaches the names that transformers and accelerate keep to themselves; nothing else of TrackKit does."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from types import FrameType
+from typing import Any, NamedTuple
+
+
+class Private(NamedTuple):
+    """A name that may change without notice.
+
+    Attributes:
+        name: `module:Class.attribute`; the attribute may be one that only instances have.
+        why: what it is used for.
+        checked: the versions that it was checked on.
+        when_gone: what happens without it.
+    """
+
+    name: str
+    why: str
+    checked: str
+    when_gone: str
+
+
+_TRANSFORMERS, _ACCELERATE = "transformers 5.23.0, 5.24.0", "accelerate 1.15.0"
+_HANDLER = "transformers.trainer_callback:CallbackHandler"
+_NO_TRAINER = "one TrackKit in several trainers records them in one run; two in one trainer both record"
+_WRAPPED = "the run config describes accelerate's wrapper"
+_UNCOUNTED = "samples and batch sizes are left out"
+_UNSPLIT = "samples and batch sizes of several ranks are wrong"
+
+PRIVATE = [
+    Private(f"{_HANDLER}.call_event", "its frame says which trainer calls", _TRANSFORMERS, _NO_TRAINER),
+    Private(f"{_HANDLER}.callbacks", "finds other TrackKits of the trainer", _TRANSFORMERS, "both record"),
+    Private(
+        "transformers.trainer_callback:TrainerState.stateful_callbacks",
+        "carries plain data in a checkpoint: the run's id and counts",
+        _TRANSFORMERS,
+        "a resumed training starts a new run",
+    ),
+    Private(
+        "transformers.integrations.integration_utils:INTEGRATION_TO_CALLBACK",
+        "makes report_to='trackkit' known",
+        _TRANSFORMERS,
+        "report_to='trackkit' is refused by transformers; callbacks=[TrackKit()] works",
+    ),
+    Private(
+        "transformers.trainer_pt_utils:IterableDatasetShard.num_processes",
+        "recognizes a stream that is split over the ranks",
+        _TRANSFORMERS,
+        _UNSPLIT,
+    ),
+    Private("accelerate.optimizer:AcceleratedOptimizer.optimizer", "describes the optimizer", _ACCELERATE, _WRAPPED),
+    Private("accelerate.scheduler:AcceleratedScheduler.scheduler", "describes the scheduler", _ACCELERATE, _WRAPPED),
+    Private(
+        "accelerate.optimizer:AcceleratedOptimizer.scaler",
+        "says whether gradients are scaled",
+        _ACCELERATE,
+        "batch/skipped_steps stays 0",
+    ),
+    Private(
+        "accelerate.optimizer:AcceleratedOptimizer.step_was_skipped",
+        "counts the steps that the scaler skipped",
+        _ACCELERATE,
+        "batch/skipped_steps stays 0",
+    ),
+    Private("accelerate.data_loader:BatchSamplerShard.batch_sampler", "finds the sampler", _ACCELERATE, _UNCOUNTED),
+    Private("accelerate.data_loader:BatchSamplerShard.split_batches", "size of a batch", _ACCELERATE, _UNSPLIT),
+    Private("accelerate.data_loader:DataLoaderDispatcher.split_batches", "size of a batch", _ACCELERATE, _UNSPLIT),
+    Private(
+        "accelerate.data_loader:IterableDatasetShard.num_processes",
+        "recognizes a stream that is split over the ranks",
+        _ACCELERATE,
+        _UNSPLIT,
+    ),
+    Private(
+        "accelerate.data_loader:DataLoaderStateMixin.end_of_dataloader",
+        "recognizes the last batch of a stream, whose size is unknown",
+        _ACCELERATE,
+        "that batch counts as full",
+    ),
+]
+
+
+def missing() -> list[str]:
+    """Returns the names in `PRIVATE` that the installed versions lack."""
+    return [private.name for private in PRIVATE if not _exists(private.name)]
+
+
+def calling_handler() -> Any:
+    """Returns the callback handler of the trainer that called the hook; None if something else called it."""
+    from transformers.trainer_callback import CallbackHandler
+
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "call_event" and isinstance(handler := frame.f_locals.get("self"), CallbackHandler):
+            return handler
+        frame = frame.f_back
+    return None
+
+
+def kits_of(handler: Any, hooks: type) -> list[Any]:
+    """Returns the callbacks of a handler that are instances of `hooks`; none for None."""
+    return [each for each in getattr(handler, "callbacks", ()) if isinstance(each, hooks)]
+
+
+def carried(state: Any) -> Mapping[str, Any]:
+    """Returns what `carry` put into the checkpoint that a trainer's state was loaded from; empty if nothing."""
+    return getattr(state, "stateful_callbacks", {}).get("trackkit", {}).get("attributes", {})  # type: ignore[no-any-return]
+
+
+def carry(state: Any, attributes: Mapping[str, Any]) -> None:
+    """Makes every checkpoint carry `attributes`: a trainer saves plain data that lies under a callback's name."""
+    getattr(state, "stateful_callbacks", {})["trackkit"] = {"args": {}, "attributes": attributes}
+
+
+def bare_optimizer(optimizer: Any) -> Any:
+    """Returns the torch optimizer in accelerate's wrapper."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def bare_scheduler(scheduler: Any) -> Any:
+    """Returns the torch scheduler in accelerate's wrapper."""
+    return getattr(scheduler, "scheduler", scheduler)
+
+
+def is_scaled(optimizer: Any) -> bool:
+    """Returns whether a gradient scaler may skip steps of the optimizer."""
+    return getattr(optimizer, "scaler", None) is not None and hasattr(optimizer, "step_was_skipped")
+
+
+def step_was_skipped(optimizer: Any) -> bool:
+    """Returns whether the scaler skipped the last step of an optimizer for which `is_scaled` holds."""
+    return bool(optimizer.step_was_skipped)
+
+
+def bare_batch_sampler(loader: Any) -> Any:
+    """Returns the batch sampler that accelerate shares out between the ranks; None if the loader has none."""
+    sampler = getattr(loader, "batch_sampler", None)
+    return getattr(sampler, "batch_sampler", sampler)
+
+
+def splits_batches(loader: Any) -> bool:
+    """Returns whether a batch of the sampler is split over the ranks, instead of each rank taking one."""
+    return any(getattr(each, "split_batches", False) for each in (getattr(loader, "batch_sampler", None), loader))
+
+
+def shares_samples(loader: Any) -> bool:
+    """Returns whether the ranks share one pass over the data, instead of each making its own."""
+    sharded = loader.batch_sampler is not bare_batch_sampler(loader)
+    return sharded or hasattr(loader, "split_batches") or hasattr(loader.dataset, "num_processes")
+
+
+def at_last_batch(loader: Any) -> bool:
+    """Returns whether accelerate's loader has given its last batch."""
+    return bool(getattr(loader, "end_of_dataloader", False))
+
+
+def register_report_to(module: Any, kit: type) -> None:
+    """Makes `report_to="trackkit"` known to transformers' `integration_utils`."""
+    getattr(module, "INTEGRATION_TO_CALLBACK", {})["trackkit"] = kit
+
+
+def _exists(name: str) -> bool:
+    """Returns whether `module:Class.attribute` exists, on the class or set by one of its methods."""
+    module, _, path = name.partition(":")
+    kind, _, attribute = path.partition(".")
+    try:
+        owner = getattr(import_module(module), kind)
+    except (ImportError, AttributeError):
+        return False
+    if not attribute or hasattr(owner, attribute):
+        return True
+    methods = [each for each in vars(owner).values() if hasattr(each, "__code__")]
+    stores = [step for method in methods for step in dis.get_instructions(method) if step.opname == "STORE_ATTR"]
+    return any(step.argval == attribute for step in stores)
