@@ -1,4 +1,4 @@
-"""The in-memory sink: the public test kit."""
+"""A sink that keeps rows in memory, for tests: `TrackKit(sinks=[MemorySink()])`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from trackkit.engine.sink import Sink
 
 
 class MemorySink(Sink):
-    """Keeps everything it is given.
+    """Keeps a run in memory.
 
     Attributes:
-        info: of the run, once it has started.
-        rows: in order.
-        settings: all config written.
+        info: the run; None before it starts.
+        rows: all rows, in order.
+        settings: the run config.
         columns: the summary.
-        exit_code: once the run is closed.
+        exit_code: of the run; None until it is closed.
     """
 
     def __init__(self) -> None:
@@ -45,5 +45,5 @@ class MemorySink(Sink):
         self.exit_code = exit_code
 
     def history(self, key: str) -> list[tuple[int, float | int]]:
-        """(step, value) of every row that has `key`."""
+        """Returns (step, value) of every row that has `key`."""
         return [(row.step, row.values[key]) for row in self.rows if key in row.values]

@@ -1,1 +1,1 @@
-"""The Weights & Biases backend. None of its rooms is imported with it: a command needs one, a training another."""
+"""The Weights & Biases backend. Importing it imports none of its modules: a command needs one, a training another."""

@@ -9,7 +9,11 @@ import contextlib
 import functools
 import importlib
 import inspect
+import os
+import types
+from collections import ChainMap
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -70,6 +74,18 @@ PRIVATE = [
         "Only WANDB_API_KEY and wandb's settings file provide a key.",
     ),
     Private(
+        "wandb.env.os",
+        "Moves wandb's cache and staged artifacts out of the home folder.",
+        "0.31.0",
+        "They go to the home folder, unless WANDB_CACHE_DIR and WANDB_DATA_DIR are set.",
+    ),
+    Private(
+        "wandb.sdk.lib.service.service_process.os",
+        "Moves the logs of wandb-core out of the home folder.",
+        "0.31.0",
+        "They go to the home folder, unless WANDB_CACHE_DIR is set.",
+    ),
+    Private(
         "wandb.sdk.wandb_settings.Settings.x_transaction_log_flush_interval",
         "Writes the run's file every second instead of every 15.",
         "0.31.0",
@@ -127,6 +143,21 @@ def known_settings(values: Mapping[str, Any]) -> wandb.Settings:
 
     names = wandb.Settings.model_fields
     return wandb.Settings(**{name: value for name, value in values.items() if name in names})
+
+
+def keep_out_of_home(folder: Path) -> None:
+    """Moves wandb's logs, cache and staged artifacts to a folder, unless WANDB_CACHE_DIR or WANDB_DATA_DIR is set.
+
+    wandb has no setting for this, only the variables. TrackKit must not change the process's environment, so the two
+    modules that read them see it with these defaults. Without the private names, the files go to the home folder.
+    """
+    with contextlib.suppress(ImportError):
+        from wandb import env
+        from wandb.sdk.lib.service import service_process
+
+        defaults = {"WANDB_CACHE_DIR": str(folder / ".cache"), "WANDB_DATA_DIR": str(folder / ".data")}
+        seen = types.SimpleNamespace(**{**vars(os), "environ": ChainMap(os.environ, defaults)})
+        env.os = service_process.os = seen  # type: ignore[assignment, attr-defined]
 
 
 def intercept_rows(run: wandb.Run, around: Callable[[Callable[[], None]], None]) -> Callable[[], None]:

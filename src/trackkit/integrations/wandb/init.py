@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trackkit.engine.run_info import RunInfo
@@ -49,6 +50,9 @@ def start_run(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wand
     """
     import wandb
 
+    if folder := os.environ.get("WANDB_DIR"):
+        # Home folders on clusters are small.
+        _compat.keep_out_of_home(Path(folder).absolute() / "wandb")
     mode, reason = _choose_mode(config.mode)
     if mode == "offline" and _resume(config, info) == "must":
         unknown = f"'{info.root}' has no such run, and W&B was not asked ({reason or 'mode: offline'})"
