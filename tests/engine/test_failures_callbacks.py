@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,19 @@ CASES = [
 NEVER_CALLED = {("huggingface", "forget")}
 
 
-@functools.cache
-def without(framework: str, name: str, folder: Path) -> dict[tuple[Any, ...], Any]:
-    """What a training records whose settings switch the callback off."""
-    sink = MemorySink()
-    TRAININGS[framework](RECIPE, folder, [TrackKit(sinks=[sink], callbacks={name: False})])
-    trackkit.finish()
-    return facts([{**row.values, "_row": row.number} for row in sink.rows], sink.columns)
+@pytest.fixture(scope="session")
+def without(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], dict[tuple[Any, ...], Any]]:
+    """Returns what a training records whose settings disable one callback; trains once for each of them."""
+    folder = tmp_path_factory.mktemp("without")
+
+    @functools.cache
+    def train_without(framework: str, name: str) -> dict[tuple[Any, ...], Any]:
+        sink = MemorySink()
+        TRAININGS[framework](RECIPE, folder, [TrackKit(sinks=[sink], callbacks={name: False})])
+        trackkit.finish()
+        return facts([{**row.values, "_row": row.number} for row in sink.rows], sink.columns)
+
+    return train_without
 
 
 def facts(rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[tuple[Any, ...], Any]:
@@ -61,13 +68,13 @@ def test_a_failing_callback_is_switched_off_and_its_siblings_go_on(
     framework: str,
     name: str,
     method: str,
-    tmp_path: Path,
+    without: Callable[[str, str], dict[tuple[Any, ...], Any]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls: list[str] = []
     kind = CALLBACKS[name]
-    expected = without(framework, name, Path("without").absolute())
+    expected = without(framework, name)
     monkeypatch.setattr(kind, method, counted_boom(calls, method))
     train(framework, TrackKit(sinks=[]))
     run = local_run(Path("out"))

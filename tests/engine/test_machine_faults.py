@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.forks import Training
+from tests.support.measured_training import Training
 from tests.support.wandb_offline import find_runs
 from tests.wandb_server import WandbServer
 from trackkit.callbacks.nvml import device_handle, energy_counter
@@ -46,7 +46,7 @@ CALLS = {
 
 
 def train(server: WandbServer, home: Path, framework: str, *arguments: str, **env: str) -> Training:
-    training = Training(server, home, [framework, "--mode", "offline", *arguments], env).start()
+    training = Training(server, home, [framework, "--mode", "offline", *arguments], env)
     try:
         return training.finish()
     finally:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.forks import Training
 from tests.support.local_log import local_runs
+from tests.support.measured_training import Training
 from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs, read_finished
 from tests.wandb_server import WandbServer
@@ -113,7 +113,7 @@ def test_a_run_keeps_to_its_folder_and_to_its_inode_budget(
     env = {"HOME": str(home), "WANDB_DIR": str(out), "TRACKKIT_INDEX": "", **dict.fromkeys(folders, "")}
     training = Training(wandb_server, tmp_path / "cwd", [framework, "--mode", "offline", "--patch", WATCHED], env)
     try:
-        training.start().finish()
+        training.finish()
     finally:
         training.kill()
     assert list(home.rglob("*")) == []

@@ -89,7 +89,7 @@ def test_lightning_requeued_twice(tmp_path: Path, moment: str) -> None:
         assert (run.run["status"], run.summary["final/tracker_errors"]) == ("preempted", 0)
     finished(tmp_path, Task("lightning"), surroundings(tmp_path, 2))
     last = local_run(tmp_path).run
-    assert (last["status"], last["passes"], last["name"]) == ("finished", 3, f"warm-{JOB}")
+    assert (last["status"], last["passes"], last["name"]) == ("finished", 3, f"doomed-{JOB}")
     assert len(find_runs(tmp_path)) == 3
     assert_each_once(fragments(tmp_path))
 

@@ -183,5 +183,10 @@ def main(task: Task) -> None:
     exec(task.after, {})
 
 
+def run(task: dict[str, Any]) -> None:
+    """`main`, with the fields of a task."""
+    main(Task(**task))
+
+
 if __name__ == "__main__":
-    main(Task(**json.loads(sys.argv[1])))
+    run(json.loads(sys.argv[1]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.forks import Training
+from tests.support.measured_training import Training
 from tests.support.processes import ROOT
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
@@ -25,7 +25,7 @@ DOWN, UP = 8, 16
 def start(server: WandbServer, home: Path, framework: str, *more: str) -> Training:
     """Starts a training that is recorded online and pauses at steps `DOWN` and `UP`."""
     holds = ["--hold", str(DOWN), str(UP), "--finish-timeout", str(FINISH_S), "--pause", "0.02"]
-    training = Training(server, home, [framework, *holds, *more]).start()
+    training = Training(server, home, [framework, *holds, *more])
     training.wait_at(DOWN)
     server.state.wait_for(lambda _: len(the_run(server).history) >= DOWN - 2)
     return training

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.forks import Training
+from tests.support.measured_training import Training
 from tests.support.wandb_offline import read_offline
 from tests.wandb_server import WandbServer
 
@@ -31,7 +31,7 @@ def start(server: WandbServer, home: Path, framework: str, fault: str, mode: str
         server.faults.deny("UpsertBucket", status=403)
     elif not env:
         server.faults.set(fault)
-    return Training(server, home, [framework, "--mode", mode, "--patch", QUICK], env).start()
+    return Training(server, home, [framework, "--mode", mode, "--patch", QUICK], env)
 
 
 @pytest.mark.parametrize(("framework", "fault", "why"), CASES)

@@ -1,0 +1,159 @@
+"""The warm parent: imports torch and the frameworks once and forks test programs, so that each starts in 0.1 s.
+
+    python -m tests.support.warm_parent    # reads one JSON line for each program to start, see `warm.Process`
+
+A forked program ends as any Python program does, with its own exit code, signals and exit handlers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+IMPORTS = (
+    "lightning.pytorch",
+    "transformers.trainer",
+    "transformers.integrations",
+    "torch.distributed.run",
+    "wandb",
+    "trackkit.session.open",
+)
+
+
+def serve() -> None:
+    """Forks a program for each line of stdin and writes its exit code to `code` in its folder, until stdin ends."""
+    for name in IMPORTS:
+        importlib.import_module(name)
+    # The garbage collector of a child leaves the parent's objects alone: that would copy their memory pages.
+    gc.collect()
+    gc.freeze()
+    stdin, homes = sys.stdin.buffer, dict[int, str]()
+    while True:
+        if select.select([stdin], [], [], 0.005)[0]:
+            line = os.read(stdin.fileno(), 1)
+            if not line:
+                return
+            while not line.endswith(b"\n"):
+                line += os.read(stdin.fileno(), 1)
+            order = json.loads(line)
+            pid = os.fork()
+            if pid == 0:
+                return become(order)
+            homes[pid] = order["home"]
+        for pid in tuple(homes):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                write(f"{homes.pop(pid)}/code", str(os.waitstatus_to_exitcode(status)))
+
+
+def become(order: dict[str, Any]) -> None:
+    """Turns this process into the program that `order` describes."""
+    os.setsid()
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
+    tempfile.tempdir = None
+    home = Path(order["home"])
+    for target, path in enumerate((Path(os.devnull), home / "out.txt", home / "err.txt")):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(file, target)
+        os.close(file)
+    write(f"{home}/pid", str(os.getpid()))
+    module, _, function = order["target"].partition(":")
+    sys.argv = [f"{module.rpartition('.')[2]}.py"]
+    getattr(importlib.import_module(module), function)(*order["arguments"])
+
+
+def write(path: str, text: str) -> None:
+    """Writes a file that appears with its whole content."""
+    Path(f"{path}.part").write_text(text)
+    os.replace(f"{path}.part", path)
+
+
+def run_script(path: str, arguments: list[str]) -> None:
+    """Runs a script file as `python path arguments...` does."""
+    sys.argv = [path, *arguments]
+    sys.path.insert(0, str(Path(path).parent))
+    runpy.run_path(path, run_name="__main__")
+
+
+def run_torchrun(processes: int, path: str, arguments: list[str]) -> None:
+    """Runs `torchrun` on a script file; torchrun's workers are forked too instead of started."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
+
+    def start(_: Any, command: tuple[str, ...], env: dict[str, str]) -> Worker:
+        return Worker(path, arguments, env)
+
+    SubprocessHandler._popen = start  # type: ignore[assignment,method-assign]
+    run.main(["--standalone", f"--nproc_per_node={processes}", path, *arguments])
+
+
+class Worker:
+    """A forked worker of torchrun, with what torchrun uses of `subprocess.Popen`."""
+
+    def __init__(self, path: str, arguments: list[str], env: dict[str, str]) -> None:
+        self.args = (path, *arguments)
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.setsid()
+            os.closerange(3, 1024)
+            os.environ.clear()
+            os.environ.update(env)
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            exit_after(lambda: run_script(path, arguments))
+
+    def poll(self) -> int | None:
+        """Returns the exit code, negative for a signal; None while it runs."""
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Returns the exit code; raises TimeoutExpired after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(0.02)
+        return code
+
+
+def exit_after(program: Callable[[], None]) -> NoReturn:
+    """Calls `program` and ends the process as Python does at the end of a script."""
+    code: Any = 0
+    try:
+        program()
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    serve()
