@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.support.callback_bench import Bench, announced
+from tests.support.fake_clock import FakeClock
 from trackkit.callbacks import CALLBACKS, build_callbacks
 from trackkit.callbacks.grad_norm import GradNorm
 from trackkit.callbacks.loss import Loss
@@ -116,19 +117,13 @@ def test_what_belongs_to_a_step_without_a_row_is_forgotten(callback: Any) -> Non
 # -- time and throughput -----------------------------------------------------------------------------------------------
 
 
-def clocked(monkeypatch: pytest.MonkeyPatch, *callbacks: Any, **info: Any) -> tuple[Bench, list[float]]:
-    """A bench whose clock stands still but for what the test adds to it."""
-    now = [100.0]
-    monkeypatch.setattr("trackkit.engine.window.time.perf_counter", lambda: now[0])
-    return Bench(*callbacks, **info), now
-
-
 def test_time_and_throughput_leave_pauses_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, now = clocked(monkeypatch, Throughput(flops_per_sample=50.0, peak_flops=1000.0), world_size=2, samples=100)
-    now[0] += 1.0
+    clock = FakeClock(monkeypatch)
+    bench = Bench(Throughput(flops_per_sample=50.0, peak_flops=1000.0), world_size=2, samples=100)
+    clock.advance(1.0)
     bench.step(0.0, row=False, samples=8, tokens=80, data_s=0.25)
     bench.tracker.pause("evaluation", 6.0)
-    now[0] += 9.0
+    clock.advance(9.0)
     values = bench.step(0.0, samples=8, tokens=80, data_s=0.75)
     assert {key: pytest.approx(value) for key, value in values.items()} == {
         "batch/step": 2,
@@ -140,7 +135,7 @@ def test_time_and_throughput_leave_pauses_out(monkeypatch: pytest.MonkeyPatch) -
         "batch/tokens": 160,
         "batch/tokens_per_s": 40.0,
     }
-    now[0] += 2.0
+    clock.advance(2.0)
     after = bench.step(0.0, samples=8)
     assert (after["batch/step_time_s"], after["batch/samples_per_s"], after["batch/tokens_per_s"]) == (2.0, 4.0, 0.0)
     assert (bench.columns()["final/samples"], bench.sink.columns["final/tokens"]) == (124, 160)
