@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.forks import Training
+from tests.support.measured_training import Training
 from tests.wandb_server import WandbServer
 
 START_S, HOOK_S, FINISH_S = 5.0, 0.05, 2.0
@@ -26,7 +26,7 @@ def train(framework: str, prepare: Callable[[WandbServer], None], during: Callab
     arguments = [framework, "--hold", str(STEP), "--pause", "0.02", "--finish-timeout", str(FINISH_S)]
     with tempfile.TemporaryDirectory() as home, WandbServer() as server:
         prepare(server)
-        training = Training(server, Path(home), arguments).start()
+        training = Training(server, Path(home), arguments)
         try:
             training.wait_at(STEP)
             during(server)
