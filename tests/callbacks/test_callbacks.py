@@ -1,4 +1,4 @@
-"""Each callback alone: a real torch optimizer, a tracker, and a sink in memory."""
+"""Each callback alone: a real torch optimizer, a tracker, and a memory sink."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def optimizer(*groups: dict[str, Any]) -> torch.optim.Optimizer:
 # -- loss --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_is_the_mean_over_steps_of_the_mean_over_their_micro_batches() -> None:
+def test_loss_is_the_mean_over_steps_of_their_means() -> None:
     bench = Bench(Loss())
     bench.step(1.0, 2.0, 6.0, row=False)
     assert bench.step(7.0)["batch/loss"] == 5.0
     assert bench.step(2.0, 4.0)["batch/loss"] == 3.0
 
 
-def test_the_loss_of_a_step_is_the_mean_over_its_micro_batches() -> None:
+def test_loss_of_a_step_is_the_mean_over_its_micro_batches() -> None:
     window = Window()
     window.add(torch.tensor(1.0), 0, 0, 0.0, 0)
     window.add(torch.tensor(3.0), 0, 0, 0.0, 1)
@@ -44,7 +44,7 @@ def test_the_loss_of_a_step_is_the_mean_over_its_micro_batches() -> None:
     assert [loss.item() for loss in window.losses] == [2.0, 5.0]
 
 
-def test_without_a_loss_there_is_none() -> None:
+def test_row_has_no_loss_if_none_was_given() -> None:
     bench = Bench(Loss(), NonFinite())
     assert "batch/loss" not in bench.step()
 
@@ -64,14 +64,12 @@ def test_without_a_loss_there_is_none() -> None:
         ([{"name": "x"}, {"name": "x", "lr": 0.2}], {"": 0.1, "/x_0": 0.1, "/x_1": 0.2}),
     ],
 )
-def test_groups_have_rates_of_their_own_where_they_are_named_or_differ(
-    groups: list[dict[str, Any]], rates: dict[str, float]
-) -> None:
+def test_groups_have_own_rates_if_named_or_different(groups: list[dict[str, Any]], rates: dict[str, float]) -> None:
     found = announced(LearningRate(), optimizer(*groups))
     assert found == {f"batch/lr{name}": rate for name, rate in rates.items()}
 
 
-def test_groups_that_came_to_differ_stay_apart() -> None:
+def test_groups_that_once_differed_keep_own_rates() -> None:
     callback, opt = LearningRate(), optimizer({}, {})
     assert set(announced(callback, opt)) == {"batch/lr"}
     opt.param_groups[1]["lr"] = 0.5
@@ -80,7 +78,7 @@ def test_groups_that_came_to_differ_stay_apart() -> None:
     assert len(announced(callback, opt)) == 3
 
 
-def test_each_of_several_optimizers_has_its_rate() -> None:
+def test_several_optimizers_have_own_rates() -> None:
     bench = Bench(LearningRate())
     bench.tracker.gradients(Gradients(optimizer({"lr": 0.3}), name="G"))
     bench.tracker.gradients(Gradients(optimizer({"lr": 0.4}, {"lr": 0.5}), name="D"))
@@ -94,7 +92,7 @@ def test_each_of_several_optimizers_has_its_rate() -> None:
     }
 
 
-def test_a_rate_that_is_a_tensor_is_the_one_of_the_step_and_is_not_read_then() -> None:
+def test_tensor_rate_is_copied_and_not_read() -> None:
     rate = torch.tensor(0.25)
     opt = torch.optim.Adam([nn.Parameter(torch.ones(1))], lr=rate)
     callback = LearningRate()
@@ -106,7 +104,7 @@ def test_a_rate_that_is_a_tensor_is_the_one_of_the_step_and_is_not_read_then() -
 
 
 @pytest.mark.parametrize("callback", [LearningRate(), GradNorm()])
-def test_what_belongs_to_a_step_without_a_row_is_forgotten(callback: Any) -> None:
+def test_values_of_a_step_without_a_row_are_dropped(callback: Any) -> None:
     bench, opt = Bench(callback), optimizer({})
     opt.param_groups[0]["params"][0].grad = torch.ones(1)
     bench.tracker.gradients(Gradients(opt))
@@ -117,7 +115,7 @@ def test_what_belongs_to_a_step_without_a_row_is_forgotten(callback: Any) -> Non
 # -- time and throughput -----------------------------------------------------------------------------------------------
 
 
-def test_time_and_throughput_leave_pauses_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_and_throughput_exclude_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock(monkeypatch)
     bench = Bench(Throughput(flops_per_sample=50.0, peak_flops=1000.0), world_size=2, samples=100)
     clock.advance(1.0)
@@ -141,7 +139,7 @@ def test_time_and_throughput_leave_pauses_out(monkeypatch: pytest.MonkeyPatch) -
     assert (bench.columns()["final/samples"], bench.sink.columns["final/tokens"]) == (124, 160)
 
 
-def test_what_is_unknown_has_no_key() -> None:
+def test_unknown_counts_have_no_key() -> None:
     bench = Bench(Throughput(flops_per_sample=1.0))
     assert set(bench.step(0.0)) == {"batch/step", "batch/step_time_s", "batch/data_time_s"}
     assert {"final/samples", "final/tokens"}.isdisjoint(bench.columns())
@@ -150,7 +148,7 @@ def test_what_is_unknown_has_no_key() -> None:
 # -- NaN and Inf -------------------------------------------------------------------------------------------------------
 
 
-def test_steps_that_went_wrong_are_counted_at_every_step() -> None:
+def test_nonfinite_losses_are_counted_at_every_step() -> None:
     bench = Bench(Loss(), NonFinite())
     assert bench.step(1.0)["batch/nonfinite"] == 0
     bench.step(math.nan, row=False)
@@ -166,7 +164,7 @@ KEPT = ("batch/nonfinite", "batch/skipped_steps")
 
 
 @pytest.mark.parametrize(("loss", "grad", "count"), [(1.0, math.nan, 1), (math.nan, math.nan, 1), (math.nan, 1.0, 1)])
-def test_a_step_whose_loss_and_norm_went_wrong_counts_once(loss: float, grad: float, count: int) -> None:
+def test_step_with_nonfinite_loss_and_norm_counts_once(loss: float, grad: float, count: int) -> None:
     bench, opt = Bench(Loss(), GradNorm(), NonFinite()), optimizer({})
     opt.param_groups[0]["params"][0].grad = torch.tensor([grad])
     bench.tracker.gradients(Gradients(opt))
@@ -174,7 +172,7 @@ def test_a_step_whose_loss_and_norm_went_wrong_counts_once(loss: float, grad: fl
 
 
 @pytest.mark.parametrize("flags", [[True, False, True], [torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1.0)]])
-def test_steps_that_the_scaler_skipped_are_counted(flags: list[Any]) -> None:
+def test_steps_skipped_by_the_scaler_are_counted(flags: list[Any]) -> None:
     bench = Bench(NonFinite())
     for flag in flags[:-1]:
         bench.step(0.0, row=False, skipped=flag)
@@ -185,13 +183,13 @@ def test_steps_that_the_scaler_skipped_are_counted(flags: list[Any]) -> None:
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 
-def test_each_can_be_switched_off() -> None:
+def test_each_callback_can_be_disabled() -> None:
     for name, kind in CALLBACKS.items():
         assert kind not in {type(each) for each in build_callbacks({name: False})}
     assert [type(each) for each in build_callbacks({})] == list(CALLBACKS.values())
 
 
-def test_every_key_that_callbacks_combine_over_ranks_is_in_the_vocabulary() -> None:
+def test_keys_combined_over_ranks_are_in_the_vocabulary() -> None:
     keys = [key for kind in CALLBACKS.values() for key in kind.REDUCE]
     assert keys
     assert [describe(key).name for key in keys] == keys  # type: ignore[union-attr]

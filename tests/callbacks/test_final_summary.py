@@ -1,4 +1,4 @@
-"""The columns of the runs table."""
+"""The summary columns of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trackkit.schema.keys import Where, describe
 def columns(
     *evaluations: dict[str, float], where: Where | None = None, info: Any = None, **options: Any
 ) -> dict[str, Any]:
-    """The summary after an evaluation at steps 10, 20, ..."""
+    """Returns the summary after evaluations at steps 10, 20, ..."""
     sink = MemorySink()
     tracker = Tracker([FinalSummary(**options)], [sink], Exchange())
     tracker.start(run_info(Path.cwd(), **(info or {})))
@@ -40,7 +40,7 @@ def best(found: dict[str, Any]) -> dict[str, Any]:
     return {key.removeprefix("final/best/"): value for key, value in found.items() if key.startswith("final/best/")}
 
 
-def test_the_last_value_of_each_metric_and_the_bill() -> None:
+def test_summary_has_the_last_value_of_each_metric_and_the_totals() -> None:
     found = columns({"val_acc": 0.5, "val_loss": 2.0}, {"val_acc": 0.75})
     assert (found["final/val/acc"], found["final/val/loss"]) == (0.75, 2.0)
     assert (found["final/steps"], found["final/epochs"], found["final/status"]) == (20, 2.0, "finished")
@@ -48,7 +48,7 @@ def test_the_last_value_of_each_metric_and_the_bill() -> None:
     assert {"final/gpu_hours", "final/cost_usd", "final/energy_kWh"}.isdisjoint(found)
 
 
-def test_the_last_finite_value_stands() -> None:
+def test_last_finite_value_is_kept() -> None:
     found = columns({"loss": 2.0, "f1": math.nan}, {"loss": math.nan}, {"loss": math.inf})
     assert found["final/val/loss"] == 2.0
     assert "final/val/f1" not in found
@@ -76,7 +76,7 @@ LOSSES = [{"val_loss": value, "val_acc": 1 - value} for value in (0.5, 0.25, mat
         ({"goal": "max", "info": {"monitor": "val_loss", "goal": "min"}}, {"val/loss": 0.75, "val/loss_step": 40}),
     ],
 )
-def test_the_best_is_what_is_monitored(options: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_best_follows_the_monitored_metric(options: dict[str, Any], expected: dict[str, Any]) -> None:
     assert best(columns(*LOSSES, **options)) == expected
 
 
@@ -84,22 +84,22 @@ def test_the_best_is_what_is_monitored(options: dict[str, Any], expected: dict[s
     ("name", "value"),
     [("loss", 1), ("my_loss", 1), ("perplexity", 1), ("wer", 1), ("acc", 2), ("lossless_ratio", 2), ("f1", 2)],
 )
-def test_the_goal_is_told_by_the_metrics_name_where_nobody_says(name: str, value: float) -> None:
+def test_goal_defaults_to_the_direction_of_the_metric_s_name(name: str, value: float) -> None:
     assert best(columns({name: 1}, {name: 2}, monitor=name))[f"val/{name}"] == value
 
 
-def test_the_first_of_equal_values_is_the_best() -> None:
+def test_first_of_equal_values_is_the_best() -> None:
     assert best(columns({"loss": 1.0}, {"loss": 1.0}))["val/loss_step"] == 10
 
 
-def test_each_evaluation_set_has_its_own_columns() -> None:
+def test_evaluation_sets_have_own_columns() -> None:
     found = columns({"val_loss": 2.0}, {"val_loss": 1.0}, where=Where("epoch", "val", "hard"))
     assert found["final/val/hard/loss"] == 1.0
     assert best(found) == {"val/hard/loss": 1.0, "val/hard/loss_step": 20}
 
 
-def test_gpu_hours_are_over_all_ranks_and_priced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU: the run only says that it has CUDA, and the clock is moved by two hours."""
+def test_gpu_hours_and_cost_cover_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run claims to have CUDA, and the clock advances by two hours."""
     now = [100.0]
     monkeypatch.setattr("trackkit.callbacks.final_summary.time.perf_counter", lambda: now[0])
     callback = FinalSummary(price_per_gpu_hour=2.5)
@@ -111,5 +111,5 @@ def test_gpu_hours_are_over_all_ranks_and_priced(monkeypatch: pytest.MonkeyPatch
     assert (found["final/duration_h"], found["final/gpu_hours"], found["final/cost_usd"]) == (2.0, 8.0, 20.0)
 
 
-def test_a_price_without_a_gpu_costs_nothing_and_says_nothing() -> None:
+def test_price_without_a_gpu_gives_no_cost() -> None:
     assert "final/cost_usd" not in columns({"loss": 1.0}, price_per_gpu_hour=2.5)

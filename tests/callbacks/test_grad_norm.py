@@ -1,4 +1,4 @@
-"""The gradient norm, against one computed here from the gradients themselves."""
+"""The gradient norm, compared with one computed here in Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trackkit.engine.records import Gradients
 
 
 def stepping(*grads: torch.Tensor | None) -> torch.optim.Optimizer:
-    """An optimizer whose parameters have these gradients."""
+    """Returns an optimizer whose parameters have these gradients."""
     parameters = []
     for grad in grads:
         shape = (2,) if grad is None else tuple(grad.shape)
@@ -27,7 +27,7 @@ def stepping(*grads: torch.Tensor | None) -> torch.optim.Optimizer:
 
 
 def expected(*grads: torch.Tensor) -> float:
-    """In Python's own arithmetic."""
+    """Returns the norm in Python's own arithmetic."""
     dense = [grad.to_dense() if grad.layout is not torch.strided else grad for grad in grads]
     return math.sqrt(math.fsum(abs(value) ** 2 for grad in dense for value in grad.flatten().tolist()))
 
@@ -56,14 +56,14 @@ def noise(*shape: int, dtype: torch.dtype = torch.float32, scale: float = 1.0) -
     ],
     ids=lambda grads: "+".join(str(grad.dtype).removeprefix("torch.") for grad in grads),
 )
-def test_it_is_the_root_of_the_sum_of_all_squares(grads: list[torch.Tensor]) -> None:
+def test_norm_is_the_root_of_the_sum_of_squares(grads: list[torch.Tensor]) -> None:
     before = [grad.clone() for grad in grads]
     values = announced(GradNorm(), stepping(*grads, None))
     assert values == {"batch/grad_norm": pytest.approx(expected(*grads), rel=1e-6)}
     assert all(torch.equal(grad.to_dense(), kept.to_dense()) for grad, kept in zip(grads, before, strict=True))
 
 
-def test_sparse_gradients_of_one_row_twice_add_up() -> None:
+def test_duplicate_rows_of_a_sparse_gradient_add_up() -> None:
     embedding = nn.Embedding(5, 3, sparse=True)
     embedding(torch.tensor([1, 1, 4])).square().sum().backward()
     grad = embedding.weight.grad
@@ -72,14 +72,14 @@ def test_sparse_gradients_of_one_row_twice_add_up() -> None:
     assert values["batch/grad_norm"] == pytest.approx(expected(grad), rel=1e-6)
 
 
-def test_a_loss_scale_that_gradients_still_carry_is_taken_out() -> None:
+def test_loss_scale_is_divided_out() -> None:
     grads = [noise(3), noise(4)]
     values = announced(GradNorm(per_layer=True), stepping(*(grad * 8 for grad in grads)), scale=torch.tensor(8.0))
     assert values["batch/grad_norm"] == pytest.approx(expected(*grads))
     assert values["batch/grad_norm/layer/parameter_1"] == pytest.approx(expected(grads[1]))
 
 
-def test_per_layer_counts_parameters_without_a_gradient_too() -> None:
+def test_per_layer_numbers_parameters_without_a_gradient_too() -> None:
     grads = [noise(3), None, noise(4)]
     values = announced(GradNorm(per_layer=True), stepping(*grads))
     layers = {key: value for key, value in values.items() if "/layer/" in key}
@@ -89,7 +89,7 @@ def test_per_layer_counts_parameters_without_a_gradient_too() -> None:
     }
 
 
-def test_several_optimizers_have_their_own_and_the_last_gives_the_key() -> None:
+def test_several_optimizers_have_own_norms_and_the_last_is_the_norm() -> None:
     bench = Bench(GradNorm())
     for name, grad in (("G", noise(3)), ("D", noise(4))):
         bench.tracker.gradients(Gradients(stepping(grad), name=name))
@@ -99,17 +99,17 @@ def test_several_optimizers_have_their_own_and_the_last_gives_the_key() -> None:
 
 
 @pytest.mark.parametrize(("optimizer", "more"), [(stepping(None), {}), (stepping(noise(3)), {"clipped": True})])
-def test_there_is_none_without_gradients_or_once_they_are_clipped(optimizer: Any, more: dict[str, Any]) -> None:
+def test_no_norm_without_gradients_or_after_clipping(optimizer: Any, more: dict[str, Any]) -> None:
     assert announced(GradNorm(), optimizer, **more) == {}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_gradient_that_is_not_finite_shows(value: float) -> None:
+def test_nonfinite_gradient_gives_a_nonfinite_norm(value: float) -> None:
     norm = announced(GradNorm(), stepping(torch.tensor([1.0, value])))["batch/grad_norm"]
     assert not math.isfinite(norm)
 
 
-def test_the_norm_stays_when_gradients_are_freed_and_reused_before_the_row() -> None:
+def test_norm_does_not_change_with_later_gradients() -> None:
     bench, grad = Bench(GradNorm()), noise(3)
     bench.tracker.gradients(Gradients(stepping(grad)))
     before = expected(grad)

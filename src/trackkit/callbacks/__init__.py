@@ -1,4 +1,4 @@
-"""What is captured, one file each. To add one: a file with a `Callback`, and its line in `CALLBACKS`."""
+"""Measures, one file per callback. To add one, write a file with a `Callback` and a line in `CALLBACKS`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ CALLBACKS: dict[str, type[Callback]] = {
 
 
 def check_options(settings: Mapping[str, Any]) -> None:
-    """Raises ConfigError for an unknown callback, an unknown option, or an option of the wrong type."""
+    """Checks the setting `callbacks`.
+
+    Raises:
+        ConfigError: an unknown callback, an unknown option, or an option of the wrong type.
+    """
     for name, value in settings.items():
         if name not in CALLBACKS:
             raise ConfigError(f"unknown callback '{name}'{did_you_mean(name, CALLBACKS)}")
@@ -40,7 +44,7 @@ def check_options(settings: Mapping[str, Any]) -> None:
 
 
 def build_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
-    """The callbacks that are switched on, in the order of `CALLBACKS`."""
+    """Returns the enabled callbacks, in the order of `CALLBACKS`."""
     built = []
     for name in CALLBACKS:
         value = settings.get(name, True)

@@ -1,4 +1,4 @@
-"""The run's columns in the runs table."""
+"""Writes the run's columns in the runs table."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 _AXES = ("epoch/step", "epoch/epoch")
 _LOWER_IS_BETTER = ("loss", "error", "err", "perplexity", "ppl", "wer", "cer", "mae", "mse", "rmse", "fid")
 
-# What Lightning marks a metric with: that it is of the epoch (where there is one per batch too), and of which set.
+# Lightning's marks on a metric's name: its value per epoch (if it has one per batch too), and its evaluation set.
 _EPOCH = re.compile(r"_epoch(?=$|/dataloader_idx_\d+$)")
 _EPOCH_AND_SET = re.compile(r"(?:_epoch)?(?:/dataloader_idx_\d+)?$")
 
 
 class FinalSummary(Callback):
-    """The last and the best of every epoch metric, and the bill.
+    """Records the last value of every epoch metric, the best of the monitored one, and what the run cost.
 
     | key | unit | what |
     |---|---|---|
     | `final/<split>/<name>` | as logged | last finite value |
-    | `final/best/<split>/<name>`, `final/best/<split>/<name>_step` | as logged, steps | best value, and where |
+    | `final/best/<split>/<name>`, `final/best/<split>/<name>_step` | as logged, steps | best value, and its step |
     | `final/steps`, `final/epochs` | steps, epochs | taken |
-    | `final/duration_h`, `final/gpu_hours` | h | wall time of training; times ranks, on CUDA |
+    | `final/duration_h`, `final/gpu_hours` | h | wall time of training; the same times ranks, on CUDA |
     | `final/energy_kWh` | kWh | the GPU's own counter, one rank |
     | `final/cost_usd` | US dollars | GPU hours times the price |
 
     Args:
-        monitor: the metric that `final/best` follows: a key (`epoch/val/acc`) or the name it was logged under.
-            Default: what the framework's checkpointing or early stopping monitors, else the validation loss.
-        goal: `min` or `max`. Default: the framework's, else by the metric's name.
+        monitor: the metric that `final/best` follows, as a key (`epoch/val/acc`) or the logged name. Default: the one
+            that the framework's checkpointing or early stopping monitors, else the validation loss.
+        goal: `min` or `max`. Default: that of the framework, else `min` for names such as `loss` and `max` for others.
         price_per_gpu_hour: US dollars.
     """
 
@@ -107,7 +107,7 @@ class FinalSummary(Callback):
             values[f"final/best/{column}"] = value
             values[f"final/best/{column}_step"] = step
         if not self._trained:
-            # An evaluation, perhaps of what another process has trained in the same run: the bill is not ours.
+            # Another process may have trained in this run, and has recorded what that cost.
             return values
         values["final/steps"] = self._step
         if self._epoch is not None:
@@ -122,11 +122,11 @@ class FinalSummary(Callback):
         return values
 
     def _followed(self, row: Row) -> set[str]:
-        """The keys that are monitored: by the very name, else by that of which the framework has made several."""
+        """Returns the monitored keys: those of the exact name, else those whose name the framework has extended."""
         monitor = self._monitor
         if monitor is None:
             return {key for key in row.values if key.startswith("epoch/val/") and key.rsplit("/", 1)[-1] == "loss"}
-        # A row that was read back has names only for the keys that are others.
+        # A row that was read back has a logged name only for keys that differ from it.
         found = {key for key in row.values if monitor in (key, row.origins.get(key)) or _ends(key, monitor, row)}
         for marks in (_EPOCH, _EPOCH_AND_SET):
             wanted = _EPOCH.sub("", monitor)
@@ -142,4 +142,5 @@ class FinalSummary(Callback):
 
 
 def _ends(key: str, name: str, row: Row) -> bool:
+    """Returns whether `key` was logged as `name`, by a row that has no logged name for it."""
     return key not in row.origins and key.endswith(f"/{name}")

@@ -1,4 +1,4 @@
-"""GPU memory, as torch's caching allocator sees it."""
+"""Measures GPU memory, as torch's caching allocator counts it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PEAK = "device/gpu_mem_peak_reserved_GB"
 
 
 class GpuMemory(Callback):
-    """Memory of this rank's CUDA device. GB is 1e9 bytes.
+    """Measures the memory of this rank's CUDA device. GB is 1e9 bytes.
 
     | key | unit | what |
     |---|---|---|
@@ -24,7 +24,7 @@ class GpuMemory(Callback):
     | `device/gpu_mem_allocated_GB` | 1e9 bytes | live tensors |
     | `device/gpu_mem_peak_reserved_GB` | 1e9 bytes | the pool's peak since the process began |
 
-    Source: `torch.cuda.memory_stats_as_nested_dict`, which reads counters of the host and waits for nothing.
+    Source: `torch.cuda.memory_stats_as_nested_dict`, which reads counters on the host without waiting.
     """
 
     def __init__(self) -> None:

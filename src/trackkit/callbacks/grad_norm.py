@@ -1,4 +1,4 @@
-"""Gradient norm."""
+"""Measures the gradient norm."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class GradNorm(Callback):
-    """Global L2 norm of a step's gradients: unscaled, before clipping, over the optimizer's own parameters.
+    """Measures the global L2 norm of a step's gradients: unscaled, before clipping, over the optimizer's parameters.
 
-    Computed only on steps that may make a row, with one fused kernel per device and type, and never read here.
+    Computes it only on steps that may make a row, with one fused kernel per device and type, without reading it.
 
     | key | unit | what |
     |---|---|---|
     | `batch/grad_norm` | L2 | of the optimizer that stepped last |
-    | `batch/grad_norm/<optimizer>` | L2 | per optimizer, where there are several |
+    | `batch/grad_norm/<optimizer>` | L2 | per optimizer, if there are several |
     | `batch/grad_norm/layer/<parameter>` | L2 | per parameter, with `per_layer` |
 
     Args:
-        per_layer: one value per parameter too, named by its position among the optimizer's parameters.
+        per_layer: records one value per parameter too, named by its position among the optimizer's parameters.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("per_layer",)
@@ -36,7 +36,7 @@ class GradNorm(Callback):
         if not isinstance(per_layer, bool):
             raise TypeError(f"'per_layer' must be true or false; got {per_layer!r}")
         self.per_layer = per_layer
-        self._told = False
+        self._warned = False
         self._norms: dict[str, torch.Tensor] = {}
 
     def gradients(self, gradients: Gradients) -> None:
@@ -49,10 +49,10 @@ class GradNorm(Callback):
         if not grads:
             return
         if any(type(grad) is not torch.Tensor and hasattr(grad, "full_tensor") for grad in grads.values()):
-            # Putting shards together would take a collective, which TrackKit never issues.
-            if not self._told:
-                self._told = True
-                logger.warning("gradients are sharded: their norm is not recorded")
+            # Combining the shards would need a collective, and TrackKit never issues one.
+            if not self._warned:
+                self._warned = True
+                logger.warning("Gradients are sharded; their norm is not recorded.")
             return
         with torch.no_grad():
             norms = _norms(list(grads.values()))
@@ -71,17 +71,17 @@ class GradNorm(Callback):
         self._norms = {}
 
     def row(self, moment: Moment, window: Window) -> Values:
-        taken, self._norms = self._norms, {}
-        return taken
+        norms, self._norms = self._norms, {}
+        return norms
 
 
 def _norms(grads: list[Any]) -> list[Any]:
-    """The L2 norm of each gradient, in order, as float32 or wider scalars on the first one's device."""
+    """Returns the L2 norm of each gradient, in order: scalars of float32 or wider, on the first one's device."""
     import torch
 
     kinds = {(grad.device, grad.dtype, grad.layout) for grad in grads}
     if len(kinds) == 1 and grads[0].layout is torch.strided:
-        return _alike(grads)
+        return _fused_norms(grads)
     out: list[Any] = [None] * len(grads)
     alike: dict[tuple[Any, Any], list[int]] = defaultdict(list)
     for index, grad in enumerate(grads):
@@ -91,13 +91,13 @@ def _norms(grads: list[Any]) -> list[Any]:
         alike[grad.device, grad.dtype].append(index)
     home = grads[0].device
     for indices in alike.values():
-        for index, norm in zip(indices, _alike([grads[index] for index in indices]), strict=True):
+        for index, norm in zip(indices, _fused_norms([grads[index] for index in indices]), strict=True):
             out[index] = norm.to(home)
     return out
 
 
-def _alike(grads: list[Any]) -> list[Any]:
-    """The norms of gradients of one device and type, by one fused kernel."""
+def _fused_norms(grads: list[Any]) -> list[Any]:
+    """Returns the norms of gradients of one device and type, computed by one fused kernel."""
     import torch
 
     dtype = grads[0].dtype

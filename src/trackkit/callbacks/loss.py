@@ -1,4 +1,4 @@
-"""Training loss."""
+"""Measures the training loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Loss(Callback):
-    """Training loss.
+    """Measures the training loss.
 
     | key | unit | what |
     |---|---|---|

@@ -1,4 +1,4 @@
-"""Learning rate."""
+"""Measures the learning rate."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 
 class LearningRate(Callback):
-    """Learning rate of the step just taken: read before the optimizer steps, so before any scheduler moves it.
+    """Measures the learning rate of a step, read before the optimizer takes it and so before any scheduler changes it.
 
     | key | unit | what |
     |---|---|---|
     | `batch/lr` | | of the optimizer that stepped last, its first parameter group |
-    | `batch/lr/<group>` | | per parameter group, where groups are named or differ |
-    | `batch/lr/<optimizer>` | | per optimizer, where there are several |
+    | `batch/lr/<group>` | | per parameter group, if groups are named or differ |
+    | `batch/lr/<optimizer>` | | per optimizer, if there are several |
     """
 
     def __init__(self) -> None:
-        self._taken: dict[str, float | torch.Tensor] = {}
+        self._rates: dict[str, float | torch.Tensor] = {}
         self._differ: set[str] = set()
 
     def gradients(self, gradients: Gradients) -> None:
         groups = gradients.optimizer.param_groups
         rates: Sequence[float | torch.Tensor] | None = gradients.rates
         if rates is None:
-            rates = [_own(group["lr"]) for group in groups]
+            rates = [_copied(group["lr"]) for group in groups]
         if len(rates) != len(groups):
             return
-        self._taken["batch/lr"] = rates[0]
+        self._rates["batch/lr"] = rates[0]
         base = f"batch/lr/{gradients.name}" if gradients.name else "batch/lr"
         if gradients.name:
-            self._taken[base] = rates[0]
+            self._rates[base] = rates[0]
         if len(groups) == 1 and "name" not in groups[0]:
             return
         named = any("name" in group for group in groups)
@@ -47,21 +47,21 @@ class LearningRate(Callback):
             self._differ.add(base)
             names = [sanitize(str(group.get("name", f"group_{index}"))) for index, group in enumerate(groups)]
             for index, (name, rate) in enumerate(zip(names, rates, strict=True)):
-                self._taken[f"{base}/{name if names.count(name) == 1 else f'{name}_{index}'}"] = rate
+                self._rates[f"{base}/{name if names.count(name) == 1 else f'{name}_{index}'}"] = rate
 
     def forget(self) -> None:
-        self._taken = {}
+        self._rates = {}
 
     def row(self, moment: Moment, window: Window) -> Values:
-        taken, self._taken = self._taken, {}
-        return taken
+        rates, self._rates = self._rates, {}
+        return rates
 
 
 def _differ(rates: Sequence[float | torch.Tensor]) -> bool:
-    """Whether groups have rates of their own; comparing tensors would read the device, so they count as different."""
+    """Returns whether groups have different rates. Tensors count as different: comparing them would read the device."""
     return any(not isinstance(rate, (int, float)) or rate != rates[0] for rate in rates[1:])
 
 
-def _own(rate: float | torch.Tensor) -> float | torch.Tensor:
-    """A tensor rate (capturable optimizers) changes in place: keep a copy."""
+def _copied(rate: float | torch.Tensor) -> float | torch.Tensor:
+    """Returns a copy of a tensor rate, which changes in place (capturable optimizers); a number as it is."""
     return rate if isinstance(rate, (int, float)) else rate.detach().clone()

@@ -1,4 +1,4 @@
-"""NaN and Inf."""
+"""Counts NaN and Inf."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FLAGS = "_skipped"
 
 
 class NonFinite(Callback):
-    """Steps that went wrong since the last row. The loss is watched at every step, the norm where it is measured.
+    """Counts the steps with NaN or Inf since the last row: in the loss at every step, in the norm where it is measured.
 
     | key | unit | what |
     |---|---|---|

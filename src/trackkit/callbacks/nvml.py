@@ -1,4 +1,4 @@
-"""The only door to NVML: the device that a rank computes on, matched by UUID, never by index."""
+"""Reads NVML, for the device that a rank computes on. No other file uses NVML."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _JOULES_PER_KWH = 3.6e6
 
 
 def device_handle(device: str) -> Any | None:
-    """NVML's handle of a torch CUDA device such as `cuda:0`; None where NVML can't say.
+    """Returns NVML's handle of a torch CUDA device such as `cuda:0`; None if NVML has none.
 
-    CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVML's, so that their indices differ.
+    Matches the UUID, not the index: CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVML's.
     """
     import pynvml
     import torch
@@ -26,7 +26,9 @@ def device_handle(device: str) -> Any | None:
 
 
 def energy_counter(device: str) -> Callable[[], float] | None:
-    """A function that gives the kWh that `device` has used since now, NaN once NVML can't say; None where it never can.
+    """Returns a function that gives the kWh used by `device` since this call; None if NVML has no such counter.
+
+    The function gives NaN once NVML fails.
 
     Source: `nvmlDeviceGetTotalEnergyConsumption` (mJ since the driver was loaded; Volta and newer).
     """
@@ -36,13 +38,13 @@ def energy_counter(device: str) -> Callable[[], float] | None:
     import pynvml
 
     try:
-        begin = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError:
         return None
 
     def used() -> float:
         try:
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - begin) / 1e3 / _JOULES_PER_KWH
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1e3 / _JOULES_PER_KWH
         except pynvml.NVMLError:
             return math.nan
 

@@ -1,4 +1,4 @@
-"""Progress, time and throughput."""
+"""Measures progress, time and throughput."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Throughput(Callback):
-    """How far, how fast. Wall time, with evaluation and checkpointing left out.
+    """Measures progress and speed, in wall time without evaluation and checkpointing.
 
     | key | unit | what |
     |---|---|---|
@@ -24,7 +24,7 @@ class Throughput(Callback):
     | `batch/samples_per_s`, `batch/tokens_per_s` | 1/s, all ranks | since the last row |
     | `batch/mfu` | 0 to 1 | flops_per_sample x samples/s over peak_flops x ranks |
 
-    Model FLOPs utilisation is defined in Chowdhery et al., PaLM (2022), appendix B.
+    Model FLOPs utilization is defined in Chowdhery et al., PaLM (2022), appendix B.
 
     Args:
         flops_per_sample: floating-point operations of forward and backward for one sample.
