@@ -1,4 +1,4 @@
-"""Several evaluation sets: every value of every set is there, under its own set's name."""
+"""Several evaluation sets: every value of every set is recorded under its own set's name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.support.toy import Points
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 from trackkit.schema.keys import Where
-from trackkit.schema.sets import Sets
+from trackkit.schema.names import EvaluationSets
 
 SECOND = "en_us_b0ad4ba8"
 
 
 class Numbered(Silent):
-    """Logs a value that only one set has."""
+    """Logs values that depend on the set."""
 
     def evaluate(self, split: str, index: int) -> None:
         self.log(f"{split}_x", 10.0 + index)
@@ -54,7 +54,7 @@ SETS = [
 
 
 def loaders(shape: Any) -> Any:
-    """The same shape with a loader in every place."""
+    """Returns the same shape with a loader in every place."""
     if isinstance(shape, dict):
         return {name: loaders(each) for name, each in shape.items()}
     return [loaders(each) for each in shape] if isinstance(shape, list) else data(2)
@@ -62,7 +62,7 @@ def loaders(shape: Any) -> Any:
 
 @pytest.mark.parametrize(("shape", "names"), SETS, ids=lambda value: str(value))
 @pytest.mark.parametrize("verb", ["fit", "test"])
-def test_lightning_s_sets_each_have_their_values(shape: Any, names: list[str], verb: str) -> None:
+def test_lightning_sets_have_their_own_values(shape: Any, names: list[str], verb: str) -> None:
     sink = MemorySink()
     run = trainer(TrackKit(sinks=[sink]))
     if verb == "fit":
@@ -73,7 +73,7 @@ def test_lightning_s_sets_each_have_their_values(shape: Any, names: list[str], v
     assert len(run.callback_metrics) >= 4 * len(names)
 
 
-def test_what_is_validated_after_a_fit_has_the_names_that_were_given_then() -> None:
+def test_validation_after_a_fit_uses_its_own_set_names() -> None:
     sink, module = MemorySink(), Numbered()
     run = trainer(TrackKit(sinks=[sink]))
     run.fit(module, data(3), {"a": data(2), "b": data(2)})
@@ -81,7 +81,7 @@ def test_what_is_validated_after_a_fit_has_the_names_that_were_given_then() -> N
     assert found(sink) == {**expected("val", ["a", "b"]), **expected("val", ["c", "d"])}
 
 
-def test_hugging_face_s_sets_each_have_their_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hugging_face_sets_have_their_own_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sets = {"en-us": Points(5, 12), "en_us": Points(6, 8), "β": Points(7, 8)}
     sink, run = train(
         tmp_path, val=sets, eval_strategy="epoch", save_strategy="epoch", num_train_epochs=2,
@@ -98,17 +98,19 @@ def test_hugging_face_s_sets_each_have_their_values(tmp_path: Path, caplog: pyte
     best = {key: value for key, value in sink.columns.items() if "best" in key}
     assert best[f"final/best/val/{SECOND}/loss"] == run.state.best_metric
     assert set(best) == {f"final/best/val/{SECOND}/loss", f"final/best/val/{SECOND}/loss_step"}
-    told = f"the evaluation sets 'en-us' and 'en_us' would both be 'en_us': the latter is '{SECOND}'"
-    assert caplog.messages.count(told) == 1
+    notice = f"The evaluation sets 'en-us' and 'en_us' both map to 'en_us'; the latter is recorded as '{SECOND}'."
+    assert caplog.messages.count(notice) == 1
 
 
-def test_a_set_keeps_its_name_and_another_split_s_sets_do_not_matter() -> None:
-    sets = Sets()
-    names = [sets.placed(Where("epoch", "val", name)).dataset for name in ("en-us", "en_us", "en-us", "EN us", "en_us")]
+def test_set_keeps_its_segment_within_its_split() -> None:
+    sets = EvaluationSets()
+    names = [
+        sets.resolve(Where("epoch", "val", name)).dataset for name in ("en-us", "en_us", "en-us", "EN us", "en_us")
+    ]
     assert names[:3] == ["en_us", SECOND, "en_us"]
     assert names[4] == SECOND
     assert len({name.lower() for name in names}) == 3
-    assert sets.placed(Where("epoch", "test", "en_us")).dataset == "en_us"
-    assert sets.placed(Where("epoch", "val")) == Where("epoch", "val")
+    assert sets.resolve(Where("epoch", "test", "en_us")).dataset == "en_us"
+    assert sets.resolve(Where("epoch", "val")) == Where("epoch", "val")
     assert len(sets.notices()) == 2
     assert sets.notices() == []

@@ -1,4 +1,4 @@
-"""From logged names to keys."""
+"""Logged names become keys."""
 
 from __future__ import annotations
 
@@ -69,24 +69,23 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("where", "name", "short"), NAMES)
-def test_a_name_loses_what_repeats_its_tier_or_split(where: Where, name: str, short: str) -> None:
+def test_canonical_name_drops_tier_and_split(where: Where, name: str, short: str) -> None:
     assert canonical(name, where) == short
-    assert canonical(short, where) == short, "canonical names are canonical"
-    assert canonical(short, where) == short, "canonical names are canonical"
+    assert canonical(short, where) == short, "a canonical name stays as it is"
     assert sanitize(short) == short
     assert re.fullmatch(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", short)
 
 
 @pytest.mark.parametrize("name", ["time_per_step", "steps_per_epoch", "train/time_per_step", "global_step"])
-def test_a_metric_has_one_name_where_lightning_makes_two_of_it(name: str) -> None:
+def test_names_that_lightning_forks_become_one(name: str) -> None:
     assert canonical(f"{name}_step", BATCH) == canonical(f"{name}_epoch", TRAIN) == name.removeprefix("train/")
 
 
-def test_a_letter_that_keys_can_not_hold_does_not_end_a_word() -> None:
+def test_non_ascii_letter_does_not_end_a_word() -> None:
     assert canonical("valéur", VAL) == "val_ur"
 
 
-def test_a_key_is_the_canonical_name_below_its_event() -> None:
+def test_key_is_the_canonical_name_below_its_event() -> None:
     names = Names()
     assert names.resolve(["train_acc"], BATCH) == {"train_acc": "batch/acc"}
     assert names.resolve(["val_acc"], VAL) == {"val_acc": "epoch/val/acc"}
@@ -95,13 +94,13 @@ def test_a_key_is_the_canonical_name_below_its_event() -> None:
     assert names.notices() == []
 
 
-def test_a_name_that_is_its_key_is_no_rename() -> None:
+def test_name_kept_below_its_tier_is_no_rename() -> None:
     names = Names()
     names.resolve(["acc", "rewards/format"], BATCH)
     assert names.renames == {}
 
 
-def test_what_is_measured_wins_and_the_logged_name_keeps_its_own() -> None:
+def test_measured_key_wins_and_the_logged_name_keeps_its_own() -> None:
     names = Names()
     names.claim(["batch/step", "batch/loss"], BATCH)
     found = names.resolve(["train_loss", "Loss", "step", "acc"], BATCH)
@@ -111,14 +110,14 @@ def test_what_is_measured_wins_and_the_logged_name_keeps_its_own() -> None:
         "step": "batch/step_logged",
         "acc": "batch/acc",
     }
-    told = names.notices()
-    assert [sum(key in line for line in told) for key in ("'train_loss'", "'Loss'", "'step'")] == [1, 1, 1]
-    assert "batch/train_loss" in " ".join(told)
+    notices = names.notices()
+    assert [sum(key in line for line in notices) for key in ("'train_loss'", "'Loss'", "'step'")] == [1, 1, 1]
+    assert "batch/train_loss" in " ".join(notices)
     names.resolve(["train_loss", "step"], BATCH)
     assert names.notices() == []
 
 
-def test_a_key_that_is_measured_only_later_is_given_up() -> None:
+def test_logged_name_gives_up_a_key_that_is_measured_later() -> None:
     names = Names()
     assert names.resolve(["train_loss"], BATCH) == {"train_loss": "batch/loss"}
     names.claim(["batch/loss"], BATCH)
@@ -138,28 +137,28 @@ CLASHES = [
 
 
 @pytest.mark.parametrize("clash", CLASHES, ids=lambda clash: ", ".join(clash))
-def test_names_that_fall_on_one_key_end_the_same_whichever_came_first(clash: dict[str, str]) -> None:
+def test_colliding_names_get_the_same_keys_in_any_order(clash: dict[str, str]) -> None:
     for order in itertools.permutations(clash):
-        names, told = Names(), []
+        names, notices = Names(), []
         for name in order:
             names.resolve([name], BATCH)
-            told += names.notices()
+            notices += names.notices()
         names.claim(["batch/loss"], BATCH)
-        told += names.notices()
+        notices += names.notices()
         assert names.resolve(clash, BATCH) == clash
         assert len({key.lower() for key in clash.values()}) == len(clash)
-        assert len(told) == len(set(told)), "told once"
-        assert "acc" not in clash or "several logged names fall on 'batch/" in told[0]
+        assert len(notices) == len(set(notices)), "one notice each"
+        assert "acc" not in clash or "Several logged names map to 'batch/" in notices[0]
 
 
-def test_one_key_reached_from_two_events_is_a_clash_too() -> None:
+def test_names_of_two_events_that_collide_are_kept_apart() -> None:
     names = Names()
     names.resolve(["acc"], Where("epoch", "val", "hard"))
     keys = names.resolve(["hard/acc"], VAL) | names.resolve(["acc"], Where("epoch", "val", "hard"))
     assert len({key.lower() for key in keys.values()}) == 2
 
 
-def test_keep_leaves_names_as_they_are_below_the_tier() -> None:
+def test_keep_leaves_names_unchanged_below_the_tier() -> None:
     names = Names("keep")
     names.claim(["batch/loss"], BATCH)
     found = names.resolve(["train/acc", "acc_step", "top 5 %", "loss"], BATCH)
@@ -167,24 +166,24 @@ def test_keep_leaves_names_as_they_are_below_the_tier() -> None:
 
 
 @pytest.mark.parametrize("synonyms", [{"acc": "accuracy"}, {"train_acc": "accuracy"}])
-def test_a_synonym_names_the_canonical_or_the_logged_name(synonyms: dict[str, str]) -> None:
+def test_synonym_replaces_the_canonical_or_the_logged_name(synonyms: dict[str, str]) -> None:
     names = Names(synonyms=synonyms)
     assert names.resolve(["train_acc"], BATCH) == {"train_acc": "batch/accuracy"}
     assert names.renames == {"train_acc": "batch/accuracy"}
 
 
-def test_a_synonym_is_made_a_key_as_any_name() -> None:
+def test_synonym_is_made_a_valid_key() -> None:
     assert Names(synonyms={"acc": "top 1 %"}).resolve(["acc"], BATCH) == {"acc": "batch/top_1"}
 
 
-def test_strict_knows_the_schema_and_the_settings() -> None:
+def test_strict_accepts_names_of_the_schema_and_the_settings() -> None:
     names = Names("strict", {"acc": "accuracy"})
     names.claim(["batch/loss"], BATCH)
     keys = names.resolve(["train_acc", "loss"], BATCH) | names.resolve(["val_loss", "accuracy"], VAL)
     assert list(keys.values()) == ["batch/accuracy", "batch/loss_logged", "epoch/val/loss", "epoch/val/accuracy"]
 
 
-def test_strict_refuses_a_name_that_nobody_knows_every_time() -> None:
+def test_strict_rejects_an_unknown_name_every_time() -> None:
     names = Names("strict", {"acc": "accuracy"})
     for _ in range(2):
         with pytest.raises(SchemaError, match=r"'train_accu'.*did you mean '(acc|accuracy)'.*synonyms"):
@@ -192,7 +191,7 @@ def test_strict_refuses_a_name_that_nobody_knows_every_time() -> None:
 
 
 @pytest.mark.parametrize("order", [("acc", "train_acc"), ("train_acc", "acc")])
-def test_strict_refuses_two_names_for_one_key(order: tuple[str, str]) -> None:
+def test_strict_rejects_two_names_for_one_key(order: tuple[str, str]) -> None:
     names = Names("strict", {"acc": "acc"})
     names.resolve(order[:1], BATCH)
     with pytest.raises(SchemaError, match="'acc' and 'train_acc' are both 'batch/acc'"):

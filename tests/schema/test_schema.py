@@ -1,4 +1,4 @@
-"""The vocabulary, and the page made from it."""
+"""The vocabulary, and the page generated from it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from trackkit.integrations.memory import MemorySink
 from trackkit.schema.keys import KEYS, axis_key, describe, markdown
 
 
-def test_the_page_is_not_stale(tmp_path: Path) -> None:
+def test_schema_page_is_up_to_date(tmp_path: Path) -> None:
     made = run_python("import runpy; runpy.run_module('trackkit.schema.keys', run_name='__main__')", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     remedy = f"run: {Path(sys.executable).name} -m trackkit.schema.keys > docs/schema.md"
     assert (ROOT / "docs" / "schema.md").read_text() == made.stdout == markdown(), remedy
 
 
-def test_every_key_is_described_once_and_whole() -> None:
+def test_every_key_has_one_complete_line() -> None:
     assert len({key.name for key in KEYS}) == len(KEYS)
     assert all(key.written and key.meaning for key in KEYS)
     assert {key.name.split("/")[0] for key in KEYS} == {"batch", "epoch", "device", "final"}
-    assert not any("|" in text or "\n" in text for key in KEYS for text in key), "they are cells of a table"
+    assert not any("|" in text or "\n" in text for key in KEYS for text in key), "lines are cells of a table"
 
 
 @pytest.mark.parametrize("framework", sorted(TRAININGS))
-def test_every_key_of_a_real_run_is_in_the_vocabulary(framework: str) -> None:
+def test_keys_of_a_real_run_are_in_the_vocabulary(framework: str) -> None:
     options = {"grad_norm": {"per_layer": True}, "throughput": {"flops_per_sample": 1.0, "peak_flops": 1.0}}
     kit = TrackKit(sinks=[sink := MemorySink()], callbacks=options)
     TRAININGS[framework](Recipe(), Path("out"), [kit])
@@ -38,7 +38,7 @@ def test_every_key_of_a_real_run_is_in_the_vocabulary(framework: str) -> None:
     }
     assert [key for key, line in lines.items() if line is None] == []
     catch_all = {key for key, line in lines.items() if line is not None and line.name == "batch/<name>"}
-    assert catch_all == {"batch/acc", "batch/train_loss"}, "what is measured has a line of its own"
+    assert catch_all == {"batch/acc", "batch/train_loss"}, "measured keys have lines of their own"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_every_key_of_a_real_run_is_in_the_vocabulary(framework: str) -> None:
         ("final/best/val/acc", "final/best/<split>/<name>"),
     ],
 )
-def test_a_key_finds_its_line(key: str, line: str) -> None:
+def test_describe_returns_the_most_literal_line(key: str, line: str) -> None:
     found = describe(key)
     assert found is not None
     assert found.name == line
@@ -64,7 +64,7 @@ def test_a_key_finds_its_line(key: str, line: str) -> None:
 @pytest.mark.parametrize(
     "key", ["loss", "system/gpu", "batch/", "batch/a b", "batch/ü", "epoch/validation/acc", "device/x", "final/x/acc"]
 )
-def test_a_key_that_no_line_describes(key: str) -> None:
+def test_describe_returns_none_for_an_unknown_key(key: str) -> None:
     assert describe(key) is None
 
 

@@ -1,4 +1,4 @@
-"""The vocabulary: every key that TrackKit writes, its unit, and how a logged name becomes a key.
+"""Defines the vocabulary: every key that TrackKit writes, its unit, and how a logged name becomes a key.
 
 `docs/schema.md` is generated from this file: `python -m trackkit.schema.keys > docs/schema.md`.
 """
@@ -17,13 +17,13 @@ Split = Literal["train", "val", "test", "predict"]
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The event that logged a metric: it alone decides the tier and the split, never the metric's name.
+    """The event that logged a metric. It decides the tier and the split; the metric's name does not.
 
     Attributes:
-        tier: `batch` for a training step, `epoch` for an epoch's or an evaluation's end.
-        split: the data it was computed on.
-        dataset: which of several evaluation sets, by the name that it was given; "" for the only one.
-        around: what the framework itself puts before and after a metric's name in this event, to tell the set.
+        tier: `batch` for a training step, `epoch` for the end of an epoch or an evaluation.
+        split: the data that the metric was computed on.
+        dataset: name of the evaluation set, if there are several; else "".
+        around: what the framework puts before and after a metric's name to mark the evaluation set.
     """
 
     tier: Tier
@@ -32,12 +32,12 @@ class Where:
     around: tuple[str, str] = ("", "")
 
     def spelled(self, name: str) -> str:
-        """A metric's name as the framework has it."""
+        """Returns a metric's name with the framework's marks around it."""
         return f"{self.around[0]}{name}{self.around[1]}"
 
     @property
     def prefix(self) -> str:
-        """What the keys of this event begin with: `batch/`, `epoch/val/`, `epoch/val/<set>/`."""
+        """Returns what the keys of this event begin with: `batch/`, `epoch/val/`, `epoch/val/<set>/`."""
         if self.tier == "batch":
             return "batch/"
         return f"epoch/{self.split}/{self.dataset}/" if self.dataset else f"epoch/{self.split}/"
@@ -50,8 +50,8 @@ class Key(NamedTuple):
     """One line of the vocabulary.
 
     Attributes:
-        name: the key, with `<name>` where the user's own word stands.
-        unit: of its value; "" where it has none of its own.
+        name: the key, with `<name>` in place of the user's word.
+        unit: of its value; "" if it has none.
         written: when a row carries it.
         meaning: what it measures, and how.
     """
@@ -63,7 +63,7 @@ class Key(NamedTuple):
 
 
 EVERY = "every batch row"
-KNOWN = "every batch row, where known"
+KNOWN = "every batch row, if known"
 CUDA = "every batch row on CUDA"
 END = "at the end"
 
@@ -72,10 +72,10 @@ KEYS: tuple[Key, ...] = (
         "batch/step",
         "optimizer steps",
         EVERY,
-        "x-axis of `batch/*` and `device/*`: the trainer's own counter (with raw optimizers under Lightning, which "
-        "that counter does not see, its count of batches)",
+        "x-axis of `batch/*` and `device/*`: the trainer's own counter (its count of batches with raw optimizers under "
+        "Lightning, whose steps that counter misses)",
     ),
-    Key("batch/iter_num", "optimizer steps", KNOWN, "total planned steps, so that a chart shows 5000 of 100000"),
+    Key("batch/iter_num", "optimizer steps", KNOWN, 'total planned steps, so a chart shows "5000 of 100000"'),
     Key("batch/epoch", "epochs, fractional", EVERY, "progress through the data"),
     Key("batch/samples", "count, all ranks", KNOWN, "seen so far: comparable across batch sizes"),
     Key("batch/tokens", "count, all ranks", KNOWN, "seen so far"),
@@ -86,16 +86,16 @@ KEYS: tuple[Key, ...] = (
         "training loss: mean over the optimizer steps since the last row and over ranks, undivided by accumulation",
     ),
     Key("batch/lr", "", EVERY, "learning rate of the step just taken (its optimizer's first parameter group)"),
-    Key("batch/lr/<group>", "", EVERY, "per parameter group, where groups are named or differ"),
-    Key("batch/lr/<optimizer>", "", EVERY, "per optimizer, where there are several"),
+    Key("batch/lr/<group>", "", EVERY, "per parameter group, if groups are named or differ"),
+    Key("batch/lr/<optimizer>", "", EVERY, "per optimizer, if there are several"),
     Key(
         "batch/grad_norm",
         "L2",
         EVERY,
-        "global norm of that step's gradients: unscaled, before clipping; with several optimizers, of the last that "
-        "stepped",
+        "global norm of that step's gradients: unscaled, before clipping; with several optimizers, of the one that "
+        "stepped last",
     ),
-    Key("batch/grad_norm/<optimizer>", "L2", EVERY, "per optimizer, where there are several"),
+    Key("batch/grad_norm/<optimizer>", "L2", EVERY, "per optimizer, if there are several"),
     Key(
         "batch/grad_norm/layer/<parameter>",
         "L2",
@@ -108,52 +108,57 @@ KEYS: tuple[Key, ...] = (
         "batch/samples_per_s",
         "1/s, all ranks",
         KNOWN,
-        "throughput since the last row, evaluation and checkpoint time left out",
+        "throughput since the last row, without evaluation and checkpointing",
     ),
     Key("batch/tokens_per_s", "1/s, all ranks", KNOWN, "the same in tokens"),
     Key(
         "batch/mfu",
         "0 to 1",
-        "where FLOPs and peak are set",
-        "model FLOPs utilisation: flops_per_sample x samples/s over peak_flops x ranks",
+        "if FLOPs and peak are set",
+        "model FLOPs utilization: flops_per_sample x samples/s over peak_flops x ranks",
     ),
     Key(
         "batch/nonfinite",
         "count",
         EVERY,
         "steps since the last row whose loss or norm was NaN or Inf (under Hugging Face 0 or 1: whether the row's own "
-        "loss or norm is, which is blind to what `logging_nan_inf_filter` hides)",
+        "loss or norm is, as far as `logging_nan_inf_filter` does not hide it)",
     ),
     Key("batch/skipped_steps", "count", EVERY, "steps since the last row that the gradient scaler skipped"),
-    Key("batch/<name>", "as logged", "as logged", "whatever else the user's code logs per training step"),
+    Key("batch/<name>", "as logged", "as logged", "anything else that the user's code logs per training step"),
     Key("epoch/step", "optimizer steps", "every epoch row", "x-axis of `epoch/*` (unless `epoch_axis: epoch`)"),
-    Key("epoch/epoch", "epochs, fractional", "every epoch row, where known", "the other x-axis"),
+    Key("epoch/epoch", "epochs, fractional", "every epoch row, if known", "the other x-axis"),
     Key(
         "epoch/<split>/<name>",
         "as logged",
         "at an epoch's or an evaluation's end",
-        "split is `train`, `val`, `test` or `predict`; of a value that was only logged per evaluation batch, the last",
+        "split is `train`, `val`, `test` or `predict`; the last value of a metric logged per evaluation batch only",
     ),
     Key("epoch/<split>/<set>/<name>", "as logged", "the same", "one of several evaluation sets"),
     Key("device/gpu_mem_reserved_GB", "1e9 bytes", CUDA, "the caching allocator's pool: the number to watch"),
     Key("device/gpu_mem_allocated_GB", "1e9 bytes", CUDA, "live tensors"),
     Key("device/gpu_mem_peak_reserved_GB", "1e9 bytes", CUDA, "the pool's peak since the process began"),
     Key("final/<split>/<name>", "as logged", END, "the last finite value of each epoch metric"),
-    Key("final/best/<split>/<name>", "as logged", END, "the monitored metric at its best"),
-    Key("final/best/<split>/<name>_step", "optimizer steps", END, "where that was"),
-    Key("final/steps", "optimizer steps", END, "taken"),
-    Key("final/epochs", "epochs", END, "taken, fractional"),
+    Key("final/best/<split>/<name>", "as logged", END, "best value of the monitored metric"),
+    Key("final/best/<split>/<name>_step", "optimizer steps", END, "step of that value"),
+    Key("final/steps", "optimizer steps", END, "steps taken"),
+    Key("final/epochs", "epochs", END, "epochs trained, fractional"),
     Key("final/duration_h", "h", END, "wall time from the start of training to its end"),
     Key("final/gpu_hours", "h", "at the end on CUDA", "duration times ranks"),
-    Key("final/energy_kWh", "kWh", "at the end with NVML, one rank", "this rank's GPU, by its own counter"),
-    Key("final/cost_usd", "US dollars", "at the end, where a price is set", "GPU hours times price_per_gpu_hour"),
-    Key("final/samples", "count, all ranks", "at the end, where known", "seen"),
-    Key("final/tokens", "count, all ranks", "at the end, where known", "seen"),
+    Key("final/energy_kWh", "kWh", "at the end with NVML, one rank", "energy of this rank's GPU, by its own counter"),
+    Key("final/cost_usd", "US dollars", "at the end, if a price is set", "GPU hours times price_per_gpu_hour"),
+    Key("final/samples", "count, all ranks", "at the end, if known", "samples seen"),
+    Key("final/tokens", "count, all ranks", "at the end, if known", "tokens seen"),
     Key("final/nonfinite", "count", END, "total of `batch/nonfinite`"),
     Key("final/skipped_steps", "count", END, "total of `batch/skipped_steps`"),
     Key("final/peak_gpu_mem_reserved_GB", "1e9 bytes", "at the end on CUDA", "the pool's peak on rank 0"),
-    Key("final/total_flos", "FLOPs", "at the end under Hugging Face", "its own estimate of all that was computed"),
-    Key("final/tracker_errors", "count", END, "errors inside TrackKit, each logged and survived"),
+    Key(
+        "final/total_flos",
+        "FLOPs",
+        "at the end under Hugging Face",
+        "Hugging Face's estimate of the floating-point operations",
+    ),
+    Key("final/tracker_errors", "count", END, "errors inside TrackKit, which did not end the training"),
     Key("final/status", "word", END, "`finished`, `failed`, `stopped` (by the user or early stopping), `preempted`"),
 )
 
@@ -170,13 +175,13 @@ _SPLIT_WORDS = {
 _FORK_SUFFIX = {"batch": "_step", "epoch": "_epoch"}
 _OWN_WORDS = frozenset({"global_step", "time_step", "num_epoch"})
 
-# What stands for a `<word>` of a key: only names and groups may have several segments.
+# Patterns of a `<word>` in a key. Only names and groups may have several segments.
 _WORDS = {"<split>": "(?:train|val|test|predict)", "<set>": r"\w+"}
 _WORD = r"\w+(?:/\w+)*"
 
 
 def sanitize(name: str) -> str:
-    """`name` with every segment made of `[A-Za-z0-9_]`; a segment with nothing of that gets a stable stand-in."""
+    """Returns `name` with segments of `[A-Za-z0-9_]`; a segment without any such character becomes a stable hash."""
     segments = []
     for segment in name.split("/"):
         clean = re.sub(r"[^A-Za-z0-9_]+", "_", segment).strip("_")
@@ -188,7 +193,7 @@ def sanitize(name: str) -> str:
 
 
 def canonical(name: str, where: Where) -> str:
-    """`name` without what repeats its tier or split: `train/acc`, `acc_step`, `val_acc` and `eval_acc` are `acc`.
+    """Drops what repeats the tier or the split: `train/acc`, `acc_step`, `val_acc` and `eval_acc` become `acc`.
 
     Args:
         name: as the user or the framework logged it.
@@ -205,7 +210,7 @@ def canonical(name: str, where: Where) -> str:
         short = re.sub(rf"^(?:{words})[\W_]+(?=\w)", "", short, flags=re.IGNORECASE)
         short = re.sub(rf"(?<=[^\W_])[\W_]+(?:{words})$", "", short, flags=re.IGNORECASE)
         short = short.removeprefix(f"{tier}/") or short
-        # Once: of `time_per_step`, Lightning makes `time_per_step_step` and `time_per_step_epoch`.
+        # Only once: Lightning turns `time_per_step` into `time_per_step_step` and `time_per_step_epoch`.
         if not forked and short not in _OWN_WORDS:
             bare = short.removesuffix(_FORK_SUFFIX[tier]) or short
             short, forked = bare, bare != short
@@ -213,16 +218,16 @@ def canonical(name: str, where: Where) -> str:
 
 
 AXES = frozenset({"batch/step", "batch/epoch", "batch/iter_num", "epoch/step", "epoch/epoch"})
-"""Keys that say where a row stands: of their own they are no row."""
+"""Keys that say where a row stands. They alone do not make a row."""
 
 
 def axis_key(key: str, epoch_axis: str = "step") -> str:
-    """The x-axis that `key` is plotted against."""
+    """Returns the x-axis that `key` is plotted against."""
     return f"epoch/{epoch_axis}" if key.startswith("epoch/") else "batch/step"
 
 
 def describe(key: str) -> Key | None:
-    """The line of the vocabulary that `key` belongs to: the most literal one that fits; None where there is none."""
+    """Returns the line of the vocabulary that describes `key`, the most literal if several do; None if none does."""
     fits = [line for line in KEYS if _pattern(line.name).fullmatch(key)]
     return min(fits, key=lambda line: line.name.count("<"), default=None)
 
@@ -235,11 +240,11 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 def markdown() -> str:
-    """The vocabulary as a Markdown page."""
+    """Returns the vocabulary as a Markdown page."""
     lines = [
         "# The schema",
         "",
-        "Generated by `make docs` from `src/trackkit/schema/keys.py`; edit that.",
+        "Generated from `src/trackkit/schema/keys.py` by `make docs`. Edit that file.",
         "",
         "History has `batch/*` and `epoch/*` for what the model does and `device/*` for what the machine does;",
         "`final/*` is the summary, one column per result in the runs table. Nothing else is written to history.",

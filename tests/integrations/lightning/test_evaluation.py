@@ -168,7 +168,7 @@ def test_a_name_that_trackkit_measures_is_kept_beside_it(caplog: pytest.LogCaptu
     assert [loss for _, loss in sink.history("batch/loss")] == pytest.approx(module.losses)
     assert [loss for _, loss in sink.history("batch/train_loss")] == pytest.approx([2 * x for x in module.losses])
     assert [r.message for r in caplog.records].count(
-        "'batch/loss' is measured by TrackKit; the logged 'train_loss' is kept as 'batch/train_loss'"
+        "'batch/loss' is measured by TrackKit; the logged 'train_loss' is recorded as 'batch/train_loss'."
     ) == 1
 
 
