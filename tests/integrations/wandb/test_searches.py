@@ -88,8 +88,8 @@ def test_sweep_agent_records_each_trial(
     wandb_server: WandbServer, tmp_path: Path, framework: str, metric: str, meant: str
 ) -> None:
     """W&B's agent trains in a thread and finishes each run itself."""
-    told = script(wandb_server, tmp_path, SWEEP, framework, metric)
-    assert told.splitlines()[-1] == "[]", told
+    output = script(wandb_server, tmp_path, SWEEP, framework, metric)
+    assert output.splitlines()[-1] == "[]", output
     (sweep,) = wandb_server.state.sweeps
     runs = list(wandb_server.state.runs.values())
     assert [each.config["lr"] for each in runs] == [0.1, 0.3]
@@ -109,8 +109,8 @@ def test_sweep_agent_records_each_trial(
 def test_sweep_metric_that_is_never_logged_is_reported(wandb_server: WandbServer, tmp_path: Path) -> None:
     """Once per trial."""
     logged = "import logging; logging.basicConfig(stream=sys.stdout)"
-    told = script(wandb_server, tmp_path, logged + SWEEP, "huggingface", "perplexity")
-    assert told.count("compares its runs by 'perplexity', which was never logged") == 2, told
+    output = script(wandb_server, tmp_path, logged + SWEEP, "huggingface", "perplexity")
+    assert output.count("compares its runs by 'perplexity', which was never logged") == 2, output
 
 
 @pytest.mark.parametrize(
@@ -139,14 +139,14 @@ def test_folds_and_nested_trainings_join_their_group(
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_given_run_id_is_used_once(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
     """A second training with the same WANDB_RUN_ID gets a new id; a sweep's agent sets one for each trial."""
-    told = script(wandb_server, tmp_path, GIVEN, framework)
+    output = script(wandb_server, tmp_path, GIVEN, framework)
     runs = list(wandb_server.state.runs.values())
     ids = [each.id for each in runs]
     assert (ids[0], ids[2:]) == ("first", ["second", "third"])
     for each in runs:
         assert [row["batch/step"] for row in each.history if "batch/loss" in row] == STEPS
     line = "WANDB_RUN_ID names one run, and 'first' is that of an earlier training of this process: this one is "
-    assert [told.count(line), told.count(f"{line}'{ids[1]}'"), told.count("WANDB_RUN_ID names one")] == [1, 1, 1]
+    assert [output.count(line), output.count(f"{line}'{ids[1]}'"), output.count("WANDB_RUN_ID names one")] == [1, 1, 1]
 
 
 def test_hugging_face_search_records_each_trial(tmp_path: Path) -> None:
