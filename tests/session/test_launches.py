@@ -14,7 +14,7 @@ from tests.support.measured_training import Training
 from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs, read_finished
 from tests.wandb_server import WandbServer
-from trackkit.session.home import _free_id
+from trackkit.session.open import free_id
 
 # Files and folders of one offline run, stated in docs/reliability.md: TrackKit's folder with its files, and W&B's.
 OWN_INODES, INODES = 6, 28
@@ -86,7 +86,7 @@ def test_processes_that_train_at_once_make_a_run_each(tmp_path: Path, how: str, 
 
 def _take_id(root: Path, starts: Any, taken: Any) -> None:
     starts.wait()
-    taken.put(_free_id(root, "same"))
+    taken.put(free_id(root, "same"))
 
 
 def test_processes_that_begin_at_the_same_moment_take_ids_of_their_own(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run is called: its id, its display name, its project."""
+"""The names of a run: its id, its display name, its project, its tags."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _ALPHABET = string.ascii_lowercase + string.digits
 
 
 def new_run_id() -> str:
-    """Eight characters of `[a-z0-9]` from the system's entropy: the training's random generators are not touched."""
+    """Returns eight characters of `[a-z0-9]`, without touching the training's random number generators."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(8))
 
 
 def given_run_id() -> str | None:
-    """The id that a launcher asks for, such as a sweep's agent: WANDB_RUN_ID.
+    """Returns the id in WANDB_RUN_ID, which launchers such as a sweep's agent set; None if it is not set.
 
     Raises:
-        ConfigError: W&B takes no such id.
+        ConfigError: W&B does not accept the id.
     """
     run_id = os.environ.get("WANDB_RUN_ID") or None
     if run_id is not None:
@@ -38,19 +38,19 @@ def given_run_id() -> str | None:
 
 
 def default_project(git: GitState | None) -> str:
-    """The name of the git repository, else of the working directory, with what W&B refuses replaced by `-`."""
+    """Returns the name of the git repository, else of the working directory, with `-` for what W&B refuses."""
     folder = git.root.name if git is not None else Path.cwd().name
     return re.sub(r"[/\\#?%:\s]+", "-", folder)[:128].strip("-") or "trackkit"
 
 
 def default_tags(tags: list[str]) -> list[str]:
-    """`tags` with `ci` where a CI system runs this, else `local`."""
-    place = "ci" if os.environ.get("CI", "").lower() in ("1", "true", "yes") else "local"
-    return [*tags, *([] if place in tags else [place])]
+    """Returns `tags` with `ci` added on a CI system, else `local`."""
+    machine = "ci" if os.environ.get("CI", "").lower() in ("1", "true", "yes") else "local"
+    return [*tags, *([] if machine in tags else [machine])]
 
 
 class _Template(string.Formatter):
-    """Fills a name template. A value that its format doesn't fit is put in as it is."""
+    """Fills a name template; a value that does not suit its format is inserted as it is."""
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
         return kwargs[field_name], field_name
@@ -70,13 +70,13 @@ def run_name(
     hparams: Mapping[str, Any],
     version: str = "",
 ) -> str:
-    """The display name: `template` filled in; without one `{experiment}-{slurm_job_id or time}-{git}`.
+    """Returns the display name: `template` filled in, by default `{experiment}-{slurm_job_id or time}-{git}`.
 
     Args:
         template: see `TrackKitConfig.name`.
         run_id: of the run.
         phase: `fit`, `validate`, `test` or `predict`.
-        git: state of the repository, where there is one.
+        git: state of the repository; None outside of one.
         hparams: the user's hyperparameters, flat; `{hparams.optim.lr}` is `optim/lr`, and an unknown one is empty.
         version: the framework's own version of this experiment, such as Lightning's `version_3`.
     """

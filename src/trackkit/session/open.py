@@ -1,19 +1,21 @@
-"""How a run is opened: which one it is, where it is recorded, and what is known of it from the start."""
+"""Opens a run: which run it is, its folder, and what is recorded of it from the start."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from trackkit.callbacks import build_callbacks
 from trackkit.engine import ranks
-from trackkit.engine.run_info import RunInfo, Start
+from trackkit.engine.run_info import History, RunInfo, Start
 from trackkit.engine.sink import Sink
 from trackkit.engine.tracker import Tracker
 from trackkit.local_log import index
+from trackkit.local_log.owner import claim
 from trackkit.local_log.reader import run_folder
 from trackkit.local_log.writer import LocalSink
 from trackkit.notices import ensure_heard, logger
@@ -23,7 +25,6 @@ from trackkit.record.run_config import flatten, package_version, runtime_config
 from trackkit.redaction.redact import redact
 from trackkit.schema.names import Names
 from trackkit.session import identity, resume
-from trackkit.session.home import Home, settle
 from trackkit.session.session import Phase, Session, open_sessions
 from trackkit.settings.config import TrackKitConfig
 
@@ -31,20 +32,35 @@ from trackkit.settings.config import TrackKitConfig
 MakeSinks = Callable[[TrackKitConfig, bool], Sequence[Sink]]
 
 
+@dataclass(frozen=True)
+class Home:
+    """A run and its folder.
+
+    Attributes:
+        run_id: of the run.
+        root: the folder that its run folder is in.
+        earlier: what earlier attempts recorded; None for a new run.
+    """
+
+    run_id: str
+    root: Path
+    earlier: History | None = None
+
+
 def open_session(
     config: TrackKitConfig, start: Start, run_id: str, make_sinks: MakeSinks, resumed: bool = False
 ) -> Session:
-    """Opens a run. Runs of earlier fits that are over are closed first.
+    """Opens a run, after closing the runs of this process whose fit has ended.
 
     Args:
         config: the settings.
         start: what the adapter knows.
-        run_id: proposed; a later fit of the same object gets another.
+        run_id: the id to use, unless another run is resumed or the id has a folder already.
         make_sinks: makes the backends beside the local log, on ranks that write.
-        resumed: whether the id may already have a folder (an evaluation after a fit in another process).
+        resumed: whether the id may have a folder already (an evaluation after a fit in another process).
 
     Raises:
-        TrackKitError: a backend cannot do what the settings ask for.
+        TrackKitError: the settings ask for what the run, or a backend, cannot do.
     """
     ensure_heard()
     for each in open_sessions():
@@ -61,9 +77,9 @@ def open_session(
         home = _find_home(config, start, home, resumed)
         _describe(known, config, start, rank, home, git)
         sinks = [LocalSink(), *make_sinks(config, bool(open_sessions()))]
-    info = _masked(_info(config, start, rank, home, git, known.config))
+    info = _info(config, start, rank, home, git, known)
     session = _session(config, info, rank, sinks)
-    session.begin()
+    session.start()
     session.tracker.faults.left_out([*start.faults, *known.faults])
     if rank.writes:
         index.remember(info.folder, info.run_id, config.project, config.mode)
@@ -71,7 +87,7 @@ def open_session(
 
 
 def _completed(config: TrackKitConfig, git: GitState | None) -> TrackKitConfig:
-    """The settings with the defaults that depend on where the training runs, and no secret in what is told of it."""
+    """Returns the settings with the defaults that depend on the repository and the machine, secrets masked."""
     return replace(
         config,
         project=config.project or identity.default_project(git),
@@ -83,65 +99,76 @@ def _completed(config: TrackKitConfig, git: GitState | None) -> TrackKitConfig:
 
 
 def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) -> Home:
-    """The place of the run that the training goes on in, or else of the proposed one."""
-    project = str(config.project)
-    if not start.is_fit:
-        return settle(home.run_id, home.root, project, resumed)
-    setting = "auto" if start.again or config.resume == "must" else config.resume
-    known, root, told = resume.find(setting, start.checkpoint, home.root, project)
-    if told:
-        logger.warning(told)
-    # A fit of this process that was broken off, and whose end nobody has told.
-    for each in open_sessions():
-        if each.info.run_id == known:
-            each.close()
-    if known is None:
-        resume.check_new(config.resume, home.run_id, root, home.run_id == identity.given_run_id())
-    return settle(known or home.run_id, root, project, resumed or known is not None)
+    """Returns the run to resume, else the proposed one, claimed by this process.
+
+    Raises:
+        ConfigError: `resume` or WANDB_RUN_ID cannot be met.
+    """
+    run_id, root, project = home.run_id, home.root, str(config.project)
+    if start.is_fit:
+        setting = "auto" if start.again or config.resume == "must" else config.resume
+        found = resume.find(setting, start.checkpoint, root, project)
+        if found.notice:
+            logger.warning(found.notice)
+        # An earlier fit of this process that failed without reporting its end.
+        for each in open_sessions():
+            if each.info.run_id == found.run_id:
+                each.close()
+        if found.run_id is None:
+            resume.check_new(config.resume, run_id, root, run_id == identity.given_run_id())
+        else:
+            run_id, root, resumed = found.run_id, found.root, True
+    if run_id == identity.given_run_id():
+        resume.claim_named("WANDB_RUN_ID", root, run_id, project)
+    # The claim fails for an evaluation in a process of its own while the fit's process has the run open.
+    if resumed and claim(run_folder(root, run_id)):
+        earlier = resume.read_earlier(root, run_id)
+        return Home(run_id, _writable(root, run_id), earlier)
+    run_id = free_id(root, run_id)
+    return Home(run_id, _writable(root, run_id))
 
 
-def _info(
-    config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None, known: dict[str, Any]
-) -> RunInfo:
-    earlier, given = home.earlier, start.name if config.name is None else ""
-    samples, tokens = start.seen(earlier if start.is_fit else None)
-    return RunInfo(
-        run_id=home.run_id,
-        name=(earlier.name if earlier is not None else "")
-        or given
-        or identity.run_name(
-            config.name, home.run_id, start.phase, git, redact("", dict(start.hparams)), start.version
-        ),
-        root=home.root,
-        folder=run_folder(home.root, home.run_id),
-        started=(earlier.started if earlier is not None else 0.0) or time.time(),
-        config=known,
-        world_size=rank.world_size,
-        start=replace(start, samples=samples, tokens=tokens),
-        earlier=earlier,
-    )
+def free_id(root: Path, run_id: str) -> str:
+    """Returns the first of `run_id`, `run_id-2`, `run_id-3` ... that has no folder, and makes its folder.
+
+    Spawned fits are given the same id and start at the same moment: the one that makes the folder has the id.
+    """
+    number, free = 1, run_id
+    while True:
+        try:
+            run_folder(root, free).mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            free = f"{run_id}-{number}"
+        except OSError:
+            # `_writable` warns of it and chooses another folder.
+            return free
+        else:
+            return free
 
 
-def _masked(info: RunInfo) -> RunInfo:
-    """Without a secret in anything that is told of the run. Where it lies is told as it is: others look there."""
-    config = redact("", dict(info.config))
-    folder = {key: value for key, value in info.config.items() if key == "trackkit/folder"}
-    return replace(info, name=redact("", info.name), config={**config, **folder})
-
-
-def _session(config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Sequence[Sink]) -> Session:
-    callbacks = build_callbacks(config.callbacks)
-    reduce = {key: how for callback in callbacks for key, how in callback.REDUCE.items()}
-    exchange = ranks.open_exchange(rank, reduce)
-    tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
-    phase: Phase = "fitting" if info.start.is_fit else "evaluating"
-    return Session(tracker, info, phase, sinks, str(config.project), exchange)
+def _writable(root: Path, run_id: str) -> Path:
+    """Returns `root`; if no run folder can be made in it, warns and returns a temporary folder of this user."""
+    folder = run_folder(root, run_id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return root
+    except OSError as error:
+        spare = Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}"
+        logger.warning(
+            "cannot write to the run folder '%s' (%s): recording in '%s' instead. Set 'dir' to a writable folder.",
+            folder,
+            error.strerror,
+            spare,
+        )
+        return spare
 
 
 def _describe(
     known: Description, config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None
 ) -> None:
-    """The run config: what is nearer to the user comes later, and wins."""
+    """Gathers the run config; of equal keys the later part wins, which is nearer to the user."""
     machine = (start.framework, start.package, rank.world_size, start.device, start.output)
     known.add("the runtime", lambda: runtime_config(*machine))
     known.config.update({**(git.config() if git is not None else {}), **start.config})
@@ -153,3 +180,39 @@ def _describe(
             "trackkit/folder": str(home.root),
         }
     )
+
+
+def _info(
+    config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None, known: Description
+) -> RunInfo:
+    """Returns the run's description, secrets masked."""
+    earlier = home.earlier or History(home.root)
+    hparams = redact("", dict(start.hparams))
+    name = (
+        earlier.name
+        or (start.name if config.name is None else "")
+        or identity.run_name(config.name, home.run_id, start.phase, git, hparams, start.version)
+    )
+    # Others look for the run in its folder: the path stays as it is.
+    folder = {key: value for key, value in known.config.items() if key == "trackkit/folder"}
+    samples, tokens = start.seen(home.earlier if start.is_fit else None)
+    return RunInfo(
+        run_id=home.run_id,
+        name=redact("", name),
+        root=home.root,
+        folder=run_folder(home.root, home.run_id),
+        started=earlier.started or time.time(),
+        config={**redact("", known.config), **folder},
+        world_size=rank.world_size,
+        start=replace(start, samples=samples, tokens=tokens),
+        earlier=home.earlier,
+    )
+
+
+def _session(config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Sequence[Sink]) -> Session:
+    callbacks = build_callbacks(config.callbacks)
+    reduce = {key: how for callback in callbacks for key, how in callback.REDUCE.items()}
+    exchange = ranks.open_exchange(rank, reduce)
+    tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
+    phase: Phase = "fitting" if info.start.is_fit else "evaluating"
+    return Session(tracker, info, phase, sinks, str(config.project), exchange)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trackkit.session.open import MakeSinks
     from trackkit.session.session import Session
 
-# What WANDB_RUN_ID has been for trainings of this process.
+# The values of WANDB_RUN_ID that trainings of this process have used.
 _used: set[str] = set()
 
 
@@ -27,8 +27,7 @@ class Runs:
     Args:
         config: the settings.
         make_sinks: makes the backends beside the local log, for each run anew.
-        run_id: of the first run. It is minted before there is one, so that a fit and a test in spawned processes find
-            the same run.
+        run_id: of the first run: known before it starts, so that a fit and a test in spawned processes share it.
 
     Attributes:
         session: the latest; None before there is one.
@@ -42,40 +41,40 @@ class Runs:
         self.session: Session | None = None
 
     def begin(self, start: Start) -> Session:
-        """Opens the run of a fit or an evaluation, or goes on in the one that is open."""
+        """Returns the run of a fit or an evaluation that begins: the open one if it continues it, else a new one."""
         from trackkit.session.identity import given_run_id
         from trackkit.session.open import open_session
         from trackkit.session.session import open_sessions
 
-        session, fit = self.session, start.phase == "fit"
+        session, given = self.session, given_run_id()
         if session is not None and session in open_sessions():
-            if not fit:
+            if not start.is_fit:
                 return session
             if session.phase == "evaluating":
                 session.join_fit(start)
                 self._fits += 1
-                _use(session.info.run_id, given_run_id())
+                _use(session.info.run_id, given)
                 return session
             session.close()
-        if fit:
-            self._run_id = self._id_of_fit(given_run_id())
-        # An evaluation goes on in its fit's run, and the first fit in that of the evaluations before it.
-        resumed = not fit or self._run_id == given_run_id() or (session is not None and not self._fits)
-        self._fits += fit
+        if start.is_fit:
+            self._run_id = self._id_of_fit(given)
+        # An evaluation continues its fit's run; the first fit continues the run of the evaluations before it.
+        resumed = not start.is_fit or self._run_id == given or (session is not None and not self._fits)
+        self._fits += start.is_fit
         self.session = open_session(self._config, start, self._run_id, self._make_sinks, resumed)
-        if fit and given_run_id() in _used and self.session.info.run_id == self._run_id:
+        if start.is_fit and given in _used and self.session.info.run_id == self._run_id:
             logger.warning(
-                "WANDB_RUN_ID names one run, and '%s' is that of an earlier training of this process: this one is '%s'",
-                given_run_id(),
+                "WANDB_RUN_ID='%s' was used by an earlier training of this process: recording run '%s'",
+                given,
                 self._run_id,
             )
         self._run_id = self.session.info.run_id
-        if fit:
-            _use(self._run_id, given_run_id())
+        if start.is_fit:
+            _use(self._run_id, given)
         return self.session
 
     def _id_of_fit(self, given: str | None) -> str:
-        """The id that a launcher gives is that of one training; a sweep's agent gives another for each trial."""
+        """Returns the run id of a fit. WANDB_RUN_ID counts once: a sweep's agent sets another for each trial."""
         if given is not None and given not in _used:
             return given
         from trackkit.session.identity import new_run_id

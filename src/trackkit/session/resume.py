@@ -1,9 +1,10 @@
-"""Going on in a run: which one, and what it has already."""
+"""Resuming a run: which run a training resumes, and what its earlier attempts recorded."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,83 +14,118 @@ from trackkit.local_log.owner import claim
 from trackkit.local_log.reader import RUNS, read_folder, read_json, run_folder
 
 
-def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str) -> tuple[str | None, Path, str]:
-    """The run that a training goes on in. It is this process's from then on: see `liveness.claim`.
+@dataclass(frozen=True)
+class Found:
+    """The run that a training resumes.
+
+    Attributes:
+        root: the folder that run folders are in.
+        run_id: of the run; None for a new run.
+        notice: why the checkpoint's run is not resumed; "" if it is, or if there is no checkpoint.
+    """
+
+    root: Path
+    run_id: str | None = None
+    notice: str = ""
+
+
+def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str) -> Found:
+    """Finds the run that a training resumes, and claims it for this process.
 
     Args:
         setting: `auto`, `never` or a run id.
-        checkpoint: what the checkpoint says of its run: empty where it says nothing, None where there is none.
-        root: folder that run folders are made in.
+        checkpoint: the checkpoint's fields about its run; empty if it has none, None without a checkpoint.
+        root: the folder that run folders are in.
         project: of this training.
 
-    Returns:
-        The run's id (None: a new run), the folder that holds its run folder, and the line to tell, "" for none.
-
     Raises:
-        ConfigError: `setting` names a run that is not there, or that can't be gone on with.
+        ConfigError: `setting` names a run that does not exist or cannot be resumed.
     """
     if setting == "never":
-        return None, root, ""
+        return Found(root)
     if setting != "auto":
-        known = checkpoint is not None and checkpoint.get("run_id") == setting
-        home = _home(setting, root, checkpoint)
-        if home is None and not known:
-            raise ConfigError(
-                f"'resume' must name a run that is there; '{setting}' has no folder in '{root / RUNS}'; "
-                "give the id of one that has, 'auto' or 'never', or set 'dir' to where it is"
-            )
-        take("resume", home or root, setting, project, checkpoint if home is None else None)
-        return setting, home or root, ""
+        return _find_named(setting, checkpoint, root, project)
     if checkpoint is None:
-        return None, root, ""
+        return Found(root)
     if "run_id" not in checkpoint:
-        told = "the checkpoint names no run: this is a new run; to go on in one, set 'resume' to its id"
-        return None, root, told
+        return Found(
+            root, notice="the checkpoint names no run: recording a new one. To resume a run, set 'resume=<id>'."
+        )
     run_id = str(checkpoint["run_id"])
-    if checkpoint.get("project") not in (None, project):
-        return None, root, f"the checkpoint's run {run_id} is of project '{checkpoint['project']}': this is a new run"
+    recorded = checkpoint.get("project")
+    if recorded not in (None, project):
+        notice = f"the checkpoint's run {run_id} is of project '{recorded}', not '{project}': recording a new run"
+        return Found(root, notice=notice)
     home = _home(run_id, root, checkpoint) or root
     if not claim(run_folder(home, run_id)):
-        return None, root, f"the checkpoint's run {run_id} is still open in another process: this is a new run"
-    return run_id, home, ""
+        notice = f"the checkpoint's run {run_id} is open in another process: recording a new run"
+        return Found(root, notice=notice)
+    return Found(home, run_id)
+
+
+def _find_named(run_id: str, checkpoint: Mapping[str, Any] | None, root: Path, project: str) -> Found:
+    """Finds and claims the run that `resume` names; without a run folder, the checkpoint must name it too."""
+    home = _home(run_id, root, checkpoint)
+    if home is not None:
+        claim_named("resume", home, run_id, project)
+        return Found(home, run_id)
+    if checkpoint is None or checkpoint.get("run_id") != run_id:
+        raise ConfigError(
+            f"resume='{run_id}': no such run in '{root / RUNS}'. "
+            "Use the id of a run in it, 'auto' or 'never', or set 'dir' to the folder that the run is in."
+        )
+    claim_named("resume", root, run_id, project, checkpoint)
+    return Found(root, run_id)
 
 
 def check_new(setting: str, run_id: str, root: Path, given: bool) -> None:
-    """Whether a training that goes on from no checkpoint may make a run, or go on in the one that WANDB_RUN_ID names.
+    """Checks that a training may make a new run, or resume the one that WANDB_RUN_ID names.
+
+    Args:
+        setting: the setting `resume`.
+        run_id, root: of the run, and the folder that run folders are in.
+        given: whether WANDB_RUN_ID names the run.
 
     Raises:
-        ConfigError: `must` names none; `never` names one that is there.
+        ConfigError: `must` without a run to resume; `never` with a run that exists.
     """
     if setting == "must" and not given:
         raise ConfigError(
-            "'resume: must' (WANDB_RESUME=must) needs a run that is there, and neither a checkpoint nor WANDB_RUN_ID "
-            "names one that can be gone on with; give one of them, or use 'auto'"
+            "resume='must' (WANDB_RESUME=must): neither a checkpoint nor WANDB_RUN_ID names a run to resume. "
+            "Give one of them, or use resume='auto'."
         )
     if setting == "never" and given and (run_folder(root, run_id) / "rows.jsonl").exists():
         raise ConfigError(
-            f"'resume: never' (WANDB_RESUME=never) makes a new run, and WANDB_RUN_ID names '{run_id}', which is there; "
-            "unset one of them"
+            f"resume='never' (WANDB_RESUME=never): WANDB_RUN_ID names '{run_id}', which exists already. "
+            "Unset one of the two."
         )
 
 
-def take(setting: str, root: Path, run_id: str, project: str, checkpoint: Mapping[str, Any] | None = None) -> None:
-    """Claims a run that the user has named.
+def claim_named(
+    setting: str, root: Path, run_id: str, project: str, checkpoint: Mapping[str, Any] | None = None
+) -> None:
+    """Claims a run that the user named.
+
+    Args:
+        setting: the setting or variable that names it.
+        root, run_id: of the run.
+        project: of this training.
+        checkpoint: fields that know the run's project, if it has no folder.
 
     Raises:
-        ConfigError: it is of another project, or another process writes it.
+        ConfigError: the run is of another project, or another process writes it.
     """
     folder = run_folder(root, run_id)
     recorded = (checkpoint or {}).get("project") or read_json(folder / "config.json").get("trackkit/settings/project")
     if recorded not in (None, project):
         raise ConfigError(
-            f"'{setting}' must name a run of project '{project}'; '{run_id}' is of '{recorded}'; "
-            f"set 'project' to '{recorded}', or name another run"
+            f"{setting}='{run_id}': that run is of project '{recorded}', not '{project}'. "
+            f"Set project='{recorded}', or name another run."
         )
     if not claim(folder):
         pid = read_json(folder / "run.json").get("pid", "unknown")
         raise ConfigError(
-            f"'{setting}' must name a run that no other process writes; '{run_id}' is open in process {pid}; "
-            "end that one first, or name another run"
+            f"{setting}='{run_id}': that run is open in process {pid}. End that process first, or name another run."
         )
 
 
@@ -117,17 +153,17 @@ def read_earlier(root: Path, run_id: str) -> History:
 
 
 def checkpoint_fields(run_id: str, root: Path, project: str, seen: tuple[int, int] | None = None) -> dict[str, Any]:
-    """What a checkpoint carries of its run: plain types, since checkpoints are loaded with `weights_only=True`.
+    """Returns what a checkpoint keeps of its run, in plain types: it may be loaded with `weights_only=True`.
 
     Args:
         run_id, root, project: of the run.
-        seen: samples and tokens so far; None where the framework carries its own count.
+        seen: samples and tokens so far; None if the framework's checkpoints count them.
     """
     fields = {"run_id": run_id, "root": str(root), "project": project, "saved": time.time()}
     return fields if seen is None else {**fields, "samples": seen[0], "tokens": seen[1]}
 
 
 def _home(run_id: str, root: Path, checkpoint: Mapping[str, Any] | None) -> Path | None:
-    """The folder that holds the run's folder: this training's, else the one that the checkpoint was made in."""
+    """Returns the folder that has the run's folder: `root`, else the checkpoint's; None if neither has it."""
     homes = [root, *([Path(str(checkpoint["root"]))] if checkpoint is not None and "root" in checkpoint else [])]
     return next((each for each in homes if run_folder(each, run_id).is_dir()), None)

@@ -1,4 +1,4 @@
-"""One run from its start to its end: the tracker with its sinks, and what the process owes them at exit."""
+"""One run from its start to its end: the tracker and its sinks, and the end that the process owes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trackkit.engine.ranks import Exchange
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.tracker import Tracker
 from trackkit.record.run_config import flatten
-from trackkit.session import resume
+from trackkit.session.resume import checkpoint_fields
 from trackkit.session.signals import Termination
 
 if TYPE_CHECKING:
@@ -23,24 +23,32 @@ if TYPE_CHECKING:
 
 Phase = Literal["evaluating", "fitting", "fitted"]
 
-# W&B's own exit code for Ctrl-C.
+# W&B's exit code for Ctrl-C.
 CTRL_C = 255
-# What a shell reports of a process that SIGTERM ended.
+# A shell's exit code for a process ended by SIGTERM.
 SIGTERM_CODE = 143
 
 _open_sessions: list[Session] = []
-# A forked process must not end the runs of its parent.
-os.register_at_fork(after_in_child=_open_sessions.clear)
+if hasattr(os, "register_at_fork"):
+    # A forked process must not end the runs of its parent.
+    os.register_at_fork(after_in_child=_open_sessions.clear)
 
 
 class Session:
     """One run of one process.
 
-    Attributes:
+    Args:
         tracker: the engine.
+        info: the run's description.
+        phase: see below.
+        sinks: where the rows go; none on ranks that don't write.
+        project: of the run.
+        exchange: the road between ranks.
+
+    Attributes:
+        tracker, info, project: see above.
         phase: `evaluating` before any fit, `fitting`, `fitted`.
-        info: what the run is.
-        project: that it belongs to.
+        exit_code: reported when the run is closed.
     """
 
     def __init__(
@@ -59,7 +67,7 @@ class Session:
         self.phase: Phase = phase
         self.exit_code = 0
         self._sinks = sinks
-        self._terminated = self._bereft = False
+        self._preempted = self._rank_died = False
         self._termination = Termination(self._on_sigterm)
         tracker.hold = self._termination.held
         if phase == "fitting":
@@ -67,27 +75,27 @@ class Session:
 
     @property
     def run(self) -> Any:
-        """The first backend's own run object, such as W&B's; None on ranks that don't write."""
+        """The first backend's run object, such as W&B's; None on ranks that don't write."""
         return next((sink.run for sink in self._sinks if sink.run is not None), None)
 
     def checkpoint_fields(self, counted: bool = False) -> dict[str, Any]:
-        """What a checkpoint carries, so that a resumed training goes on in this run.
+        """Returns what a checkpoint keeps, so that a training resumed from it resumes this run.
 
         Args:
-            counted: whether samples and tokens are among it: a framework may carry counters of its own.
+            counted: whether to include samples and tokens: a framework's checkpoints may count them.
         """
         seen = self.tracker.seen if counted else None
-        return resume.checkpoint_fields(self.info.run_id, self.info.root, self.project, seen)
+        return checkpoint_fields(self.info.run_id, self.info.root, self.project, seen)
 
-    def begin(self) -> None:
-        """The sinks open. From here on the process owes the run its end."""
+    def start(self) -> None:
+        """Opens the sinks; from now on the run is closed at exit."""
         self.tracker.start(self.info)
         _open_sessions.append(self)
-        # After wandb.init, so that this runs before W&B's own exit handler.
+        # Registered after wandb.init, so that it runs before W&B's own exit handler.
         atexit.register(self.close)
 
     def join_fit(self, start: Start) -> None:
-        """A fit after an evaluation of its own: the same run."""
+        """Continues with a fit in the run that an evaluation opened."""
         self.phase = "fitting"
         self._termination.install()
         samples, tokens = start.seen()
@@ -100,10 +108,15 @@ class Session:
         self.tracker.restart(self.info)
 
     def end(self, status: Status, exit_code: int | None = None) -> None:
-        """The fit, or the evaluation, is over; the run stays open for evaluations."""
-        if self._terminated and status in ("failed", "stopped"):
+        """Ends the fit or the evaluation; the run stays open for evaluations.
+
+        Args:
+            status: how it ended.
+            exit_code: default 1 if it failed or was preempted, else 0.
+        """
+        if self._preempted and status in ("failed", "stopped"):
             status, exit_code = "preempted", SIGTERM_CODE
-        elif self._bereft and status == "preempted":
+        elif self._rank_died and status == "preempted":
             status = "failed"
         self.phase = "fitted"
         self.exit_code = exit_code if exit_code is not None else int(status in ("failed", "preempted"))
@@ -112,35 +125,39 @@ class Session:
         self._termination.remove()
 
     def evaluated(self) -> None:
-        """An evaluation outside of a fit is over. What the run's last fit has come to stays so."""
+        """Ends an evaluation outside of a fit; the status of the run's last fit stays."""
         if self.phase == "fitted":
             self.tracker.summarise()
         elif self.phase == "evaluating":
-            status, self.exit_code = self._stands()
+            status, self.exit_code = self._earlier_end()
             self.tracker.end(status)
 
-    def _stands(self) -> tuple[Status, int]:
-        """How the run stands before any fit of this process: as an earlier one has left it."""
+    def _earlier_end(self) -> tuple[Status, int]:
+        """Returns status and exit code of the last fit in another process; finished if there was none."""
         earlier = self.info.earlier
         return (earlier.fit_ended() if earlier is not None else None) or ("finished", 0)
 
     def _on_sigterm(self, ends: bool) -> None:
-        """The job is about to be taken down: at once, or, where somebody handles the signal, when they say so."""
+        """Prepares for the end of the job.
+
+        Args:
+            ends: whether the signal ends the process at once; otherwise the program's own handler decides.
+        """
         if self.phase != "fitting":
             return
         if self._exchange.preempted():
-            self._terminated = True
+            self._preempted = True
             self.tracker.preempting()
         else:
-            self._bereft = True
+            self._rank_died = True
         if ends:
             self.close()
         else:
-            # A SIGKILL may follow before anything else happens.
+            # A SIGKILL may follow at any moment.
             self.tracker.flush()
 
     def close(self) -> None:
-        """The run is over. A fit whose end never came has failed, or was stopped by Ctrl-C."""
+        """Closes the run. A fit that did not report its end was stopped by Ctrl-C, or failed."""
         if self not in _open_sessions:
             return
         _open_sessions.remove(self)
@@ -155,12 +172,12 @@ class Session:
                 interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
                 self.end("stopped" if interrupted else "failed", CTRL_C if interrupted else 1)
             elif self.phase == "evaluating":
-                self.end(*self._stands())
+                self.end(*self._earlier_end())
         except Exception as error:
             self.tracker.faults.add("the end of the run", error)
         self.tracker.close(self.exit_code)
 
 
 def open_sessions() -> tuple[Session, ...]:
-    """The runs of this process that are not closed, oldest first."""
+    """Returns the runs of this process that are not closed, oldest first."""
     return tuple(_open_sessions)

@@ -1,4 +1,4 @@
-"""SIGTERM, which SLURM and cloud machines send before they take a job down: chained, never replaced."""
+"""SIGTERM, which SLURM and cloud machines send before they end a job: handlers are chained, never replaced."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class Termination:
-    """Tells of SIGTERM while a training runs, and then lets happen what would have happened without it.
+    """Reports SIGTERM during a training, then lets happen what would have happened without TrackKit.
 
     Args:
-        seen: called first, with whether the signal will end the process at once (nobody else handles it).
+        seen: called first, with whether the signal ends the process at once (no other handler is installed).
     """
 
     def __init__(self, seen: Callable[[bool], None]) -> None:
@@ -25,7 +25,7 @@ class Termination:
         self._holds = 0
 
     def install(self) -> bool:
-        """Whether there was anything to do: not outside the main thread, where Python sets no handlers."""
+        """Installs the handler, and returns whether it did: Python sets handlers in the main thread only."""
         if threading.current_thread() is not threading.main_thread() or self._installed:
             return False
         before = signal.getsignal(signal.SIGTERM)
@@ -38,7 +38,7 @@ class Termination:
         return True
 
     def remove(self) -> None:
-        """Puts the earlier handler back, unless somebody has chained onto this one since, or SIGTERM is held."""
+        """Restores the earlier handler, unless another was chained onto this one, or SIGTERM is held."""
         if self._installed and not self._holds and signal.getsignal(signal.SIGTERM) == self._handle:
             with contextlib.suppress(ValueError):
                 signal.signal(signal.SIGTERM, self._before)
@@ -46,9 +46,9 @@ class Termination:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """SIGTERM waits for the end of the block: a row is whole, and an end that has begun comes to its end.
+        """Delays SIGTERM until the block has ended, so that a row, or the end of a run, is complete.
 
-        A launcher sends it twice, or to a rank that has just failed.
+        A launcher sends the signal twice, or to a rank that has just failed.
         """
         ours = not self._installed and self.install()
         self._holds += 1
@@ -66,14 +66,14 @@ class Termination:
         if self._holds:
             self._arrived = True
         elif callable(self._before):
-            self._tell(False)
+            self._report(False)
             self._before(number, frame)
         elif self._before == signal.SIG_DFL:
-            self._tell(True)
+            self._report(True)
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def _tell(self, ends: bool) -> None:
-        # Whatever goes wrong in here must not keep the signal from its work.
+    def _report(self, ends: bool) -> None:
+        # No error of ours may keep the signal from its effect.
         with contextlib.suppress(Exception):
             self._seen(ends)
