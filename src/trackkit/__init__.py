@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trackkit.errors import SchemaError as SchemaError
     from trackkit.errors import TrackKitError as TrackKitError
     from trackkit.kit import TrackKit as TrackKit
-    from trackkit.local_log.reader import read_run as read_run
+    from trackkit.reading.runs import read_run as read_run
 
     __version__: str
     run: wandb.Run | None
@@ -35,7 +35,7 @@ _HOMES = {
     "SchemaError": "trackkit.errors:SchemaError",
     "TrackKitError": "trackkit.errors:TrackKitError",
     "TrackKit": "trackkit.kit:TrackKit",
-    "read_run": "trackkit.local_log.reader:read_run",
+    "read_run": "trackkit.reading.runs:read_run",
 }
 
 bases.install(_HOMES["TrackKit"])

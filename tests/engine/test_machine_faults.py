@@ -97,7 +97,7 @@ def test_a_read_only_folder_moves_the_run_and_says_so(wandb_server: WandbServer,
     spare.mkdir()
     training = train(wandb_server, tmp_path, "lightning", TRACKKIT_DIR="/sys/kernel", TMPDIR=str(spare))
     assert training.report["weights"] == bare
-    told = [line for line in training.lines if "must be writable" in line]
+    told = [line for line in training.lines if "cannot write to the run folder" in line]
     assert len(told) == 1
     assert "'/sys/kernel/trackkit-runs/" in told[0]
     run = training.local

@@ -1,4 +1,4 @@
-"""The local log: always on, readable while training goes on, and whole up to a crash."""
+"""The local log: always on, readable during training, and complete up to a crash."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def row(number: int, **values: float) -> Row:
 
 
 def strict(text: str) -> Any:
-    """JSON, with none of Python's own NaN and Infinity."""
+    """Parses strict JSON: Python's NaN and Infinity are errors."""
 
     def refuse(word: str) -> Any:
         raise AssertionError(f"{word} is no JSON")
@@ -48,7 +48,7 @@ def strict(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def test_every_row_can_be_read_while_training_goes_on(tmp_path: Path) -> None:
+def test_every_row_can_be_read_during_training(tmp_path: Path) -> None:
     seen: list[int] = []
 
     class Reader(pl.Callback):
@@ -61,7 +61,7 @@ def test_every_row_can_be_read_while_training_goes_on(tmp_path: Path) -> None:
     assert [line["_row"] for line in local_run(tmp_path).rows] == list(range(9))
 
 
-def test_the_files_are_strict_json_with_words_for_what_is_not_finite(tmp_path: Path) -> None:
+def test_files_are_strict_json_with_words_for_nan_and_infinity(tmp_path: Path) -> None:
     sink = LocalSink()
     sink.open(
         info(tmp_path, **{"hparams/a": math.nan, "hparams/b": [math.inf, {"c": -math.inf}], "hparams/p": tmp_path})
@@ -87,7 +87,7 @@ def test_the_files_are_strict_json_with_words_for_what_is_not_finite(tmp_path: P
     assert sorted(os.listdir(folder)) == [".lock", "config.json", "rows.jsonl", "run.json", "summary.json"]
 
 
-def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+def test_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     sink = LocalSink()
     sink.open(info(tmp_path))
     path = tmp_path / "trackkit-runs" / "abc" / "config.json"
@@ -109,7 +109,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     assert len(strict(path.read_text())) == 200
 
 
-def test_a_line_that_was_cut_short_does_not_swallow_the_next_row(tmp_path: Path) -> None:
+def test_row_does_not_join_a_cut_line(tmp_path: Path) -> None:
     first = LocalSink()
     first.open(info(tmp_path))
     first.write(row(0))
@@ -126,7 +126,7 @@ def test_a_line_that_was_cut_short_does_not_swallow_the_next_row(tmp_path: Path)
     assert len(lines) == 3
 
 
-def test_a_folder_that_can_not_be_written_is_replaced_and_told_once(
+def test_unwritable_folder_is_replaced_with_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -137,9 +137,9 @@ def test_a_folder_that_can_not_be_written_is_replaced_and_told_once(
     trackkit.finish()
     trainer().fit(bare, data())
     assert torch.equal(module.layer.weight, bare.layer.weight)
-    told = [record for record in caplog.records if record.name == "trackkit" and record.levelno >= logging.WARNING]
-    assert len(told) == 1
-    assert all(word in told[0].getMessage() for word in (str(tmp_path / "file"), str(tmp_path / "spare"), "'dir'"))
+    warnings = [record for record in caplog.records if record.name == "trackkit" and record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert all(word in warnings[0].getMessage() for word in (str(tmp_path / "file"), str(tmp_path / "spare"), "'dir'"))
     assert len(local_run(tmp_path / "spare").rows) == len(sink.rows) > 2
     assert sink.columns["final/tracker_errors"] == 0
 
@@ -164,7 +164,7 @@ for step in range(1, 1_000_000):
 """
 
 
-def test_a_killed_training_loses_at_most_the_open_row(tmp_path: Path) -> None:
+def test_killed_training_loses_at_most_the_open_row(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path, env=clean_env(), stdout=subprocess.PIPE)
     assert process.stdout is not None
     deadline = time.monotonic() + 300

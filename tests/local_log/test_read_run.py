@@ -1,4 +1,4 @@
-"""`trackkit.read_run`: a run's local log, whole or cut short, and a run on a server."""
+"""`trackkit.read_run`: a run's local log, complete or damaged, and a run on a server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def batch(row: int, step: int, **more: Any) -> str:
     return json.dumps({"_row": row, "_time": 1.5, "batch/step": step, **more}) + "\n"
 
 
-def test_a_training_is_read_back_as_it_was_recorded(tmp_path: Path) -> None:
+def test_training_is_read_as_it_was_recorded(tmp_path: Path) -> None:
     module = Logging()
     trainer([TrackKit(sinks=[])], log_every_n_steps=1, max_epochs=2, default_root_dir=tmp_path).fit(module, data(5))
     run = read_run(tmp_path)
@@ -70,7 +70,7 @@ def test_a_training_is_read_back_as_it_was_recorded(tmp_path: Path) -> None:
         assert read_run(path).history == run.history
 
 
-def test_words_become_floats_again_and_only_in_history(tmp_path: Path) -> None:
+def test_words_for_nan_and_infinity_become_floats_in_the_history_only(tmp_path: Path) -> None:
     sink = LocalSink()
     sink.open(run_info(tmp_path, "abc", "a run", 1.0, {"hparams/word": "NaN"}))
     values = {"batch/step": 1, "batch/a": math.nan, "batch/b": math.inf, 'batch/:"NaN"': -math.inf}
@@ -81,7 +81,7 @@ def test_words_become_floats_again_and_only_in_history(tmp_path: Path) -> None:
     assert run.config == {"hparams/word": "NaN"}
 
 
-def test_lines_that_a_crash_cut_are_passed_over(tmp_path: Path) -> None:
+def test_damaged_lines_are_skipped(tmp_path: Path) -> None:
     cut = '{"_row":2,"_time":1.5,"batch/lo'
     write_folder(tmp_path, [batch(0, 1), batch(1, 2), cut + "\n", "\n", batch(2, 3), batch(3, 4), cut])
     assert [row["batch/step"] for row in read_run(tmp_path).history] == [1, 2, 3, 4]
@@ -94,7 +94,7 @@ def test_lines_that_a_crash_cut_are_passed_over(tmp_path: Path) -> None:
     assert read_run(tmp_path).history == []
 
 
-def test_a_series_takes_the_later_pass_of_steps_taken_again(tmp_path: Path) -> None:
+def test_series_has_the_later_attempt_of_repeated_steps(tmp_path: Path) -> None:
     first = [batch(number, 10 * number, **{"batch/x": number}) for number in range(5)]
     second = [batch(5 + number, 10 * number, _pass=2, **{"batch/x": 100 + number}) for number in range(3, 6)]
     write_folder(tmp_path, first + second)
@@ -104,7 +104,7 @@ def test_a_series_takes_the_later_pass_of_steps_taken_again(tmp_path: Path) -> N
     assert run.series("batch/y") == []
 
 
-def test_status_of_a_run_whose_process_lives_has_died_or_is_elsewhere(tmp_path: Path) -> None:
+def test_status_of_a_run_whose_process_is_alive_dead_or_on_another_host(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHILD, str(tmp_path)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert child.stdin is not None
@@ -114,7 +114,7 @@ def test_status_of_a_run_whose_process_lives_has_died_or_is_elsewhere(tmp_path: 
         assert read_run(tmp_path).run["status"] == "running"
         child.kill()
         deadline = time.monotonic() + 300
-        # Not reaped yet: a dead process all the same.
+        # The child is dead, but not reaped.
         while read_run(tmp_path).run["status"] != "failed":
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -138,19 +138,19 @@ def test_status_of_a_run_whose_process_lives_has_died_or_is_elsewhere(tmp_path: 
         assert read_run(tmp_path).run["status"] == status, changed
 
 
-def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(ReadError, match=r"must hold 'trackkit-runs/<run id>/run\.json', and '.*' does not"):
+def test_errors_name_the_folder_and_its_runs(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"no run in '.*': it has no 'trackkit-runs/<run id>/run\.json'"):
         read_run(tmp_path)
-    with pytest.raises(ReadError, match="there is no folder 'nothing'"):
+    with pytest.raises(ReadError, match="no folder 'nothing'"):
         read_run("nothing")
     for name in ("one", "two"):
         (tmp_path / "trackkit-runs" / name).mkdir(parents=True)
         (tmp_path / "trackkit-runs" / name / "run.json").write_text("{}")
-    with pytest.raises(ReadError, match=r"must hold one run, and holds 2 \(one, two\)"):
+    with pytest.raises(ReadError, match=r"2 runs in '.*': one, two"):
         read_run(tmp_path)
 
 
-def test_pandas(tmp_path: Path) -> None:
+def test_history_becomes_a_pandas_table(tmp_path: Path) -> None:
     write_folder(tmp_path, [batch(0, 1, **{"batch/x": 0.5}), batch(1, 2)])
     frame = read_run(tmp_path).to_pandas()
     assert list(frame.columns) == ["_row", "_time", "batch/step", "batch/x", "_pass"]
@@ -166,17 +166,17 @@ except trackkit.TrackKitError as error:
 assert not {{"torch", "wandb", "rich", "typer", "lightning", "transformers"}} & set(sys.modules)
 """
     done = run_python(code, cwd=tmp_path)
-    assert (done.returncode, done.stdout.startswith("'to_pandas' needs pandas")) == (0, True), done.stderr
+    assert (done.returncode, done.stdout.startswith("to_pandas needs pandas")) == (0, True), done.stderr
 
 
-def test_importing_trackkit_reads_nothing_yet(tmp_path: Path) -> None:
+def test_import_loads_no_reader(tmp_path: Path) -> None:
     code = "import sys, trackkit; assert 'trackkit.local_log.reader' not in sys.modules\n"
     code += "print(trackkit.read_run.__module__)"
-    assert run_python(code, cwd=tmp_path).stdout == "trackkit.local_log.reader\n"
+    assert run_python(code, cwd=tmp_path).stdout == "trackkit.reading.runs\n"
     assert "read_run" in trackkit.__all__
 
 
-def test_a_run_on_a_server(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_run_on_a_server_is_read(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = """
 import wandb
 run = wandb.init(project="p", id="r1", name="first", config={"hparams/lr": 0.1}, tags=["t"])

@@ -1,4 +1,4 @@
-"""Several trainings of one process, in turn, nested and in threads: one run each, and nothing is left behind."""
+"""Several trainings of one process, in turn, nested and in threads: each has its own run and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ STEPS = {48: list(range(1, 49)), 24: [1, *range(2, 25, 2)]}
 
 
 def online_side(folder: Path) -> dict[str, OfflineRun]:
-    """W&B's runs below a folder, by id."""
+    """Returns W&B's runs below a folder, by id."""
     found = [read_finished(path) for path in find_runs(folder)]
     assert len({run.run_id for run in found}) == len(found)
     return {run.run_id: run for run in found}
 
 
 def assert_whole(run: LocalRun, other: OfflineRun, steps: int, name: str) -> None:
-    """Both sides hold every step of this training, in order, and nothing of another."""
+    """Asserts that the local log and W&B have every step of this training, in order, and none of another."""
     assert (run.run["name"], other.name, run.run["status"], other.exit_code) == (name, name, "finished", 0)
     for history in (run.history("batch/loss"), other.history("batch/loss")):
         assert [step for step, _ in history] == STEPS[steps]
@@ -49,7 +49,7 @@ def assert_whole(run: LocalRun, other: OfflineRun, steps: int, name: str) -> Non
 
 @pytest.mark.parametrize("inner", FRAMEWORKS)
 @pytest.mark.parametrize("outer", FRAMEWORKS)
-def test_a_training_inside_another_has_a_run_of_its_own(tmp_path: Path, outer: str, inner: str) -> None:
+def test_nested_training_has_its_own_run(tmp_path: Path, outer: str, inner: str) -> None:
     kit = TrackKit(name="outer", dir=str(tmp_path))
     TRAININGS[outer](OUTER, tmp_path, [Searching(inner, tmp_path, 2), kit])
     assert wandb.run is not None
@@ -65,7 +65,7 @@ def test_a_training_inside_another_has_a_run_of_its_own(tmp_path: Path, outer: s
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_k_folds_in_a_loop_are_one_run_each(tmp_path: Path, framework: str) -> None:
+def test_each_fold_of_a_loop_is_one_run(tmp_path: Path, framework: str) -> None:
     for fold in range(3):
         TRAININGS[framework](INNER, tmp_path, [TrackKit(name=f"fold-{fold}", dir=str(tmp_path))])
     trackkit.finish()
@@ -76,8 +76,8 @@ def test_k_folds_in_a_loop_are_one_run_each(tmp_path: Path, framework: str) -> N
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_thread_that_is_not_the_main_one_trains_as_well(tmp_path: Path, framework: str) -> None:
-    """As a sweep's agent does; signals stay as they are."""
+def test_training_in_another_thread_leaves_signals_alone(tmp_path: Path, framework: str) -> None:
+    """A sweep's agent trains in such a thread."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     errors: list[BaseException] = []
     during: list[Any] = []
@@ -107,7 +107,7 @@ def test_a_thread_that_is_not_the_main_one_trains_as_well(tmp_path: Path, framew
     assert_whole(run, online_side(tmp_path)[run.run["run_id"]], 24, "swept")
 
 
-def test_two_threads_train_at_once_in_runs_of_their_own(tmp_path: Path) -> None:
+def test_two_threads_train_at_once_each_in_its_run(tmp_path: Path) -> None:
     threads = [
         threading.Thread(
             target=TRAININGS["lightning"], args=(INNER, tmp_path, [TrackKit(name=f"thread-{n}", dir=str(tmp_path))])
@@ -127,8 +127,8 @@ def test_two_threads_train_at_once_in_runs_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_ten_fits_in_a_notebook_leave_no_thread_and_no_file_open(tmp_path: Path, framework: str) -> None:
-    """Counted after the second, since W&B keeps its own service for the whole process."""
+def test_ten_fits_leave_no_thread_and_no_open_file(tmp_path: Path, framework: str) -> None:
+    """Counts from the second fit on: W&B keeps its service for the whole process."""
     earlier = set(threading.enumerate())
     for number in range(10):
         if number == 2:
@@ -145,15 +145,15 @@ def test_ten_fits_in_a_notebook_leave_no_thread_and_no_file_open(tmp_path: Path,
 
 
 def left_behind() -> tuple[int, int]:
-    """Threads and open files of this process."""
+    """Returns the threads and open files of this process."""
     gc.collect()
     time.sleep(0.3)
     return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_program_that_ends_the_wandb_run_itself_loses_nothing(tmp_path: Path, framework: str) -> None:
-    """As W&B's agent does after every training of a sweep."""
+def test_program_that_finishes_the_wandb_run_itself_loses_nothing(tmp_path: Path, framework: str) -> None:
+    """W&B's agent does so after every training of a sweep."""
     TRAININGS[framework](INNER, tmp_path, [TrackKit(name="ended", dir=str(tmp_path))])
     wandb.finish()
     trackkit.finish()

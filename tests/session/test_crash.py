@@ -1,4 +1,4 @@
-"""Trainings that end as they should not: what is left of each, and that TrackKit changes nothing about how it ends."""
+"""Trainings that crash, are killed or interrupted: what is recorded, and that TrackKit does not change how they end."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ ENDINGS = {
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """The folders of a training that has come to an ending: with TrackKit, and without."""
+    """The folders of two trainings that ended the same way: with TrackKit, and without."""
     home = tmp_path_factory.mktemp("endings")
 
     @functools.cache
@@ -94,9 +94,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_program_ends_with_the_same_code_and_signal_handlers_as_without(
-    ended: Ended, ending: str, framework: str
-) -> None:
+def test_exit_code_and_signal_handlers_are_those_without_trackkit(ended: Ended, ending: str, framework: str) -> None:
     tracked, bare = ended(ending, framework)
     assert (tracked / "code").read_text() == (bare / "code").read_text(), (tracked / "err.txt").read_text()
     for name in ("handled", "truth"):
@@ -123,12 +121,10 @@ def test_a_program_ends_with_the_same_code_and_signal_handlers_as_without(
         ("core", "finished"),
     ],
 )
-def test_the_local_log_has_every_row_and_the_right_status(
-    ended: Ended, ending: str, status: str, framework: str
-) -> None:
+def test_local_log_has_every_row_and_the_right_status(ended: Ended, ending: str, status: str, framework: str) -> None:
     home, _ = ended(ending, framework)
     if framework == "lightning" and ending in ("handled", "ignored"):
-        # Its own handler stops the training, whatever the user's says.
+        # Hugging Face's own handler stops the training, whatever the user's does.
         status = "preempted"
     finished = len((home / "truth").read_text().splitlines())
     assert (finished == STEPS) if status == "finished" else (AT <= finished <= AT + 1)
@@ -143,7 +139,7 @@ def test_the_local_log_has_every_row_and_the_right_status(
     ("ending", "code"),
     [("raised", 1), ("sys.exit", 1), ("interrupted", 255), ("terminated", 143), ("terminated with all", 143)],
 )
-def test_wandb_has_all_of_a_program_that_could_still_end_its_run(
+def test_wandb_has_everything_if_the_program_ended_its_run(
     ended: Ended, ending: str, code: int, framework: str
 ) -> None:
     home, _ = ended(ending, framework)
@@ -161,7 +157,7 @@ def test_wandb_has_all_of_a_program_that_could_still_end_its_run(
     [Task("", at=AT, then=AGAIN), Task("", before=WITHIN_A_ROW)],
     ids=["again and again", "while a row is written"],
 )
-def test_sigterm_cuts_short_neither_a_row_nor_the_end_of_the_run(tmp_path: Path, signals: Task, framework: str) -> None:
+def test_sigterm_interrupts_neither_a_row_nor_the_end_of_the_run(tmp_path: Path, signals: Task, framework: str) -> None:
     program = Program(tmp_path, replace(signals, framework=framework))
     program.wait()
     steps = list(range(1, program.steps + 1))
@@ -173,8 +169,8 @@ def test_sigterm_cuts_short_neither_a_row_nor_the_end_of_the_run(tmp_path: Path,
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_killed_while_it_still_ends_is_preempted(tmp_path: Path, framework: str) -> None:
-    """SIGKILL follows SIGTERM where a program takes too long: here its own handler."""
+def test_program_killed_after_sigterm_is_preempted(tmp_path: Path, framework: str) -> None:
+    """SIGKILL follows SIGTERM if a program takes too long: here in its own handler."""
     waits = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: time.sleep(60))"
     program = Program(tmp_path, Task(framework, before=waits, at=AT, then=TERM))
     program.wait_for_step(AT)
@@ -189,7 +185,7 @@ def test_killed_while_it_still_ends_is_preempted(tmp_path: Path, framework: str)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_users_own_handler_is_called_once(ended: Ended, framework: str) -> None:
+def test_users_handler_is_called_once(ended: Ended, framework: str) -> None:
     home, _ = ended("handled", framework)
     assert (home / "handled").read_text() == f"{int(signal.SIGTERM)}\n"
     if framework == "huggingface":
@@ -197,19 +193,17 @@ def test_the_users_own_handler_is_called_once(ended: Ended, framework: str) -> N
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_killed_wandb_core_is_told_and_counted(ended: Ended, framework: str) -> None:
+def test_killed_wandb_core_is_logged_and_counted(ended: Ended, framework: str) -> None:
     home, _ = ended("core", framework)
     assert local_run(home).summary["final/tracker_errors"] >= 1
     said = (home / "err.txt").read_text()
-    # W&B's thread hears of it in a burst of rows: which call of the training comes next is a matter of its pace.
-    told = re.findall(r"sink 'WandbSink' \((?:write|config|summary|close)\) failed and is disabled", said)
-    assert len(told) == 1, said
+    # W&B's thread notices between rows: which call of the training comes next depends on its pace.
+    failures = re.findall(r"sink 'WandbSink' \((?:write|config|summary|close)\) failed and is disabled", said)
+    assert len(failures) == 1, said
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_preempted_run_is_marked_so_that_it_is_requeued(
-    wandb_server: WandbServer, tmp_path: Path, framework: str
-) -> None:
+def test_preempted_run_is_marked_for_requeueing(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
     task = Task(framework, {"mode": "online"}, at=AT, then=TERM)
     program = Program(tmp_path / "run", task, {**wandb_server.env(tmp_path), "WANDB_MODE": "online"})
     program.wait()

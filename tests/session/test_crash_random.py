@@ -1,4 +1,4 @@
-"""Fifty real trainings, each killed at a random moment and gone on with from its last checkpoint."""
+"""Fifty real trainings, each killed at a random moment and resumed from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.warm import Program, last_checkpoint
 from trackkit import read_run
 from trackkit.integrations.wandb.files import read_run_file
 
-# Of each framework: in five turns one kill in each fifth of the training.
+# For each framework, five turns of one kill in each fifth of the training.
 TURNS, PARTS = 5, 5
 
 
 @pytest.mark.parametrize("turn", range(TURNS))
 @pytest.mark.parametrize("framework", ["lightning", "huggingface"])
-def test_kills_at_random_moments_lose_one_row_each_at_most(tmp_path: Path, framework: str, turn: int) -> None:
-    """One in each fifth of the training; all but those in the first two leave a checkpoint for certain."""
+def test_kill_at_a_random_moment_loses_at_most_one_row(tmp_path: Path, framework: str, turn: int) -> None:
+    """Kills in each fifth of the training; those in the last three leave a checkpoint for certain."""
     seeds = [random.SystemRandom().randrange(1 << 32) for _ in range(PARTS)]
     print("seeds:", *seeds)
     with ThreadPoolExecutor(2) as pool:
@@ -37,7 +37,7 @@ def test_kills_at_random_moments_lose_one_row_each_at_most(tmp_path: Path, frame
 
 def kill_and_go_on(home: Path, framework: str, part: int, seed: int) -> dict[str, int]:
     moments = random.Random(seed)
-    # It waits for its kill before the last step: a busy machine may be late with it.
+    # The training waits for the kill before its last step: a busy machine may be late.
     program = Program(home / str(seed), Task(framework, pause=0.01, at=STEPS - 1, then="import time; time.sleep(60)"))
     steps = part * STEPS // PARTS + moments.randrange(STEPS // PARTS)
     program.wait_for_step(steps)
@@ -57,7 +57,7 @@ def kill_and_go_on(home: Path, framework: str, part: int, seed: int) -> dict[str
 
 
 def check_first_pass(home: Path, finished: int, where: str) -> int:
-    """How many rows of finished steps are lost. Every line but the last is strict JSON."""
+    """Returns how many rows of finished steps are lost, and asserts that every line but the last is strict JSON."""
     files = list(home.glob("out/trackkit-runs/*/rows.jsonl"))
     if not files:
         assert finished == 0, where
@@ -76,7 +76,7 @@ def check_first_pass(home: Path, finished: int, where: str) -> int:
 
 
 def check_second_pass(home: Path, checkpoint: int, where: str) -> None:
-    """No gap behind the checkpoint; W&B's files together hold every step once, each as it was first taken."""
+    """Asserts that no step is missing, and that W&B's files together have the first attempt of every step."""
     local = local_run(home)
     again = [row["batch/step"] for row in local.rows if row.get("_pass") == 2 and "batch/step" in row]
     assert again == list(range(checkpoint + 1, STEPS + 1)), where
@@ -92,7 +92,7 @@ def check_second_pass(home: Path, checkpoint: int, where: str) -> None:
     assert steps == list(range(1, STEPS + 1)), where
     for key, axis in (("batch/loss", "batch/step"), ("epoch/val/loss", "epoch/step")):
         assert [(row[axis], row[key]) for row in rows if key in row] == sorted(first[key].items()), where
-    # An evaluation between a checkpoint and the kill is the framework's to repeat, or not.
+    # The framework decides whether to repeat an evaluation between a checkpoint and the kill.
     assert {STEPS} <= set(first["epoch/val/loss"]) <= {STEPS // 2, STEPS}, where
 
 

@@ -1,4 +1,4 @@
-"""Processes started by a training script, and what a run leaves on a cluster's file system."""
+"""Trainings in processes that a script starts, and the files that a run leaves."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.wandb_offline import find_runs, read_finished
 from tests.wandb_server import WandbServer
 from trackkit.session.open import free_id
 
-# Files and folders of one offline run, stated in docs/reliability.md: TrackKit's folder with its files, and W&B's.
+# Files and folders of one offline run, as docs/reliability.md states: TrackKit's alone, and with W&B's.
 OWN_INODES, INODES = 6, 28
 
-# Notes what is mapped when training has ended, and who ever forces data to the disk.
+# Notes which files are mapped at the end of training, and every call that forces data to the disk.
 WATCHED = """
 import os, pathlib, traceback, trackkit
 forced, finish = open("forced", "w"), trackkit.finish
@@ -48,7 +48,7 @@ if __name__ == "__main__":
     how, parent = sys.argv[1:]
     kit = TrackKit(name=parent, dir="out")
     if how == "fork":
-        # Once for all of them.
+        # Imported once for all children.
         import lightning.pytorch
     if parent == "trained":
         import trackkit
@@ -66,8 +66,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(("how", "parent"), [("spawn", "idle"), ("fork", "idle"), ("fork", "trained")])
-def test_processes_that_train_at_once_make_a_run_each(tmp_path: Path, how: str, parent: str) -> None:
-    """All of them have the same TrackKit; where the parent has trained already, its run stays as it is."""
+def test_processes_that_train_at_once_have_a_run_each(tmp_path: Path, how: str, parent: str) -> None:
+    """All use the same TrackKit; the run of a parent that trained before stays as it is."""
     script = tmp_path / "launch.py"
     script.write_text(LAUNCH)
     done = run_python(script, how, parent, cwd=tmp_path, timeout=300)
@@ -84,28 +84,28 @@ def test_processes_that_train_at_once_make_a_run_each(tmp_path: Path, how: str, 
     assert all(len(other.history("batch/loss")) == 7 for other in others)
 
 
-def _take_id(root: Path, starts: Any, taken: Any) -> None:
+def _put_id(root: Path, starts: Any, ids: Any) -> None:
     starts.wait()
-    taken.put(free_id(root, "same"))
+    ids.put(free_id(root, "same"))
 
 
-def test_processes_that_begin_at_the_same_moment_take_ids_of_their_own(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_get_different_ids(tmp_path: Path) -> None:
     fork, rounds = multiprocessing.get_context("fork"), 20
     for number in range(rounds):
-        starts, taken = fork.Barrier(2), fork.Queue()
-        processes = [fork.Process(target=_take_id, args=(tmp_path / str(number), starts, taken)) for _ in range(2)]
+        starts, ids = fork.Barrier(2), fork.Queue()
+        processes = [fork.Process(target=_put_id, args=(tmp_path / str(number), starts, ids)) for _ in range(2)]
         for process in processes:
             process.start()
-        assert sorted(taken.get(timeout=300) for _ in processes) == ["same", "same-2"]
+        assert sorted(ids.get(timeout=300) for _ in processes) == ["same", "same-2"]
         for process in processes:
             process.join()
 
 
 @pytest.mark.parametrize("framework", ["lightning", "huggingface"])
-def test_a_run_keeps_to_its_folder_and_to_its_inode_budget(
+def test_run_stays_in_its_folder_and_within_its_inode_budget(
     wandb_server: WandbServer, tmp_path: Path, framework: str
 ) -> None:
-    """Nothing in the home folder, no database, nothing mapped into memory, nothing forced to the disk."""
+    """No file in the home folder, no database, no file mapped into memory, no forced write."""
     home, out = tmp_path / "home", tmp_path / "runs"
     home.mkdir()
     out.mkdir()
@@ -130,6 +130,6 @@ def test_a_run_keeps_to_its_folder_and_to_its_inode_budget(
 
 
 def training_id(out: Path) -> str:
-    """Of the only run."""
+    """Returns the id of the only run."""
     (run,) = local_runs(out)
     return str(run.run["run_id"])

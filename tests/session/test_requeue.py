@@ -1,7 +1,7 @@
-"""Trainings that SLURM takes down and starts again: the same run goes on, and W&B has every step once.
+"""Trainings that SLURM preempts and requeues: the same run is resumed, and W&B has every step once.
 
-SLURM itself can't be there: its warning is a signal that the program sends to itself, and `scontrol` is a script that
-notes its arguments and terminates the program, as a requeue does.
+SLURM itself is replaced: the program sends its warning signal to itself, and `scontrol` is a script that notes its
+arguments and terminates the program, as a requeue does.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def interrupted(self, row, step, values):
     post(self, row, step, values)
 Exchange.post = interrupted
 """
-# Where the signal meets the training: 30 steps into a pass.
+# When the signal arrives: 30 steps into an attempt.
 MOMENTS = {"within a step": Task("lightning", at=30, then=USR1), "within a row": Task("lightning", before=WITHIN_A_ROW)}
 
 
 def surroundings(home: Path, restarts: int) -> dict[str, str]:
-    """What SLURM gives to a job of one task, and a `scontrol` that comes first."""
+    """Returns the environment of a SLURM job of one task, with our `scontrol` first in PATH."""
     programs = home / "bin"
     if not programs.exists():
         programs.mkdir(parents=True)
@@ -53,7 +53,7 @@ def surroundings(home: Path, restarts: int) -> dict[str, str]:
 
 
 def requeued(home: Path, task: Task, restarts: int, env: dict[str, str] | None = None) -> int:
-    """A pass that SLURM ends: SIGUSR1, Lightning's checkpoint and its `scontrol requeue`, SIGTERM. Gives its code."""
+    """Runs an attempt that SLURM ends (SIGUSR1, checkpoint, `scontrol requeue`, SIGTERM); returns its exit code."""
     code = Program(home, task, {**surroundings(home, restarts), **(env or {})}).wait()
     assert (home / "notes").read_text().splitlines() == [f"requeue {JOB}"] * (restarts + 1)
     return code
@@ -73,16 +73,16 @@ def assert_each_once(rows: list[dict[str, object]]) -> None:
 
 
 def fragments(home: Path) -> list[dict[str, object]]:
-    """The rows of the offline files, one after the other, as `wandb sync` sends them."""
+    """Returns the rows of the offline files, in the order in which `wandb sync` sends them."""
     return [row for path in find_runs(home) for row in read_finished(path).rows]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_lightning_requeued_twice(tmp_path: Path, moment: str) -> None:
-    """Lightning finds its own checkpoint by itself."""
+def test_lightning_is_resumed_after_two_requeues(tmp_path: Path, moment: str) -> None:
+    """Lightning finds its own checkpoint."""
     task, out = MOMENTS[moment], tmp_path / "out"
     for restarts in (0, 1):
-        # Lightning ends such a program without an error.
+        # Lightning exits without an error.
         assert requeued(tmp_path, task, restarts) == 0
         assert (out / f"hpc_ckpt_{restarts + 1}.ckpt").exists()
         run = read_run(out)
@@ -94,12 +94,12 @@ def test_lightning_requeued_twice(tmp_path: Path, moment: str) -> None:
     assert_each_once(fragments(tmp_path))
 
 
-def test_lightning_is_requeued_as_without_trackkit(tmp_path: Path) -> None:
+def test_lightning_requeues_as_without_trackkit(tmp_path: Path) -> None:
     assert requeued(tmp_path, Task("lightning", None, at=30, then=USR1), 0) == 0
 
 
-def test_huggingface_requeued_twice(tmp_path: Path) -> None:
-    """By the batch script, which starts the program again with its last checkpoint."""
+def test_hugging_face_is_resumed_after_two_requeues(tmp_path: Path) -> None:
+    """The batch script starts the program again with its last checkpoint."""
     out = tmp_path / "out"
     for at in (30, 70):
         program = Program(
@@ -115,9 +115,7 @@ def test_huggingface_requeued_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("framework", ["lightning", "huggingface"])
-def test_online_the_run_is_preempted_and_then_goes_on(
-    wandb_server: WandbServer, tmp_path: Path, framework: str
-) -> None:
+def test_online_run_is_preempted_and_then_resumed(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
     env = {key: value for key, value in wandb_server.env(tmp_path).items() if key != "WANDB_DIR"}
     env["WANDB_MODE"] = "online"
     checkpoint = ""

@@ -1,4 +1,4 @@
-"""A training that goes on from a checkpoint goes on in the checkpoint's run: which run, and in which folder."""
+"""A training resumed from a checkpoint resumes the checkpoint's run: which run, and in which folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ next(each for each in net.modules() if hasattr(each, "layers")).register_forward
 
 
 @FRAMEWORKS
-def test_a_killed_training_goes_on_in_its_run_and_its_columns_cover_both_passes(tmp_path: Path, framework: str) -> None:
+def test_killed_training_resumes_its_run_and_its_columns_cover_both_attempts(tmp_path: Path, framework: str) -> None:
     program = Program(tmp_path, Task(framework, at=50, then=POISONED))
     assert program.wait() == -signal.SIGKILL, program.stderr
     first = local_run(tmp_path)
@@ -44,7 +44,7 @@ def test_a_killed_training_goes_on_in_its_run_and_its_columns_cover_both_passes(
     best = dict(first.history("epoch/val/loss"))[40]
     columns = ("val/loss", "best/val/loss", "best/val/loss_step", "steps", "samples")
     assert [run.summary[f"final/{name}"] for name in columns] == [best, best, 40, STEPS, 4 * STEPS]
-    # From step 51 (Hugging Face: 52, its forward comes before) on; a step that was taken twice counts once.
+    # NaN from step 51 on (Hugging Face: 52, since the forward pass is earlier); a repeated step counts once.
     assert run.summary["final/nonfinite"] == STEPS - 50 - (framework == "huggingface")
     own_s = run.rows[-1]["_time"] - next(row["_time"] for row in run.rows if row.get("_pass") == 2)
     earlier_s = first.rows[-1]["_time"] - first.rows[0]["_time"]
@@ -52,12 +52,12 @@ def test_a_killed_training_goes_on_in_its_run_and_its_columns_cover_both_passes(
 
 
 @FRAMEWORKS
-@pytest.mark.parametrize("told", [True, False], ids=["ended", "left open"])
-def test_a_fit_of_the_same_process_goes_on_in_the_run(isolated: Path, framework: str, told: bool) -> None:
-    if told:
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "left open"])
+def test_fit_of_the_same_process_resumes_the_run(isolated: Path, framework: str, ended: bool) -> None:
+    if ended:
         checkpoint = break_off(framework)
     else:
-        # As in a notebook: nobody has closed the run that the exception came from.
+        # As in a notebook: the run that raised the exception is still open.
         broken = Task(framework, at=74, then="raise ValueError('broken')")
         with pytest.raises(ValueError, match="broken"):
             TRAIN[framework](broken, [TrackKit(project="p", sinks=[])])
@@ -69,7 +69,7 @@ def test_a_fit_of_the_same_process_goes_on_in_the_run(isolated: Path, framework:
 
 
 @FRAMEWORKS
-def test_a_third_pass_follows_the_second(isolated: Path, framework: str) -> None:
+def test_third_attempt_follows_the_second(isolated: Path, framework: str) -> None:
     checkpoint = break_off(framework)
     with pytest.raises(ValueError, match="again"):
         train(framework, resume=checkpoint, at=70, then="raise ValueError('again')")
@@ -81,14 +81,14 @@ def test_a_third_pass_follows_the_second(isolated: Path, framework: str) -> None
 
 
 @FRAMEWORKS
-def test_a_checkpoint_that_names_no_run_begins_a_new_one(isolated: Path, framework: str) -> None:
+def test_checkpoint_without_a_run_starts_a_new_one(isolated: Path, framework: str) -> None:
     TRAIN[framework](Task(framework), [])
     train(framework, resume=str(last_checkpoint(isolated)).replace("-80", "-60"))
     assert steps(local_run(isolated), 1) == list(range(CHECKPOINT + 1, STEPS + 1))
 
 
 @FRAMEWORKS
-def test_from_another_output_folder_it_goes_on_in_the_old_one(isolated: Path, framework: str) -> None:
+def test_training_with_another_output_folder_resumes_in_the_old_one(isolated: Path, framework: str) -> None:
     checkpoint = Path(break_off(framework))
     copy = isolated / "copied" / checkpoint.name
     copy.parent.mkdir()
@@ -100,7 +100,7 @@ def test_from_another_output_folder_it_goes_on_in_the_old_one(isolated: Path, fr
 
 
 @FRAMEWORKS
-def test_where_only_the_checkpoint_is_left_the_same_run_has_a_new_folder(isolated: Path, framework: str) -> None:
+def test_run_whose_folder_was_deleted_is_resumed_in_a_new_folder(isolated: Path, framework: str) -> None:
     checkpoint = Path(break_off(framework))
     run_id = local_run(isolated).run["run_id"]
     checkpoint = checkpoint.rename(isolated / checkpoint.name)
@@ -112,7 +112,7 @@ def test_where_only_the_checkpoint_is_left_the_same_run_has_a_new_folder(isolate
 
 
 @FRAMEWORKS
-def test_resume_never_begins_a_new_run(isolated: Path, framework: str) -> None:
+def test_resume_never_starts_a_new_run(isolated: Path, framework: str) -> None:
     train(framework, {"resume": "never"}, resume=break_off(framework))
     old, new = local_runs(isolated)
     assert (old.run["status"], "passes" in old.run) == ("failed", False)
@@ -120,7 +120,7 @@ def test_resume_never_begins_a_new_run(isolated: Path, framework: str) -> None:
 
 
 @FRAMEWORKS
-def test_resume_with_an_id_goes_on_in_that_run(isolated: Path, framework: str) -> None:
+def test_resume_with_an_id_resumes_that_run(isolated: Path, framework: str) -> None:
     train(framework, steps=20)
     run_id = local_run(isolated).run["run_id"]
     train(framework, {"resume": run_id})

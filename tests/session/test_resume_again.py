@@ -1,4 +1,4 @@
-"""A training that begins again in its own process, at once: the same run, another pass, and each step once in W&B."""
+"""A training restarted in its own process: the same run, another attempt, and each step once in W&B."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trackkit import TrackKit, finish
 
 
 class Hungry(Sequential):
-    """Runs out of memory in its twelfth step, as CUDA says it, until the batches are smaller."""
+    """Raises CUDA's out-of-memory error in the twelfth step until the batches are smaller."""
 
     calls = 0
 
@@ -30,7 +30,7 @@ class Hungry(Sequential):
 
 
 def assert_wandb_has_each_step_once(home: Path, files: int, last: int) -> None:
-    """Over the files in order, which is how both syncs send them."""
+    """Returns the rows of the files in order, as both syncs send them."""
     found = find_runs(home)
     assert len(found) == files
     rows = [row for path in found for row in read_finished(path).rows]
@@ -40,8 +40,8 @@ def assert_wandb_has_each_step_once(home: Path, files: int, last: int) -> None:
 
 
 @pytest.mark.parametrize("setting", ["auto", "never"])
-def test_a_search_for_the_batch_size(isolated: Path, setting: str) -> None:
-    """`auto_find_batch_size`: the steps that were broken off are a pass of their own, whatever `resume` says."""
+def test_search_for_the_batch_size_is_another_attempt(isolated: Path, setting: str) -> None:
+    """`auto_find_batch_size`: the failed steps are an attempt, whatever `resume` says."""
     Hungry.calls = 0
     kit = TrackKit(project="p", resume=setting)
     arguments = {"auto_find_batch_size": True, "per_device_train_batch_size": 8, "samples": 160, "logging_steps": 1}
@@ -58,8 +58,8 @@ def test_a_search_for_the_batch_size(isolated: Path, setting: str) -> None:
 
 
 @FRAMEWORKS
-def test_fits_that_are_tried_again_until_one_goes_well(isolated: Path, framework: str) -> None:
-    """Three passes within seconds: W&B numbers the folders of what begins in the same second."""
+def test_retried_fits_are_attempts_of_one_run(isolated: Path, framework: str) -> None:
+    """Three attempts within seconds: W&B numbers the folders of runs that start in the same second."""
     checkpoint = ""
     for at in (74, 70, -1):
         task = Task(framework, at=at, then="raise ValueError('broken')", resume=checkpoint)

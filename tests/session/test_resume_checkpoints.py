@@ -1,4 +1,4 @@
-"""What a checkpoint must hold for a training to go on in its run: with and without the callbacks' states."""
+"""What a checkpoint must contain for a training to resume its run, with and without the callbacks' states."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.resuming import steps
 from trackkit import TrackKit, finish
 
 LAST = 12
-NEW_RUN = "the checkpoint names no run: this is a new run; to go on in one, set 'resume' to its id"
+NEW_RUN = "the checkpoint names no run: recording a new run. To resume a run, set 'resume' to its id."
 
 
 def lightning(checkpoint: Path | None = None, epochs: int = 1, settings: Any = None, **arguments: Any) -> Path:
-    """Trains so many epochs of six steps; gives the last checkpoint."""
+    """Trains `epochs` of six steps with Lightning; returns the last checkpoint."""
     saving = ModelCheckpoint("saved", "last", save_weights_only=arguments.pop("save_weights_only", False))
     kit = [TrackKit(project="p", sinks=[], **(settings or {})), saving]
     fit = trainer(kit, max_epochs=epochs, log_every_n_steps=1, default_root_dir="out", enable_checkpointing=True)
@@ -33,7 +33,7 @@ def lightning(checkpoint: Path | None = None, epochs: int = 1, settings: Any = N
 
 
 def huggingface(checkpoint: Path | None = None, epochs: int = 1, settings: Any = None, **arguments: Any) -> Path:
-    """The same."""
+    """Trains `epochs` of six steps with Hugging Face; returns the last checkpoint."""
     kit = TrackKit(project="p", sinks=[], **(settings or {}))
     given = {"save_strategy": "epoch", "logging_steps": 1, "num_train_epochs": epochs, **arguments}
     fit = make_trainer("out", [kit], **given)
@@ -43,7 +43,7 @@ def huggingface(checkpoint: Path | None = None, epochs: int = 1, settings: Any =
 
 
 def nameless(checkpoint: Path) -> Path:
-    """Somebody has thrown away what says which run it belongs to."""
+    """Removes the fields about the run from a checkpoint."""
     if checkpoint.is_dir():
         state = json.loads((checkpoint / "trainer_state.json").read_text())
         del state["stateful_callbacks"]["trackkit"]
@@ -59,13 +59,13 @@ TRAININGS = pytest.mark.parametrize("training", [lightning, huggingface])
 
 
 @pytest.mark.parametrize("arguments", [{"weights_only": True}, {"weights_only": False}], ids=str)
-def test_lightning_loads_it_with_weights_only(isolated: Path, arguments: dict[str, Any]) -> None:
+def test_lightning_loads_the_checkpoint_with_weights_only(isolated: Path, arguments: dict[str, Any]) -> None:
     lightning(lightning(), epochs=2, **arguments)
     run = local_run(isolated)
     assert (steps(run, 1), steps(run, 2)) == (list(range(1, 7)), list(range(7, LAST + 1)))
 
 
-def test_lightning_restores_no_callbacks(isolated: Path) -> None:
+def test_run_is_resumed_without_callback_states(isolated: Path) -> None:
     checkpoint = lightning()
     state = torch.load(checkpoint, weights_only=False)
     del state["callbacks"]
@@ -76,15 +76,15 @@ def test_lightning_restores_no_callbacks(isolated: Path) -> None:
 
 
 @pytest.mark.parametrize("restored", [True, False])
-def test_hugging_face_restores_callbacks_or_not(isolated: Path, restored: bool) -> None:
+def test_run_is_resumed_whether_hugging_face_restores_callbacks(isolated: Path, restored: bool) -> None:
     checkpoint = huggingface()
     huggingface(checkpoint, epochs=2, restore_callback_states_from_checkpoint=restored)
     run = local_run(isolated)
     assert (steps(run, 1), steps(run, 2)) == (list(range(1, 7)), list(range(7, LAST + 1)))
 
 
-def test_lightning_goes_on_from_no_checkpoint_of_weights_only(isolated: Path) -> None:
-    """It refuses it itself: there is no training, and so no run."""
+def test_lightning_refuses_a_checkpoint_of_weights_only(isolated: Path) -> None:
+    """No training starts, and so no run."""
     checkpoint = lightning(save_weights_only=True)
     with pytest.raises(KeyError, match="save_weights_only"):
         lightning(checkpoint, epochs=2)
@@ -92,10 +92,9 @@ def test_lightning_goes_on_from_no_checkpoint_of_weights_only(isolated: Path) ->
 
 
 @TRAININGS
-def test_a_checkpoint_that_names_no_run_begins_a_new_run_and_tells_how_not_to(
+def test_checkpoint_without_a_run_starts_a_new_run_and_says_how_to_resume(
     isolated: Path, training: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Which of the runs that lie there has made it, can't be known."""
     training(nameless(training()), epochs=2)
     old, new = local_runs(isolated)
     assert NEW_RUN in caplog.messages
@@ -103,7 +102,7 @@ def test_a_checkpoint_that_names_no_run_begins_a_new_run_and_tells_how_not_to(
 
 
 @TRAININGS
-def test_a_checkpoint_that_names_no_run_goes_on_in_the_run_that_is_named(
+def test_checkpoint_without_a_run_resumes_the_run_that_is_named(
     isolated: Path, training: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = nameless(training())
@@ -114,7 +113,7 @@ def test_a_checkpoint_that_names_no_run_goes_on_in_the_run_that_is_named(
     assert run.summary["final/steps"] == LAST
 
 
-def test_a_second_fit_of_a_trainer_has_loaded_no_checkpoint_and_says_nothing_of_one(
+def test_second_fit_of_a_trainer_starts_a_new_run_without_a_warning(
     isolated: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit = trainer(TrackKit(project="p", sinks=[]), default_root_dir="out", log_every_n_steps=1)

@@ -1,4 +1,4 @@
-"""A training goes on in a run whose files a crash or a power failure has damaged."""
+"""A run whose files were damaged by a crash or a power failure is resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trackkit import read_run
 @pytest.mark.parametrize(
     "rest", [b"\xff\xfe\x80garbage", b'[1]\nnull\n{"": 1}\n{"batch/step": "NaN"}\n{"batch/step": []}\n']
 )
-def test_lines_that_are_no_rows_are_passed_over(tmp_path: Path, framework: str, rest: bytes) -> None:
+def test_damaged_lines_are_skipped(tmp_path: Path, framework: str, rest: bytes) -> None:
     checkpoint = killed(tmp_path, Task(framework, at=50, then=KILL))
     rows = next(tmp_path.glob("out/trackkit-runs/*/rows.jsonl"))
     rows.write_bytes(rows.read_bytes()[:-30] + b"\n" + rest)
@@ -26,8 +26,8 @@ def test_lines_that_are_no_rows_are_passed_over(tmp_path: Path, framework: str, 
 
 
 @FRAMEWORKS
-def test_an_empty_run_json_costs_no_pass(tmp_path: Path, framework: str) -> None:
-    """The file system had the name before the content."""
+def test_empty_run_json_loses_no_attempt(tmp_path: Path, framework: str) -> None:
+    """The file system wrote the name, but not the content."""
     first = killed(tmp_path, Task(framework, at=30, then=KILL))
     killed(tmp_path, Task(framework, resume=first, at=70, then=KILL))
     path = next(tmp_path.glob("out/trackkit-runs/*/run.json"))

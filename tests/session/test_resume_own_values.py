@@ -1,4 +1,4 @@
-"""A killed training whose user logs to W&B too: that pushes W&B's own count of steps on, and still nothing is lost."""
+"""A killed training whose user also logs to W&B, which increases W&B's own step: no row is lost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resume(home: Path, framework: str, checkpoint: str, env: dict[str, str] | No
 
 
 def assert_whole(server: WandbServer, home: Path, least: int) -> None:
-    """Each of our steps once, in order; of the user's own values at least so many."""
+    """Asserts that each step is there once, in order, and at least that many of the user's values."""
     run = server.state.run(local_run(home).run["run_id"])
     assert steps(run) == list(range(1, STEPS + 1))
     places = [row["_step"] for row in run.history]
@@ -49,8 +49,8 @@ def assert_whole(server: WandbServer, home: Path, least: int) -> None:
 
 @FRAMEWORKS
 @pytest.mark.parametrize("seen", [74, 30], ids=["server ahead", "server behind"])
-def test_online(wandb_server: WandbServer, tmp_path: Path, framework: str, seen: int) -> None:
-    """The server says itself which rows it has; the others get the time that they were recorded at."""
+def test_online_run_is_completed(wandb_server: WandbServer, tmp_path: Path, framework: str, seen: int) -> None:
+    """Rows that the server lacks are sent with the time they were recorded at."""
     env = online(wandb_server, tmp_path)
     program = Program(tmp_path, Task(framework, {"mode": "online"}, before=OWN, pause=0.03, at=74, then=HANG), env)
     program.wait_for_step(30)
@@ -71,13 +71,13 @@ def test_online(wandb_server: WandbServer, tmp_path: Path, framework: str, seen:
     first = {line["batch/step"] for line in local if "batch/loss" in line and "_pass" not in line}
     run = wandb_server.state.run(run_id)
     times = [row["_timestamp"] for row in run.history if row.get("batch/step") in first]
-    # W&B merges what the user logs meanwhile into some of them, and that is later.
+    # W&B merges the user's later values into some of them.
     assert sum(time < resumed for time in times) > 0.6 * len(first)
 
 
 @pytest.mark.parametrize(("framework", "tool"), [("lightning", "wandb"), ("huggingface", "trackkit")])
-def test_offline(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
-    """The files of the two passes follow each other."""
+def test_offline_run_is_complete(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
+    """The files of the two attempts are sent one after the other."""
     checkpoint = killed(tmp_path, Task(framework, before=OWN, pause=0.02, at=74, then=KILL))
     resume(tmp_path, framework, checkpoint)
     first, second = ([row["_step"] for row in read_history(path)] for path in find_runs(tmp_path))

@@ -17,12 +17,12 @@ from trackkit import read_run
 from trackkit.integrations.wandb.files import read_history
 
 CHECKPOINT, FLUSHED, CRASH, END = 500, 560, 740, 1000
-# No two passes take the same time for a step.
+# Makes the steps of the two attempts differ in time.
 VALUE = "batch/step_time_s"
 
 
 def cut(path: Path, step: int) -> None:
-    """The file as if W&B had flushed no more than up to `step`, and a part of the record behind it."""
+    """Cuts the file as if W&B had flushed only up to `step` and a part of the next record."""
     whole, few, many = path.read_bytes(), 0, path.stat().st_size
     while few < many:
         middle = (few + many) // 2
@@ -36,14 +36,14 @@ def batch_steps(path: Path) -> list[int]:
 
 
 def values(rows: Any) -> dict[int, float]:
-    """By step; no step twice."""
+    """Returns the values by step, and asserts that no step is there twice."""
     found = [(row["batch/step"], row[VALUE]) for row in rows if VALUE in row]
     assert len(dict(found)) == len(found)
     return dict(found)
 
 
 @pytest.mark.parametrize(("framework", "tool"), [("lightning", "trackkit"), ("huggingface", "wandb")])
-def test_each_line_of_the_picture(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
+def test_every_line_of_the_picture_holds(wandb_server: WandbServer, tmp_path: Path, framework: str, tool: str) -> None:
     last = killed(tmp_path, Task(framework, steps=END, at=CRASH, then=KILL, pause=0.002))
     first_file = find_runs(tmp_path)[0]
     cut(first_file, FLUSHED)

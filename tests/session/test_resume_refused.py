@@ -1,4 +1,4 @@
-"""What a training can't go on in: a run that is not there, another project's, one that another process writes."""
+"""Runs that a training cannot resume: missing, of another project, written by another process."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.support.warm import Program, last_checkpoint
 from trackkit import ConfigError
 
 HANG = "open('hangs', 'w').close(); import time; time.sleep(600)"
-# A backup of its own output: every file of the run, its lock too, is opened, read and closed.
+# Copies its own output: opens, reads and closes every file of the run, the lock too.
 COPY = "import shutil; shutil.copytree('out', 'backup'); shutil.rmtree('backup')"
-# Like the workers of a data loader, and more stubborn: they outlive the program.
+# A forked child that outlives the program, as a data loader's worker may.
 FORK = """
 import os, time
 if not (pid := os.fork()):
@@ -34,7 +34,7 @@ open("forked", "w").write(str(pid))
 
 @contextmanager
 def alive(home: Path, framework: str, first: str = "") -> Iterator[tuple[str, int]]:
-    """A training of another process that stands at step 74; gives its run's id and its process."""
+    """Keeps a training of another process at step 74; yields its run id and its process id."""
     program = Program(home, Task(framework, at=74, then=f"{first}\n{HANG}"))
     try:
         wait_until((home / "hangs").exists)
@@ -45,7 +45,7 @@ def alive(home: Path, framework: str, first: str = "") -> Iterator[tuple[str, in
 
 
 def assert_refused(framework: str, settings: dict[str, Any], says: str) -> None:
-    """Before the first step, and nothing is left behind."""
+    """Asserts a ConfigError before the first step, and that no run was made or changed."""
     truth, runs = Path("truth").read_bytes(), [(run.folder, run.rows, run.run) for run in local_runs(Path.cwd())]
     with pytest.raises(ConfigError) as caught:
         train(framework, settings)
@@ -55,20 +55,20 @@ def assert_refused(framework: str, settings: dict[str, Any], says: str) -> None:
 
 
 @FRAMEWORKS
-def test_an_id_that_has_no_folder(isolated: Path, framework: str) -> None:
+def test_unknown_id_is_refused(isolated: Path, framework: str) -> None:
     Path("truth").touch()
     folder = isolated / "out" / "trackkit-runs"
     assert_refused(
         framework,
         {"resume": "nothere"},
-        f"'resume' must name a run that is there; 'nothere' has no folder in '{folder}'; "
-        "give the id of one that has, 'auto' or 'never', or set 'dir' to where it is",
+        f"resume='nothere': no such run in '{folder}'. "
+        "Use the id of a run in it, 'auto' or 'never', or set 'dir' to the folder that the run is in.",
     )
 
 
 @FRAMEWORKS
 @pytest.mark.parametrize("setting", ["resume", "WANDB_RUN_ID"])
-def test_an_id_of_another_project(framework: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_id_of_another_project_is_refused(framework: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     train(framework, steps=2)
     run_id = local_run(Path.cwd()).run["run_id"]
     if setting == "WANDB_RUN_ID":
@@ -76,13 +76,13 @@ def test_an_id_of_another_project(framework: str, setting: str, monkeypatch: pyt
     assert_refused(
         framework,
         {"project": "q", **({"resume": run_id} if setting == "resume" else {})},
-        f"'{setting}' must name a run of project 'q'; '{run_id}' is of 'p'; set 'project' to 'p', or name another run",
+        f"{setting}='{run_id}': that run is of project 'p', not 'q'. Set project='p', or name another run.",
     )
 
 
 @FRAMEWORKS
 @pytest.mark.parametrize("setting", ["resume", "WANDB_RUN_ID"])
-def test_an_id_that_another_process_writes(
+def test_id_of_a_run_open_in_another_process_is_refused(
     isolated: Path, framework: str, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with alive(isolated, framework) as (run_id, pid):
@@ -91,10 +91,9 @@ def test_an_id_that_another_process_writes(
         assert_refused(
             framework,
             {"resume": run_id} if setting == "resume" else {},
-            f"'{setting}' must name a run that no other process writes; '{run_id}' is open in process {pid}; "
-            "end that one first, or name another run",
+            f"{setting}='{run_id}': that run is open in process {pid}. End that process first, or name another run.",
         )
-    # A moment later it is free.
+    # The process has ended.
     train(framework, {"resume": run_id}, steps=2)
     run = local_run(isolated)
     assert (run.run["passes"], steps(run, 2)) == (2, [1, 2])
@@ -102,20 +101,20 @@ def test_an_id_that_another_process_writes(
 
 @FRAMEWORKS
 @pytest.mark.parametrize("first", ["", COPY], ids=["", "and reads its own output"])
-def test_a_checkpoint_s_run_that_another_process_writes(
+def test_checkpoint_of_a_run_open_in_another_process_starts_a_new_run(
     isolated: Path, framework: str, first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with alive(isolated, framework, first) as (run_id, _):
         before = len(local_run(isolated).rows)
         train(framework, resume=last_checkpoint(isolated))
-        assert f"the checkpoint's run {run_id} is still open in another process: this is a new run" in caplog.messages
+        assert f"the checkpoint's run {run_id} is open in another process: recording a new run" in caplog.messages
         old, new = local_runs(isolated)
         assert (old.run["run_id"], len(old.rows), old.run["status"]) == (run_id, before, "running")
         assert steps(new, 1) == list(range(CHECKPOINT + 1, STEPS + 1))
 
 
 @FRAMEWORKS
-def test_a_run_whose_process_was_killed_is_free_though_its_children_live(isolated: Path, framework: str) -> None:
+def test_run_of_a_killed_process_is_resumed_while_its_children_live(isolated: Path, framework: str) -> None:
     program = Program(isolated, Task(framework, at=74, then=f"{FORK}\nos.kill(os.getpid(), 9)"))
     assert program.wait() == -signal.SIGKILL
     try:
@@ -126,12 +125,13 @@ def test_a_run_whose_process_was_killed_is_free_though_its_children_live(isolate
 
 
 @FRAMEWORKS
-def test_a_checkpoint_s_run_of_another_project(
+def test_checkpoint_of_another_project_starts_a_new_run(
     isolated: Path, framework: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = break_off(framework)
     train(framework, {"project": "q"}, resume=checkpoint)
     old, new = local_runs(isolated)
-    assert f"the checkpoint's run {old.run['run_id']} is of project 'p': this is a new run" in caplog.messages
+    notice = f"the checkpoint's run {old.run['run_id']} is of project 'p', not 'q': recording a new run"
+    assert notice in caplog.messages
     assert "passes" not in old.run
     assert steps(new, 1) == list(range(CHECKPOINT + 1, STEPS + 1))

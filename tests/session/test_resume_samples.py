@@ -1,4 +1,4 @@
-"""Samples and tokens go on where a checkpoint was made, wherever the last row before it was."""
+"""Samples and tokens continue from the checkpoint, wherever the last row before it was."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.lightning_toys import layer, trainer
 from trackkit import TrackKit, finish
 from trackkit.integrations.memory import MemorySink
 
-# Eight batches an epoch, of which the last is short.
+# Eight batches per epoch; the last is short.
 LENGTH, BATCH, SAMPLES, EPOCHS = 5, 4, 30, 3
 
 
 class Words(pl.LightningModule):
-    """Batches as language models have them. `seen` holds the samples by optimizer step, of this pass."""
+    """A model of batches of tokens. `seen` has this attempt's samples by optimizer step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Words(pl.LightningModule):
 
 
 def fit(checkpoint: int = 0, settings: Any = None, stop: int = -1, **arguments: Any) -> tuple[MemorySink, Words]:
-    """Rows every five steps, a checkpoint at every third and at every epoch's end; goes on from that of a step."""
+    """Trains with a row every five steps and a checkpoint every third step and epoch; resumes from that of a step."""
     sink, module = MemorySink(), Words()
     saving = [
         ModelCheckpoint("saved", "{step}", save_top_k=-1, auto_insert_metric_name=False, **often)
@@ -57,15 +57,15 @@ def fit(checkpoint: int = 0, settings: Any = None, stop: int = -1, **arguments: 
     return sink, module
 
 
-def assert_counted(sink: MemorySink, *passes: Words) -> None:
-    """Every row of the last pass, and its columns, hold what was seen up to there, by the modules' own count."""
+def assert_counted(sink: MemorySink, *attempts: Words) -> None:
+    """Asserts that the rows and columns of the last attempt have the modules' own counts."""
     sizes: dict[int, int] = {}
-    for each in passes:
+    for each in attempts:
         sizes = {**{step: size for step, size in sizes.items() if step < min(each.seen)}, **each.seen}
     assert list(sizes) == list(range(1, len(sizes) + 1))
     seen = dict(zip(sizes, accumulate(sizes.values()), strict=True))
     rows = [step for step, _ in sink.history("batch/step")]
-    assert (rows[0], rows[-1]) == (min(passes[-1].seen), len(sizes))
+    assert (rows[0], rows[-1]) == (min(attempts[-1].seen), len(sizes))
     assert sink.history("batch/samples") == [(step, seen[step]) for step in rows]
     assert sink.history("batch/tokens") == [(step, seen[step] * LENGTH) for step in rows]
     assert (sink.columns["final/samples"], sink.columns["final/tokens"]) == (seen[rows[-1]], seen[rows[-1]] * LENGTH)
@@ -74,28 +74,28 @@ def assert_counted(sink: MemorySink, *passes: Words) -> None:
 @pytest.mark.parametrize("step", [3, 8, 12, 16])
 @pytest.mark.parametrize("resume", ["auto", "never"])
 @pytest.mark.usefixtures("isolated")
-def test_lightning_goes_on_where_the_checkpoint_was_made(step: int, resume: str) -> None:
+def test_lightning_continues_the_count_of_the_checkpoint(step: int, resume: str) -> None:
     _, first = fit(stop=18)
     sink, second = fit(step, {"resume": resume})
     assert_counted(sink, first, second)
 
 
 @pytest.mark.usefixtures("isolated")
-def test_a_third_pass_counts_what_both_others_saw() -> None:
+def test_third_attempt_counts_both_earlier_ones() -> None:
     (_, first), (_, second) = fit(stop=8), fit(8, stop=13)
     sink, third = fit(12)
     assert_counted(sink, first, second, third)
 
 
 @pytest.mark.usefixtures("isolated")
-def test_the_count_goes_on_where_nothing_has_measured_throughput() -> None:
+def test_count_continues_without_the_throughput_callback() -> None:
     _, first = fit(settings={"callbacks": {"throughput": False}}, stop=8)
     sink, second = fit(8)
     assert_counted(sink, first, second)
 
 
 @pytest.mark.usefixtures("isolated")
-def test_batches_that_accumulate_count() -> None:
+def test_accumulated_batches_count() -> None:
     _, first = fit(stop=5, accumulate_grad_batches=2)
     sink, second = fit(4, accumulate_grad_batches=2)
     assert_counted(sink, first, second)
@@ -103,7 +103,7 @@ def test_batches_that_accumulate_count() -> None:
 
 @pytest.mark.parametrize("left", [{}, {"samples": "many", "tokens": None}], ids=["older", "damaged"])
 @pytest.mark.usefixtures("isolated")
-def test_a_checkpoint_without_a_count_goes_on_from_the_last_row_before_it(left: dict[str, Any]) -> None:
+def test_count_continues_from_the_last_row_if_the_checkpoint_has_none(left: dict[str, Any]) -> None:
     _, first = fit(stop=8)
     state = torch.load("saved/8.ckpt", weights_only=True)
     carried = state["trackkit"]
@@ -111,13 +111,13 @@ def test_a_checkpoint_without_a_count_goes_on_from_the_last_row_before_it(left: 
     carried.update(left)
     torch.save(state, "saved/8.ckpt")
     sink, second = fit(8)
-    # The first pass ended at step 8, and so with a row.
+    # The first attempt ended at step 8, and so with a row.
     assert_counted(sink, first, second)
 
 
 @pytest.mark.parametrize("resume", ["auto", "never"])
 @pytest.mark.usefixtures("isolated")
-def test_hugging_face_goes_on_where_the_checkpoint_was_made(resume: str) -> None:
+def test_hugging_face_continues_the_count_of_the_checkpoint(resume: str) -> None:
     given: dict[str, Any] = {"logging_steps": 5, "save_strategy": "epoch", "num_train_epochs": EPOCHS}
     make_trainer("out", [TrackKit(sinks=[])], samples=SAMPLES, **given).train()
     finish()

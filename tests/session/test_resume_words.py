@@ -1,4 +1,4 @@
-"""W&B's words for whether a run may be gone on with: WANDB_RESUME, alone and with WANDB_RUN_ID."""
+"""WANDB_RESUME, alone and with WANDB_RUN_ID."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trackkit import ConfigError
 
 
 @FRAMEWORKS
-def test_never_makes_a_new_run_of_a_checkpoint(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_never_starts_a_new_run_from_a_checkpoint(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = break_off(framework)
     monkeypatch.setenv("WANDB_RESUME", "never")
     train(framework, resume=checkpoint)
@@ -23,7 +23,7 @@ def test_never_makes_a_new_run_of_a_checkpoint(framework: str, monkeypatch: pyte
 
 
 @FRAMEWORKS
-def test_must_goes_on_in_the_checkpoint_s_run(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_must_resumes_the_run_of_the_checkpoint(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = break_off(framework)
     monkeypatch.setenv("WANDB_RESUME", "must")
     train(framework, resume=checkpoint)
@@ -33,26 +33,26 @@ def test_must_goes_on_in_the_checkpoint_s_run(framework: str, monkeypatch: pytes
 @FRAMEWORKS
 def test_must_without_a_run_is_an_error(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RESUME", "must")
-    with pytest.raises(ConfigError, match="needs a run that is there"):
+    with pytest.raises(ConfigError, match="neither a checkpoint nor WANDB_RUN_ID names a run to resume"):
         train(framework, steps=2)
     assert not Path("truth").exists()
     assert local_runs(Path.cwd()) == []
 
 
 @FRAMEWORKS
-def test_never_with_the_id_of_a_run_that_is_there_is_an_error(tmp_path: Path, framework: str) -> None:
+def test_never_with_the_id_of_an_existing_run_is_an_error(tmp_path: Path, framework: str) -> None:
     assert Program(tmp_path, Task(framework, steps=2), {"WANDB_RUN_ID": "mine"}).wait() == 0
     program = Program(tmp_path, Task(framework, steps=2), {"WANDB_RUN_ID": "mine", "WANDB_RESUME": "never"})
     assert program.wait() == 1
-    assert "WANDB_RUN_ID names 'mine', which is there" in program.stderr
+    assert "WANDB_RUN_ID names 'mine', which exists already" in program.stderr
     assert "passes" not in local_run(tmp_path).run
 
 
 @pytest.mark.parametrize(("word", "there"), [("must", False), ("never", True), ("must", True)])
-def test_of_an_id_that_only_the_server_can_know(
+def test_server_is_asked_about_an_id_without_a_folder(
     wandb_server: WandbServer, tmp_path: Path, word: str, there: bool
 ) -> None:
-    """It is asked, and what it says is not taken for a server that is away."""
+    """Its refusal is an error, not a reason to record offline."""
     env = {**online(wandb_server, tmp_path), "WANDB_RUN_ID": "mine"}
     if there:
         first = Program(tmp_path / "first", Task("huggingface", {"mode": "online"}, steps=5), env)
@@ -70,7 +70,7 @@ def test_of_an_id_that_only_the_server_can_know(
         assert program.steps == 0
 
 
-def test_must_with_an_id_that_nobody_can_be_asked_about(tmp_path: Path) -> None:
+def test_must_offline_with_an_id_without_a_folder_is_an_error(tmp_path: Path) -> None:
     env = {"WANDB_RUN_ID": "mine", "WANDB_RESUME": "must"}
     program = Program(tmp_path, Task("huggingface", {"mode": "offline"}, steps=10), env)
     assert program.wait() == 1

@@ -1,9 +1,8 @@
-"""Reads a run back: its local log, or, by its W&B path, what a server has of it."""
+"""Reads the local log: one reader for users, resume and sync, with one rule for damaged lines."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 RUNS = "trackkit-runs"
 NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
-# A row's own fields in the file, and what stands in for one that is missing.
+# The fields of a line that are not values, and their defaults.
 _OWN = (("_row", None), ("_time", 0.0), ("_pass", 1))
-# The lines parsed at once: the parser is entered seldom, and memory stays within a few times the rows'.
+# Lines parsed at once: few calls of the parser, and memory within a few times that of the rows.
 _LINES = 20_000
 
 
 class ReadError(TrackKitError):
-    """There is no run to read, or not exactly one."""
+    """There is no such run, or more than one."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,12 @@ class RecordedRun:
     """A run as plain Python.
 
     Attributes:
-        rows: every row, in the order written. A resumed training repeats steps, and all attempts are kept.
+        rows: every row of every attempt, in the order written; a resumed training repeats steps.
         config: key to value.
-        summary: the `final/*` columns; of a server's run all its columns.
-        run: `run_id`, `name`, `status` (`running`, `finished`, `failed`, `stopped`, `preempted`), `started` and
-            `ended` (Unix time, seconds) and what else is known; a run whose process has died is `failed`.
-        folder: its folder; None for a server's run.
+        summary: the `final/*` columns; all columns of a run on a server.
+        run: `run_id`, `name`, `status` (`running`, `finished`, `failed`, `stopped`, `preempted`), `started`, `ended`
+            (Unix time, seconds) and more where known; a run whose process has died is `failed`.
+        folder: the run folder; None for a run on a server.
     """
 
     rows: Sequence[Row]
@@ -58,14 +57,14 @@ class RecordedRun:
         return [{"_row": row.number, "_time": row.time, **row.values, "_pass": row.attempt} for row in self.rows]
 
     def series(self, key: str) -> list[tuple[float | int, Any]]:
-        """Returns (step, value) wherever `key` was recorded; of repeated steps, the later attempt's."""
+        """Returns (step, value) of every row with `key`; of a repeated step the later attempt's."""
         axis = axis_key(key)
         with_key = [row for row in self.rows if key in row.values]
         rows = [row for row in counted(with_key, "later") if key in row.values]
         return [(row.values.get(axis, row.number), row.values[key]) for row in rows]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The history as a table, one column per key.
+        """Returns the history as a table, one column per key.
 
         Raises:
             ReadError: pandas is not installed.
@@ -74,40 +73,16 @@ class RecordedRun:
             import pandas
         except ImportError as error:
             raise ReadError(
-                "'to_pandas' needs pandas, which is not installed; run 'pip install pandas', or use '.history'"
+                "to_pandas needs pandas, which is not installed. Run 'pip install pandas', or use '.history'."
             ) from error
         return pandas.DataFrame(self.history)
 
 
-def read_run(path: str | os.PathLike[str]) -> RecordedRun:
-    """Reads one run.
-
-    Args:
-        path: a run folder (`<output>/trackkit-runs/<run id>`), an output folder with exactly one run, or the W&B path
-            `entity/project/run_id` of a run on a server.
-
-    Raises:
-        ReadError: there is no such run, the folder holds several, or the server can't be asked.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return read_folder(find_folder(folder))
-    parts = str(path).split("/")
-    if len(parts) == 3 and all(parts):
-        from trackkit.sync.server_reader import read_server_run
-
-        return read_server_run(*parts)
-    raise ReadError(
-        f"a run is a run folder, an output folder or 'entity/project/run_id'; there is no folder '{path}'; "
-        f"give one that holds '{RUNS}/<run id>'"
-    )
-
-
 def find_folder(folder: Path) -> Path:
-    """The run folder that `folder` is, or the only one in it.
+    """Returns `folder` if it is a run folder, else the only run folder in it.
 
     Raises:
-        ReadError: it holds none, or several.
+        ReadError: it has none, or several.
     """
     if (folder / "run.json").is_file():
         return folder
@@ -115,9 +90,9 @@ def find_folder(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ReadError(f"an output folder must hold '{RUNS}/<run id>/run.json', and '{folder}' does not; give another")
+        raise ReadError(f"no run in '{folder}': it has no '{RUNS}/<run id>/run.json'. Give a run's output folder.")
     names = ", ".join(each.name for each in found)
-    raise ReadError(f"'{folder}' must hold one run, and holds {len(found)} ({names}); give one of '{found[0].parent}'")
+    raise ReadError(f"{len(found)} runs in '{folder}': {names}. Give the folder of one, in '{found[0].parent}'.")
 
 
 def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,17 +109,17 @@ def run_folder(root: Path, run_id: str) -> Path:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The run folders in an output folder, or in its `trackkit-runs`, by name."""
+    """Returns the run folders in an output folder, or in its `trackkit-runs`, by name."""
     home = folder if folder.name == RUNS else folder / RUNS
     return sorted(path.parent for path in home.glob("*/run.json"))
 
 
 def read_folder(folder: Path) -> RecordedRun:
-    """Reads a run folder; what a crash cut short is passed over."""
+    """Reads a run folder, skipping damaged lines and files."""
     summary, config = read_json(folder / "summary.json"), read_json(folder / "config.json")
     run = read_json(folder / "run.json")
     if "status" not in run:
-        # A power failure may leave the file empty: the summary knows how the training ended, if it did.
+        # A power failure may leave the file empty: the summary has the status of a training that ended.
         ended = summary.get("final/status", "running")
         run = {"run_id": folder.name, **run, "status": "failed" if ended == "running" else ended}
     if run["status"] == "running" and process_life(run) == "gone":
@@ -159,7 +134,7 @@ def read_folder(folder: Path) -> RecordedRun:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file's mapping; empty where there is none."""
+    """Returns a file's mapping; empty if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -168,13 +143,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_rows(path: Path, renames: Mapping[str, Any]) -> list[Row]:
-    """Reads the rows; a line that is damaged, or has no axis, is skipped."""
+    """Reads the rows, skipping lines that are damaged or have no axis."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     for word in NOT_FINITE:
-        # A value stands behind a colon; no key does.
+        # Only values follow a colon.
         text = text.replace(f':"{word}"', f":{word}")
     lines = [line for line in text.split("\n") if line]
     origins = _origins(renames)
@@ -195,13 +170,13 @@ def _row(line: dict[str, Any], position: int, origins: Mapping[str, str]) -> Row
 
 
 def _origins(renames: Mapping[str, Any]) -> dict[str, str]:
-    """Returns key to the name it was logged under."""
+    """Returns the logged name of each renamed key."""
     pairs = ((keys if isinstance(keys, list) else [keys], name) for name, keys in renames.items())
     return {str(key): name for keys, name in pairs for key in keys}
 
 
 def _parse(lines: Sequence[str]) -> list[dict[str, Any]]:
-    """One parse for all lines: twice as fast as one each. A line that a crash cut short makes it one each."""
+    """Parses the lines in one call, twice as fast as one by one; one by one if any is damaged."""
     try:
         rows = json.loads(f"[{','.join(lines)}]")
         if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):

@@ -1,12 +1,14 @@
-"""The local log: append-only JSON lines in the run's own folder, always on and first.
+"""Writes the local log: append-only JSON lines in the run's own folder, always on and before other sinks.
 
 | file | what |
 |---|---|
 | `run.json` | id, name, framework, start, end, status, exit code |
 | `config.json` | the flat run config |
-| `rows.jsonl` | one JSON object per row, flushed as it is written: `_row`, `_time`, then the row's keys |
+| `rows.jsonl` | one JSON object per row, flushed as it is written: `_row`, `_time`, `_pass`, then the row's keys |
 | `summary.json` | the `final/*` columns |
-| `.lock` | held by the process that writes the run |
+| `.lock` | locked by the process that writes the run |
+
+`_row` is the position in the file, `_time` the Unix time in seconds, `_pass` the attempt, written from the second on.
 
 NaN and infinities are the strings "NaN", "Infinity" and "-Infinity", so that every line is strict JSON.
 """
@@ -35,7 +37,7 @@ class LocalSink(Sink):
     """Writes one run's folder.
 
     Attributes:
-        folder: where the files are, once open.
+        folder: the run folder; None before `open`.
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,7 @@ class LocalSink(Sink):
         self._run: dict[str, Any] = {}
         self._config: dict[str, Any] = {}
         self._summary: dict[str, Any] = {}
-        self._pass: dict[str, int] = {}
+        self._attempt: dict[str, int] = {}
         self._offset = 0
 
     def open(self, info: RunInfo) -> None:
@@ -60,14 +62,14 @@ class LocalSink(Sink):
         }
         if info.earlier is not None and info.earlier.attempts:
             self._run["passes"] = number = info.earlier.attempts + 1
-            self._pass = {"_pass": number}
+            self._attempt = {"_pass": number}
             self._offset = len(info.earlier.rows)
         self._write_json("run.json", self._run)
         self.config(info.config)
 
     def write(self, row: Row) -> None:
         assert self._rows is not None
-        line = {"_row": self._offset + row.number, "_time": round(row.time, 6), **self._pass, **row.values}
+        line = {"_row": self._offset + row.number, "_time": round(row.time, 6), **self._attempt, **row.values}
         try:
             text = _encode(line)
         except ValueError:
@@ -103,17 +105,17 @@ class LocalSink(Sink):
         folder.mkdir(parents=True, exist_ok=True)
         claim(folder)
         path = folder / "rows.jsonl"
-        # A line that a crash cut short must not swallow the first row of the next process.
+        # The first row must not join a line that a crash cut short.
         cut = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
         self._rows = path.open("a", encoding="utf-8")
-        # A run that another process goes on with keeps its columns.
+        # A resumed run keeps its columns.
         self._summary = read_json(folder / "summary.json")
         if cut:
             self._rows.write("\n")
         self.folder = folder
 
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
-        """Atomic: a reader, or a crash, sees the old file or the new one."""
+        """Replaces a file atomically: readers see the old one or the new one, also after a crash."""
         assert self.folder is not None
         text = json.dumps(_strict(values), indent=1, default=str, allow_nan=False)
         spare = self.folder / f".{name}.{os.getpid()}"

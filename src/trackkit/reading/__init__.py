@@ -1,0 +1,1 @@
+"""Reads recorded runs for people and programs."""
