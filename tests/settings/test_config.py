@@ -1,4 +1,4 @@
-"""Where settings come from, which of them wins, and what is said of wrong ones."""
+"""The sources of settings and their precedence."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ FILLED = {name: value for name, (value, _) in VALUES.items()}
 
 @pytest.fixture(autouse=True)
 def without_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes back the offline mode that every test starts with: it is a setting too."""
+    """Removes the offline mode that every test starts with: it is a setting too."""
     monkeypatch.delenv("WANDB_MODE")
 
 
 def write(path: str, values: Any) -> Path:
-    """A settings file; JSON is YAML."""
+    """Writes a settings file; JSON is YAML."""
     file = Path(path)
     file.write_text(json.dumps(values))
     return file
 
 
-def test_the_table_of_this_test_has_every_setting() -> None:
+def test_table_of_this_test_has_every_setting() -> None:
     assert set(VALUES) == set(TrackKitConfig().to_dict())
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_setting_is_taken_from_each_source(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_is_read_from_each_source(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     value, text = VALUES[name]
     assert value != TrackKitConfig().to_dict()[name]
     found = [
@@ -85,7 +85,7 @@ def test_a_setting_is_taken_from_each_source(name: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", WANDB)
-def test_a_setting_is_taken_from_wandbs_own_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_is_read_from_wandbs_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     value, text = VALUES[name]
     monkeypatch.setenv(WANDB[name], text)
     assert TrackKit().config.to_dict()[name] == value
@@ -101,14 +101,14 @@ def test_a_setting_is_taken_from_wandbs_own_variable(name: str, monkeypatch: pyt
         ({"WANDB_MODE": "shared"}, "auto"),
     ],
 )
-def test_wandbs_words_for_its_modes(variables: dict[str, str], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modes_of_wandb_are_understood(variables: dict[str, str], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert TrackKit().config.mode == mode
 
 
 @pytest.mark.parametrize("nearer", [1, 2, 3, 4])
-def test_the_nearer_source_wins_over_the_next(nearer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_of_higher_precedence_wins(nearer: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = [
         lambda: None,
         lambda: monkeypatch.setenv("WANDB_JOB_TYPE", "1"),
@@ -121,7 +121,7 @@ def test_the_nearer_source_wins_over_the_next(nearer: int, monkeypatch: pytest.M
     assert TrackKit(**given).config.job_type == str(nearer)  # type: ignore[arg-type]
 
 
-def test_a_named_file_stands_in_place_of_the_one_in_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_file_replaces_the_one_in_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     write("trackkit.yaml", {"group": "here", "notes": "here"})
     monkeypatch.setenv("TRACKKIT_CONFIG", str(write("variable.yaml", {"group": "variable"})))
     assert (TrackKit().config.group, TrackKit().config.notes) == ("variable", None)
@@ -136,24 +136,24 @@ def test_callbacks_of_several_sources_are_merged(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", *(f"{name}: null" for name in VALUES)])
-def test_nothing_given_is_the_defaults(text: str) -> None:
+def test_empty_file_gives_the_defaults(text: str) -> None:
     Path("trackkit.yaml").write_text(text)
     assert TrackKit().config == TrackKitConfig()
 
 
-def test_null_in_the_file_leaves_the_word_to_wandbs_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_null_in_the_file_means_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_DIR", "/runs")
     monkeypatch.setenv("TRACKKIT_GROUP", "")
     write("trackkit.yaml", {"dir": None, "group": "file"})
     assert (TrackKit().config.dir, TrackKit().config.group) == ("/runs", "file")
 
 
-def test_a_fully_filled_file_reads_back_whole() -> None:
+def test_file_with_every_setting_is_read() -> None:
     write("trackkit.yaml", FILLED)
     assert TrackKit().config.to_dict() == FILLED
 
 
-def test_a_file_may_interpolate_and_a_node_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpolations_of_files_and_nodes_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEAM", "owls")
     Path("trackkit.yaml").write_text("group: ${oc.env:TEAM}\nnotes: by ${group}\n")
     assert TrackKit().config.notes == "by owls"
@@ -163,17 +163,17 @@ def test_a_file_may_interpolate_and_a_node_is_resolved(monkeypatch: pytest.Monke
     assert TrackKit(notes="costs ${5").config.notes == "costs ${5"
 
 
-def test_hydras_target_is_no_setting() -> None:
+def test_target_of_hydra_is_ignored() -> None:
     assert TrackKit(config={"_target_": "trackkit.TrackKit", "group": "g"}).config.group == "g"
 
 
-def test_numbers_that_yaml_made_of_texts_are_texts() -> None:
+def test_numbers_become_texts_for_text_settings() -> None:
     Path("trackkit.yaml").write_text("name: 7\ntags: [1, v2]\n")
     assert (TrackKit().config.name, TrackKit().config.tags) == ("7", ["1", "v2"])
     assert TrackKit(dir=Path("runs")).config.dir == "runs"  # type: ignore[arg-type]
 
 
-def test_the_users_own_objects_are_left_alone() -> None:
+def test_objects_of_the_user_are_not_changed() -> None:
     tags, callbacks = ["a"], {"lr": False}
     kit = TrackKit(tags=tags, callbacks=callbacks)
     kit.config.tags.append("b")
@@ -181,7 +181,7 @@ def test_the_users_own_objects_are_left_alone() -> None:
     assert (tags, callbacks) == (["a"], {"lr": False})
 
 
-def test_making_one_starts_nothing(tmp_path: Path) -> None:
+def test_constructor_starts_nothing(tmp_path: Path) -> None:
     TrackKit(project="p", dir=str(tmp_path / "runs"))
     assert os.listdir(tmp_path) == []
 
@@ -189,8 +189,8 @@ def test_making_one_starts_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "resume"), [("never", "never"), ("allow", "auto"), ("auto", "auto"), ("must", "must")]
 )
-def test_wandb_s_word_for_resuming_is_ours(monkeypatch: pytest.MonkeyPatch, word: str, resume: str) -> None:
-    """WANDB_RUN_ID is no setting: it says which run the next one is, and is asked when that starts."""
+def test_wandb_resume_sets_resume(monkeypatch: pytest.MonkeyPatch, word: str, resume: str) -> None:
+    """WANDB_RUN_ID is no setting: it names the next run, and is read when that starts."""
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     monkeypatch.setenv("WANDB_RESUME", word)
     assert load_config() == TrackKitConfig(resume="auto" if word == "allow" else word)

@@ -1,4 +1,4 @@
-"""The settings: what there is to set, and what each may be. Where they are given: `config_sources`."""
+"""The settings: their names, types, choices and defaults. `sources.py` reads them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 _NAME_FIELDS = ("experiment", "version", "phase", "owner", "time", "git", "slurm_job_id", "hostname", "run_id")
 _NOT_IN_AN_ID = ":;,#?/'\\"
 
-# What people look for here, and where it is.
+# Names that people try, and where the setting is.
 _ELSEWHERE = dict.fromkeys(
     ("log_every", "log_every_n_steps", "logging_steps"),
-    "; the trainer says how often rows are made: 'log_every_n_steps' in Lightning, 'logging_steps' in Hugging Face",
+    "; set it in the framework: 'log_every_n_steps' in Lightning, 'logging_steps' in Hugging Face",
 )
 
 
@@ -45,15 +45,15 @@ class TrackKitConfig:
             {hostname} {run_id} {hparams.<name>}; default `{experiment}-{slurm_job_id or time}-{git}`.
         group, job_type, notes: as in W&B.
         tags: as in W&B; `ci` or `local` is added.
-        mode: `auto` (online where a key is there and the server answers, else offline), `online`, `offline`,
-            `disabled` (nothing is recorded at all).
+        mode: `auto` (online if W&B has a key and its server answers, else offline), `online`, `offline`, `disabled`
+            (nothing is recorded).
         dir: folder for run folders; default: WANDB_DIR, else the trainer's own output folder.
         names: `canonical`, `keep` or `strict`: how logged names become keys.
         synonyms: canonical name to the name wanted instead.
         epoch_axis: x-axis of `epoch/*`: `step` or `epoch`.
-        resume: `auto` (a checkpoint's run goes on, where it carries one), `never`, `must` (as `auto`, but a new run is
-            an error) or a run id.
-        finish_timeout: seconds that the end of a run may wait for W&B; what is not sent by then is on disk.
+        resume: `auto` (resumes the checkpoint's run), `never`, `must` (as `auto`, but a new run is an error) or the id
+            of the run to resume.
+        finish_timeout: seconds that the end of a run may wait for W&B; the rest stays on disk for `trackkit sync`.
         callbacks: callback name to true, false or a mapping of its options.
     """
 
@@ -74,18 +74,28 @@ class TrackKitConfig:
     callbacks: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain Python."""
+        """Returns the settings as plain Python."""
         return asdict(self)
 
 
 def unknown_setting(key: object, origin: str, known: Iterable[str]) -> ConfigError:
-    """The error for a setting that there is not."""
+    """Returns the error for an unknown setting.
+
+    Args:
+        key: the unknown name.
+        origin: where it was given.
+        known: the names that are settings.
+    """
     hint = _ELSEWHERE.get(str(key)) or did_you_mean(str(key), known)
     return ConfigError(f"unknown setting '{key}' in {origin}{hint}")
 
 
 def check_layer(layer: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """The settings that `layer` gives, each of its own type; what is None is not given.
+    """Returns the settings of one source, converted to their types; None means "not given".
+
+    Args:
+        layer: name to value.
+        origin: the source, for errors.
 
     Raises:
         ConfigError: an unknown setting, or one of a wrong type.
@@ -102,18 +112,16 @@ def check_layer(layer: Mapping[str, Any], origin: str) -> dict[str, Any]:
 
 
 def check_values(settings: TrackKitConfig) -> None:
-    """Raises ConfigError for a value that its setting can't have."""
+    """Raises ConfigError for a value that its setting does not allow."""
     for name, choices in CHOICES.items():
         value = getattr(settings, name)
         if value not in choices:
-            raise ConfigError(
-                f"setting '{name}' must be one of {', '.join(choices)}; got '{value}'{did_you_mean(value, choices)}"
-            )
+            raise ConfigError(f"{name}='{value}' is not one of {', '.join(choices)}{did_you_mean(value, choices)}")
     project = settings.project
     if project is not None and (not project.strip() or len(project) > 128 or set(project) & set("/\\#?%:")):
         raise ConfigError(
-            f"a W&B project name has 1 to 128 characters and none of / \\ # ? % : ; got {json.dumps(project)}; "
-            "replace them, e.g. by '-'"
+            f"project={json.dumps(project)} is no W&B project name (1 to 128 characters, none of / \\ # ? % :). "
+            "Replace those, for example by '-'."
         )
     if settings.resume not in ("auto", "never", "must"):
         check_run_id("resume", settings.resume)
@@ -132,13 +140,13 @@ def check_run_id(source: str, run_id: str) -> None:
     """
     if set(run_id) & set(_NOT_IN_AN_ID) or run_id in (".", "..") or run_id != run_id.strip() or len(run_id) > 128:
         raise ConfigError(
-            f"'{source}' must be a W&B run id: 1 to 128 characters, none of {' '.join(_NOT_IN_AN_ID)} and no blank at "
-            f"its ends; got {run_id!r}; replace them, e.g. by '-'"
+            f"{source}={run_id!r} is no W&B run id (1 to 128 characters, none of {' '.join(_NOT_IN_AN_ID)}, no space "
+            "at its ends). Replace those, for example by '-'."
         )
 
 
 def check_template(template: str | None) -> None:
-    """Raises ConfigError for braces that don't match and for a field that no run has."""
+    """Raises ConfigError for a name template with unmatched braces or an unknown field."""
     for name in template_fields(template or ""):
         if name not in _NAME_FIELDS and not name.startswith("hparams."):
             known = [*_NAME_FIELDS, "hparams.<name>"]
@@ -155,13 +163,16 @@ def template_fields(template: str) -> list[str]:
         return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise ConfigError(
-            f"'name' must be a template with fields in braces; got {template!r}: {error}; "
-            "write '{{' and '}}' for braces of its own"
+            f"name={template!r} is no valid template: {error}. Write '{{{{' and '}}}}' for literal braces."
         ) from error
 
 
 def plain_node(value: Any, source: str) -> Any:
-    """An OmegaConf node (Hydra hands them over as arguments) as plain Python, its interpolations resolved."""
+    """Returns an OmegaConf node, as Hydra passes, as plain Python with its interpolations resolved.
+
+    Raises:
+        ConfigError: an interpolation fails, or a value is missing.
+    """
     if "omegaconf" not in sys.modules:
         return value
     from omegaconf import OmegaConf
@@ -172,7 +183,7 @@ def plain_node(value: Any, source: str) -> Any:
     try:
         return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"settings in {source} can't be resolved: {error}") from error
+        raise ConfigError(f"cannot resolve the settings in {source}: {error}") from error
 
 
 def _typed(key: str, value: Any, origin: str) -> Any:
@@ -197,9 +208,9 @@ def _typed(key: str, value: Any, origin: str) -> Any:
         rule = "a text"
         if _is_text(value) or (key == "dir" and isinstance(value, os.PathLike)):
             return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-    raise ConfigError(f"setting '{key}' in {origin} must be {rule}; got {value!r}, of type {type(value).__name__}")
+    raise ConfigError(f"{key}={value!r} in {origin} is of type {type(value).__name__}. Give {rule}.")
 
 
 def _is_text(value: Any) -> bool:
-    """Texts, and the numbers that YAML makes of a text such as `name: 7`; its `yes` and `off` are no texts any more."""
+    """Accepts texts, and numbers, as YAML makes of `name: 7`; not booleans, which YAML makes of `yes` and `off`."""
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)

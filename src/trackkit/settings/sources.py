@@ -1,4 +1,4 @@
-"""Where settings are given: arguments, TRACKKIT_* variables, `trackkit.yaml`, W&B's own variables."""
+"""Reads the settings from arguments, TRACKKIT_* variables, `trackkit.yaml` and W&B's own variables."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ _WANDB_VARIABLES = {
     "dir": "WANDB_DIR",
 }
 
-# W&B's words for what becomes of a run that is there, and ours; None is the default.
+# WANDB_RESUME to `resume`; None is the default.
 _RESUME = {"never": "never", "allow": None, "auto": None, "must": "must"}
 
-# Variables that are no settings of a run: the settings file, and where the user's list of runs lies.
+# TRACKKIT_* variables that are no settings: the settings file, and the list of runs.
 _OTHER_VARIABLES = ("TRACKKIT_CONFIG", "TRACKKIT_INDEX")
 
 
 def load_config(config: Any = None, given: Mapping[str, Any] | None = None) -> TrackKitConfig:
-    """Resolves the settings. Nearer wins: arguments, TRACKKIT_* variables, file, W&B's variables, defaults.
+    """Returns the settings.
 
-    None, in any of them, means "not given"; `callbacks` is merged callback by callback.
+    Precedence, highest first: arguments, TRACKKIT_* variables, file, W&B's variables, defaults. None means "not given"
+    in each of them. `callbacks` is merged callback by callback.
 
     Args:
-        config: path of a YAML file, a mapping, or an OmegaConf node; default: TRACKKIT_CONFIG, else `trackkit.yaml`
-            in the working directory where there is one.
+        config: path of a YAML file, a mapping or an OmegaConf node; default: the file in TRACKKIT_CONFIG, else
+            `trackkit.yaml` in the working directory, if it exists.
         given: settings given as arguments.
 
     Raises:
-        ConfigError: an unknown setting, a wrong type or choice, a file that is missing or no mapping.
+        ConfigError: an unknown setting, a wrong type or choice, a file that is missing or has no mapping.
     """
     file, source = _read_file(config)
     layers: list[tuple[str, Mapping[str, Any]]] = [
@@ -73,19 +74,19 @@ def _read_file(config: Any) -> tuple[dict[str, Any], str]:
         return _to_mapping(config, f"config={type(config).__name__}"), "config"
     path = Path(config)
     if not path.is_file():
-        raise ConfigError(f"the settings file must exist; there is no file '{path}'; make it, or leave out 'config'")
+        raise ConfigError(f"no settings file '{path}'. Create it, or leave out 'config'.")
     try:
         node = _yaml(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ConfigError(f"the settings file '{path}' must be YAML, and can't be read: {error}") from error
+        raise ConfigError(f"cannot read the settings file '{path}' as YAML: {error}") from error
     return _to_mapping({} if node is None else node, f"'{path}'"), f"'{path}'"
 
 
 def _yaml(text: str) -> Any:
-    """YAML as OmegaConf reads it (`1e12` is a number), but for a lone word, of which it would make a mapping.
+    """Parses YAML as OmegaConf does (`1e12` is a number), except a single word, which stays a word.
 
     Raises:
-        ValueError: it is no YAML.
+        ValueError: the text is no YAML.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -102,7 +103,7 @@ def _to_mapping(node: Any, source: str) -> dict[str, Any]:
     plain = plain_node(node, source)
     if not isinstance(plain, Mapping):
         kind = "a list" if isinstance(plain, list) else f"of type {type(plain).__name__}"
-        raise ConfigError(f"settings must be a mapping of names to values; {source} is {kind}; write 'project: NAME'")
+        raise ConfigError(f"{source} is {kind}, not a mapping of settings. Write, for example, 'project: NAME'.")
     return {key: value for key, value in plain.items() if key != "_target_"}
 
 
@@ -120,7 +121,7 @@ def _from_variables() -> dict[str, Any]:
 
 
 def _parse(variable: str, name: str, text: str) -> Any:
-    """A variable's text as its setting's type: tags as `a,b` or a YAML list, mappings as YAML."""
+    """Returns a variable's text as its setting's type: tags from `a,b` or a YAML list, mappings from YAML."""
     if name == "tags" and not text.lstrip().startswith(("[", "{")):
         return [tag.strip() for tag in text.split(",") if tag.strip()]
     if name in ("tags", "synonyms", "callbacks"):
@@ -128,7 +129,7 @@ def _parse(variable: str, name: str, text: str) -> Any:
             return _yaml(text)
         except ValueError as error:
             kind = "list" if name == "tags" else "mapping"
-            raise ConfigError(f"variable '{variable}' must be a YAML {kind}; got {text!r}") from error
+            raise ConfigError(f"{variable}={text!r} is no YAML {kind}") from error
     return text
 
 
@@ -147,7 +148,7 @@ def _from_wandb_variables() -> dict[str, Any]:
     if (word := os.environ.get("WANDB_RESUME")) is not None:
         if word not in _RESUME:
             raise ConfigError(
-                f"'WANDB_RESUME' must be one of {', '.join(_RESUME)}; got {word!r}; set one of these, or unset it"
+                f"WANDB_RESUME={word!r} is not one of {', '.join(_RESUME)}. Set one of them, or unset it."
             )
         found["resume"] = _RESUME[word]
     return found
