@@ -1,4 +1,4 @@
-"""What a run records of its surroundings: config, repository, name, project, tags, data."""
+"""The recorded surroundings of a run: config, repository, name, project, tags, data."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def test_both_frameworks_record_the_same_sections(framework: str) -> None:
 
 
 @pytest.mark.parametrize("framework", sorted(TRAININGS))
-def test_a_launcher_may_name_the_runs_id(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launcher_may_set_the_run_id(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", f"my-{framework}")
     TRAININGS[framework](RECIPE, Path("out"), [TrackKit(sinks=[sink := MemorySink()])])
     assert sink.info is not None
     assert (sink.info.run_id, sink.info.folder.name) == (f"my-{framework}", f"my-{framework}")
 
 
-def test_the_data_has_the_same_fingerprint_in_both_frameworks() -> None:
+def test_fingerprint_is_the_same_in_both_frameworks() -> None:
     found = set()
     for training in TRAININGS.values():
         training(RECIPE, Path("out"), [TrackKit(sinks=[sink := MemorySink()])])
@@ -69,7 +69,7 @@ def test_the_data_has_the_same_fingerprint_in_both_frameworks() -> None:
     assert len(found) == 1
 
 
-def test_the_repository_is_recorded_without_its_credentials(tmp_path: Path) -> None:
+def test_repository_is_recorded_without_its_credentials(tmp_path: Path) -> None:
     assert read_git(tmp_path) is None
     git("init", "-q")
     git("remote", "add", "origin", "https://me:pw@example.org/o/n.git")
@@ -110,13 +110,13 @@ STATE = GitState(Path("/src/my repo"), "a" * 40, "main", True, "")
         ("{hparams.none}", "r1"),
     ],
 )
-def test_a_name_template_is_filled_in(template: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_template_is_filled_in(template: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     hparams = {"lr": 1e-3, "optim/name": "adam", "text": "{'a': 1}"}
     assert run_name(template, "r1", "fit", STATE, hparams, "version_3") == name
 
 
-def test_the_default_name_is_the_script_the_job_or_the_time_and_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_name_has_the_script_the_job_or_time_and_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/somewhere/train_gpt.py", "--lr", "1"])
     experiment, day, clock, commit = run_name(None, "r1", "fit", STATE, {}).split("-")
     assert (experiment, len(day), len(clock), commit) == ("train_gpt", 8, 6, "aaaaaaa+")
@@ -124,7 +124,7 @@ def test_the_default_name_is_the_script_the_job_or_the_time_and_the_commit(monke
     assert run_name(None, "r1", "fit", None, {}) == "train_gpt-42"
 
 
-def test_the_default_project_is_the_repository_else_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_project_is_the_repository_else_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_project(STATE) == "my-repo"
     (folder := tmp_path / "a#b: c%").mkdir()
     monkeypatch.chdir(folder)
@@ -134,7 +134,7 @@ def test_the_default_project_is_the_repository_else_the_folder(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(("variable", "place"), [("true", "ci"), ("1", "ci"), ("", "local"), ("false", "local")])
-def test_a_tag_says_whether_a_ci_system_ran_it(variable: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tag_tells_ci_from_local(variable: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", variable)
     given = ["mine"]
     assert default_tags(given) == ["mine", place]
@@ -143,7 +143,7 @@ def test_a_tag_says_whether_a_ci_system_ran_it(variable: str, place: str, monkey
 
 
 class Untouchable:
-    """Data whose samples must not be asked for."""
+    """Data whose samples may not be read."""
 
     def __init__(self, **arrays: Any) -> None:
         self.__dict__.update(arrays)
@@ -171,7 +171,7 @@ ARRAYS = [
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}-{tuple(array.shape)}")
-def test_a_fingerprint_is_of_the_content(array: Any) -> None:
+def test_fingerprint_depends_on_the_content(array: Any) -> None:
     def of(value: Any) -> str | None:
         return fingerprint(Untouchable(x=value))
 
@@ -183,7 +183,7 @@ def test_a_fingerprint_is_of_the_content(array: Any) -> None:
     assert len(of(array) or "") == 16
 
 
-def test_a_data_set_without_arrays_has_no_fingerprint_but_its_own() -> None:
+def test_data_set_without_arrays_has_only_its_own_fingerprint() -> None:
     assert fingerprint(Untouchable(files=["a", "b"])) is None
     assert fingerprint(Untouchable(_fingerprint="abc")) == "abc"
     assert fingerprint(None) is None

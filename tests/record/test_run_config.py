@@ -1,4 +1,4 @@
-"""The run config: numbers stay numbers, and a part of it that can't be had costs neither the run nor the others."""
+"""The run config: numbers stay numbers, and a part that fails costs neither the run nor the other parts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from trackkit.record.run_config import model_config, optimizer_config
     ],
     ids=repr,
 )
-def test_a_hyperparameter_that_is_a_number_stays_one(value: Any, number: Any) -> None:
+def test_number_stays_a_number(value: Any, number: Any) -> None:
     class Given(Silent):
         def __init__(self, given: Any) -> None:
             super().__init__()
@@ -48,7 +48,7 @@ def test_a_hyperparameter_that_is_a_number_stays_one(value: Any, number: Any) ->
     assert json.loads(json.dumps(found)) == number
 
 
-def test_parameters_are_counted_where_they_are_trained() -> None:
+def test_parameters_of_the_trained_module_are_counted() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(10, 10), torch.nn.Linear(10, 10, bias=False))
     model[0].requires_grad_(False)
     assert model_config(model) == {
@@ -58,7 +58,7 @@ def test_parameters_are_counted_where_they_are_trained() -> None:
     }
 
 
-def test_several_optimizers_are_numbered_and_the_first_rate_is_kept() -> None:
+def test_optimizers_are_numbered_and_keep_the_first_rate() -> None:
     parameters = [torch.nn.Parameter(torch.ones(1))]
     adam, sgd = torch.optim.Adam(parameters, lr=torch.tensor(0.5)), torch.optim.SGD(parameters, lr=0.1)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(sgd, 0.5)
@@ -70,7 +70,7 @@ def test_several_optimizers_are_numbered_and_the_first_rate_is_kept() -> None:
 
 
 class Lazy(Silent):
-    """Does not know its size before it has seen a batch."""
+    """A module without a size before its first batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Lazy(Silent):
 
 
 @pytest.mark.parametrize("seen", [False, True], ids=["new", "sanity check"])
-def test_a_lazy_module_is_recorded_and_counted_where_its_size_is_known(seen: bool) -> None:
+def test_lazy_module_is_counted_once_its_size_is_known(seen: bool) -> None:
     class Validated(Lazy):
         def validation_step(self, batch: Any, _: int) -> None:
             self.loss(batch)
@@ -106,7 +106,7 @@ PARTS = {
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_that_fails_costs_only_itself(
+def test_failing_part_costs_only_itself(
     framework: str, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(framework, TrackKit(sinks=[whole := MemorySink()]))
@@ -124,14 +124,14 @@ def test_a_part_that_fails_costs_only_itself(
 
 
 class Odd:
-    """A hyperparameter without a text."""
+    """A hyperparameter whose text raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no text")
 
 
 class Points(torch.utils.data.TensorDataset):
-    """A data set that does not like to be looked at."""
+    """A data set whose attributes raise."""
 
     @property
     def _fingerprint(self) -> str:
@@ -139,12 +139,12 @@ class Points(torch.utils.data.TensorDataset):
 
 
 class Saving(pl.callbacks.Checkpoint):
-    """Watches a metric, and does not say whether less is better."""
+    """Watches a metric without saying whether less is better."""
 
     monitor = "val_error"
 
 
-def test_what_the_users_own_objects_raise(caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_of_the_users_objects_are_survived(caplog: pytest.LogCaptureFixture) -> None:
     class Given(Silent):
         def __init__(self, odd: Any, lr: float) -> None:
             super().__init__(lr)

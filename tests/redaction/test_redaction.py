@@ -1,4 +1,4 @@
-"""What is masked, and what must not be."""
+"""Secrets in names, values, command lines and configs are masked, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trackkit.record.run_config import flatten
+from trackkit.record.run_config import flatten, plain, recorded
 from trackkit.redaction.redact import MASK, is_secret, redact, redact_arguments
 
 HF = "hf_" + "a1B2" * 8
@@ -31,7 +31,7 @@ OPENAI = "sk-" + "a1B2" * 8
         *("password", "db.password", "passwd", "passphrase", "credentials", "private_key", "authorization"),
     ],
 )
-def test_a_value_whose_name_says_so_is_masked(name: str) -> None:
+def test_value_with_the_name_of_a_secret_is_masked(name: str) -> None:
     assert is_secret(name, "x")
     assert redact(name, "x") == MASK
     assert redact(name, ["x"]) == [MASK]
@@ -61,7 +61,7 @@ def test_a_value_whose_name_says_so_is_masked(name: str) -> None:
         ("note", "mail me@example.org"),
     ],
 )
-def test_what_only_looks_like_one_stays(name: str, value: Any) -> None:
+def test_value_that_only_resembles_a_secret_stays(name: str, value: Any) -> None:
     assert not is_secret(name, value)
     assert redact(name, value) == value
 
@@ -81,7 +81,7 @@ def test_what_only_looks_like_one_stays(name: str, value: Any) -> None:
         ("postgresql+psycopg://u:p@db/x", f"postgresql+psycopg://{MASK}@db/x"),
     ],
 )
-def test_a_value_that_shows_itself_is_masked_under_any_name(value: str, masked: str) -> None:
+def test_value_in_the_form_of_a_secret_is_masked_under_any_name(value: str, masked: str) -> None:
     for name in ("", "notes", "remote"):
         assert is_secret(name, value)
         assert redact(name, value) == masked
@@ -103,13 +103,13 @@ def test_a_value_that_shows_itself_is_masked_under_any_name(value: str, masked: 
         ),
     ],
 )
-def test_a_command_line(given: list[str], kept: list[str]) -> None:
+def test_secrets_of_a_command_line_are_masked(given: list[str], kept: list[str]) -> None:
     before = list(given)
     assert redact_arguments(given) == kept
     assert given == before
 
 
-def test_the_run_config_is_masked_at_every_depth_and_the_users_own_is_left_alone() -> None:
+def test_run_config_is_masked_at_every_depth_in_a_copy() -> None:
     own = {"model": {"auth": {"deep": {"api_key": "x", "lr": 1}}}, "urls": ["https://u:p@h"], "hub_token": "x"}
     assert flatten("hparams", own) == {
         "hparams/model/auth/deep": {"api_key": MASK, "lr": 1},
@@ -117,3 +117,10 @@ def test_the_run_config_is_masked_at_every_depth_and_the_users_own_is_left_alone
         "hparams/hub_token": MASK,
     }
     assert own["hub_token"] == "x"
+
+
+def test_text_is_masked_before_it_is_cut() -> None:
+    """A secret that spans the cut would leave its beginning, which no longer looks like a secret."""
+    text = "x" * 1980 + " hf_" + "a" * 30 + " " + "y" * 100
+    assert flatten("hparams", {"notes": text}) == {"hparams/notes": ("x" * 1980 + f" {MASK} " + "y" * 100)[:2000]}
+    assert recorded({"trainer/notes": plain(text)})["trainer/notes"].endswith(f"x {MASK} " + "y" * 15)

@@ -1,4 +1,4 @@
-"""What is masked in a text, by the name beside it or because the environment holds it, and what stays."""
+"""Secrets in a text are masked, by the name before them or as values of the environment."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ M = MASK
         ("postgresql://me:p@ss/wo?rd@db/x", f"postgresql://{M}@db/x"),
     ],
 )
-def test_a_secret_in_a_text_is_masked_and_its_surroundings_stay(text: str, masked: str) -> None:
+def test_secret_in_a_text_is_masked_and_its_surroundings_stay(text: str, masked: str) -> None:
     assert mask(text) == masked
     assert mask(masked) == masked
     assert redact("notes", text) == masked
@@ -63,7 +63,7 @@ def test_a_secret_in_a_text_is_masked_and_its_surroundings_stay(text: str, maske
         *("a == b", "std::string secret::x", "train.py --tokens 5 --tokenizer t"),
     ],
 )
-def test_an_ordinary_text_stays(text: str) -> None:
+def test_ordinary_text_stays(text: str) -> None:
     assert mask(text) == text
     assert redact("notes", text) == text
 
@@ -93,7 +93,7 @@ def test_an_ordinary_text_stays(text: str) -> None:
         ),
     ],
 )
-def test_more_names_of_secrets(name: str) -> None:
+def test_names_of_secrets_are_known(name: str) -> None:
     assert names_secret(name)
     assert redact(name, "x") == MASK
 
@@ -101,7 +101,7 @@ def test_more_names_of_secrets(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["user_token", "cls_token", "label_key", "sort_key", "pwd", "s3_key", "signature", "passes", "token/kind"]
 )
-def test_names_of_other_things(name: str) -> None:
+def test_names_of_other_things_are_none(name: str) -> None:
     assert not names_secret(name)
 
 
@@ -116,9 +116,7 @@ def test_names_of_other_things(name: str) -> None:
         ("SOME_KEY", "abcdefgh12345678"),
     ],
 )
-def test_what_the_environment_holds_as_a_secret_is_masked_anywhere(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secret_of_the_environment_is_masked_anywhere(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"a{value}b"
     assert redact("x", text) == text
     monkeypatch.setenv(name, value)
@@ -129,7 +127,7 @@ def test_what_the_environment_holds_as_a_secret_is_masked_anywhere(
     assert redact("x", text) == text
 
 
-def test_of_the_environment_only_secrets_are_masked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_other_values_of_the_environment_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "credentials.json"
     file.touch()
     ordinary = {
@@ -148,7 +146,7 @@ def test_of_the_environment_only_secrets_are_masked(monkeypatch: pytest.MonkeyPa
     assert redact("notes", text) == text
 
 
-def test_containers() -> None:
+def test_containers_are_masked() -> None:
     given = {"credentials": {"user": "me", "n": 1}, "argv": ["--api-key", "x", "--lr", "1"], "db_password": 12345678}
     assert redact("", given) == {
         "credentials": {"user": MASK, "n": 1},
@@ -158,7 +156,7 @@ def test_containers() -> None:
     assert redact_arguments(["--password", "abc=="]) == ["--password", MASK]
 
 
-def test_what_trackkit_says_has_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_messages_are_masked(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "trackkit")
     try:
         raise ValueError("password=abc")
@@ -171,14 +169,14 @@ def test_what_trackkit_says_has_no_secret(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.records[1].args == ("tokenizer",)
 
 
-def test_slurms_own_secrets_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_slurm_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_NAME", "tokens")
     assert not slurm_has_secrets()
     monkeypatch.setenv("SLURM_JWT", "x")
     assert slurm_has_secrets()
 
 
-def test_no_text_takes_long() -> None:
+def test_masking_takes_no_exponential_time() -> None:
     for text in (
         "a" * 2000,
         "a.b-" * 500,

@@ -1,4 +1,4 @@
-"""Planted secrets: none of them may be found in any file that a run leaves behind."""
+"""No planted secret is in any file that a run leaves."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from trackkit import TrackKit
 kit = TrackKit(notes="by " + os.environ["P_NOTES"], tags=["visible"])
 with_huggingface(Recipe(epochs=1), Path("out"), [kit], hub_token=os.environ["P_HUB"])
 """
-# In places where people have them, the arguments' own class as `HfArgumentParser` fills it among them.
+# In places where people put them, such as a subclass of the arguments that `HfArgumentParser` fills.
 EVERYWHERE = """
 import os
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ Trainer(Net(), arguments, train_dataset=Points(), callbacks=[kit]).train()
     ],
     ids=["lightning", "huggingface", "everywhere"],
 )
-def test_no_planted_secret_is_in_any_file_of_a_run(script: str, arguments: list[str], tmp_path: Path) -> None:
+def test_planted_secret_is_in_no_file_of_a_run(script: str, arguments: list[str], tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     (work / "train.py").write_text(script)

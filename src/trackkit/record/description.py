@@ -1,4 +1,4 @@
-"""What is known of a run as it starts, put together part by part: one that can't be had costs only itself."""
+"""Gathers what is known of a run when it starts, part by part: a part that fails costs only itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Description:
 
     Attributes:
         config: the parts so far.
-        faults: what could not be had, in words, and why.
+        faults: the parts that failed, in words, each with its error.
     """
 
     def __init__(self) -> None:
@@ -22,11 +22,16 @@ class Description:
         self.faults: list[tuple[str, Exception]] = []
 
     def add(self, what: str, part: Callable[[], Mapping[str, Any]]) -> None:
-        """A part of the run config; left out where it fails."""
+        """Adds a part of the run config; leaves it out if it fails.
+
+        Args:
+            what: the part in words, for the log.
+            part: returns it.
+        """
         self.config.update(self.ask(what, part, {}))
 
     def ask(self, what: str, part: Callable[[], Part], default: Default) -> Part | Default:
-        """What `part` gives; `default` where it fails."""
+        """Returns the result of `part`; `default` if it fails."""
         try:
             return part()
         except Exception as error:

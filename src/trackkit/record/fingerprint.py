@@ -1,7 +1,7 @@
-"""A data set's fingerprint, taken without reading a sample through the data set's own code.
+"""A data set's fingerprint, without running the data set's own code.
 
-Indexing a data set may draw random numbers (augmentation) and so change the training; only content that lies in memory
-as arrays, or a fingerprint that the data set keeps itself, is used.
+Indexing a data set may draw random numbers (augmentation) and so change the training. The fingerprint uses the arrays
+that the data set holds in memory, or the fingerprint that it has itself.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _HEAD_AND_TAIL = 1 << 20
 
 
 def fingerprint(dataset: Any) -> str | None:
-    """Sixteen hex digits over type, length and content; None where the content can't be seen.
+    """Returns sixteen hex digits over the data set's type and content; None if it holds no arrays.
 
-    Of each array the shape, the type, and about a MiB of rows at either end count.
+    Each array counts with its shape, its type, and about a MiB of rows at either end.
     """
     own = getattr(dataset, "_fingerprint", None)
     if isinstance(own, str):
@@ -33,7 +33,7 @@ def fingerprint(dataset: Any) -> str | None:
 
 
 def _ends(array: Any) -> tuple[bytes, bytes]:
-    """The first and the last rows, about a MiB of each: whatever the array's strides, little is copied."""
+    """Returns the first and the last rows, about a MiB of each: little is copied, whatever the array's strides."""
     if not array.ndim:
         array = array.reshape(1)
     size = array.element_size() if hasattr(array, "element_size") else array.itemsize
@@ -46,13 +46,13 @@ def _bytes(array: Any) -> bytes:
         return bytes(array.tobytes())
     import torch
 
-    # As plain bytes: NumPy knows fewer types than torch, and no lazily conjugated ones.
+    # NumPy lacks some of torch's types, and lazily conjugated tensors.
     flat = array.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
     return bytes(flat.view(torch.uint8).numpy().tobytes())
 
 
 def _arrays(dataset: Any) -> list[Any]:
-    """Arrays and CPU tensors that the data set holds as plain attributes, in the order of their names."""
+    """Returns the arrays and CPU tensors in the data set's attributes, ordered by name."""
     held = vars(dataset) if hasattr(dataset, "__dict__") else {}
     found: list[Any] = []
     for name in sorted(held):

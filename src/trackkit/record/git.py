@@ -1,4 +1,4 @@
-"""The state of the git repository that a training is started in."""
+"""Reads the state of the git repository that a training is started in."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class GitState:
         root: top folder.
         commit: full hash of HEAD; "" before the first commit.
         branch: "" on a detached HEAD.
-        dirty: tracked files differ from HEAD, or untracked files lie about.
-        remote: address of `origin`, without its credentials.
+        dirty: whether tracked files differ from HEAD, or there are untracked files.
+        remote: URL of `origin`, credentials masked.
     """
 
     root: Path
@@ -31,11 +31,11 @@ class GitState:
 
     @property
     def short(self) -> str:
-        """The commit's first seven digits, with `+` where there is uncommitted work."""
+        """The commit's first seven digits, followed by `+` if the repository is dirty."""
         return self.commit[:7] + ("+" if self.dirty and self.commit else "")
 
     def config(self) -> dict[str, str | bool]:
-        """As columns of the run config."""
+        """Returns the columns of the run config."""
         return {
             "git/commit": self.commit,
             "git/branch": self.branch,
@@ -45,7 +45,7 @@ class GitState:
 
 
 def read_git(folder: Path) -> GitState | None:
-    """The repository around `folder`; None where there is none, or no git."""
+    """Returns the repository around `folder`; None outside of one, or without git."""
     root = _git(folder, "rev-parse", "--show-toplevel")
     if not root:
         return None

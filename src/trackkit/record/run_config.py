@@ -1,4 +1,4 @@
-"""The flat run config that every framework shares: model, optimizers, data, runtime, seeds, settings."""
+"""The flat run config that every framework shares: model, optimizers, data, runtime, seeds."""
 
 from __future__ import annotations
 
@@ -21,16 +21,23 @@ if TYPE_CHECKING:
     import torch
 
 _SLURM = ("JOB_ID", "JOB_NAME", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_PARTITION", "NNODES", "NTASKS", "NODELIST")
+# Characters of a text that are recorded, and that are searched for secrets before.
 _MAX_TEXT = 2000
+_MAX_SEARCHED = 10 * _MAX_TEXT
+
+
+def recorded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run config as it may be recorded: secrets masked, then texts cut at 2,000 characters."""
+    return {key: _cut(value) for key, value in redact("", dict(config)).items()}
 
 
 def flatten(section: str, values: Any, depth: int = 3) -> dict[str, Any]:
-    """`values` as `section/key` to a JSON value, secrets masked.
+    """Returns `section/key` to a JSON value, with secrets masked, then texts cut at 2,000 characters.
 
     Args:
-        section: what the keys begin with.
+        section: the beginning of the keys.
         values: a mapping, a dataclass or a namespace.
-        depth: how many levels become columns; what lies deeper is kept as one value.
+        depth: how many levels become columns; deeper ones are kept as one value.
     """
     flat: dict[str, Any] = {}
     for name, value in _items(values):
@@ -39,19 +46,19 @@ def flatten(section: str, values: Any, depth: int = 3) -> dict[str, Any]:
         if inner:
             flat.update(flatten(key, value, depth - 1))
         else:
-            flat[key] = plain(redact(name, plain(value)))
+            flat[key] = _cut(redact(name, plain(value)))
     return flat
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: what is neither a number, a text nor a container of them becomes its text."""
+    """Returns `value` as JSON: what is neither a number, a text nor a container of them becomes its text."""
     value = _number(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if isinstance(value, str):
-        return value[:_MAX_TEXT]
+        return value[:_MAX_SEARCHED]
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -64,9 +71,13 @@ def plain(value: Any) -> Any:
 
 
 def model_config(model: torch.nn.Module, name: type | None = None) -> dict[str, Any]:
-    """`model/*`: class, and parameters in millions (whole sizes, also where a parameter is sharded).
+    """Returns `model/*`: the class, and the parameters in millions, each with its whole size, also if it is sharded.
 
-    A lazy module that has seen no data yet does not know its parameters' sizes: there is no count then.
+    The counts are left out for a lazy module that has seen no data: its sizes are unknown.
+
+    Args:
+        model: the module whose parameters count.
+        name: its class; default the class of `model`.
     """
     from torch.nn.parameter import is_lazy
 
@@ -80,7 +91,7 @@ def model_config(model: torch.nn.Module, name: type | None = None) -> dict[str, 
 
 
 def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) -> dict[str, Any]:
-    """`optim/*`: class and defaults of each optimizer (numbered where there are several), class of each scheduler."""
+    """Returns `optim/*`: class and settings of each optimizer, class of each scheduler; numbered if several."""
     flat: dict[str, Any] = {}
     for kind, objects in (("", optimizers), ("scheduler", schedulers)):
         for index, item in enumerate(objects):
@@ -88,7 +99,7 @@ def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) 
             section = f"optim{number}/{kind}" if kind else f"optim{number}"
             flat[f"{section}/class" if not kind else section] = type(item).__name__
             if not kind:
-                # A scheduler has moved `defaults`' rate on by now; groups remember where they began.
+                # A scheduler has changed the rate by now; the groups keep the first one.
                 first = item.param_groups[0]
                 settings = {name: value for name, value in first.items() if name not in ("params", "initial_lr")}
                 settings["lr"] = first.get("initial_lr", first["lr"])
@@ -97,7 +108,14 @@ def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) 
 
 
 def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_size: int) -> dict[str, Any]:
-    """`data/*`: sizes and accumulation; what is unknown is left out."""
+    """Returns `data/*`: sizes and accumulation, without what is unknown.
+
+    Args:
+        dataset: of the training.
+        batch_size: samples per device and batch; None if unknown.
+        accumulation: batches per optimizer step.
+        world_size: ranks of the training.
+    """
     flat: dict[str, Any] = {
         "data/train_samples": _length(dataset),
         "data/batch_size_per_device": batch_size,
@@ -109,13 +127,20 @@ def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_s
 
 
 def fingerprint_config(dataset: Any) -> dict[str, Any]:
-    """`data/fingerprint`, where the data's content can be seen."""
+    """Returns `data/fingerprint`; nothing if the data's content is out of sight."""
     found = fingerprint(dataset)
     return {} if found is None else {"data/fingerprint": found}
 
 
 def runtime_config(framework: str, package: str, world_size: int, device: str, output: Path) -> dict[str, Any]:
-    """`runtime/*` and `seed/*`: what the training runs on, and what it started from."""
+    """Returns `runtime/*` and `seed/*`: what the training runs on, and its random seeds.
+
+    Args:
+        framework, package: that trains, and its distribution.
+        world_size: ranks of the training.
+        device: this rank's, as torch spells it.
+        output: the trainer's output folder.
+    """
     import torch
 
     flat: dict[str, Any] = {
@@ -146,7 +171,7 @@ def runtime_config(framework: str, package: str, world_size: int, device: str, o
 
 
 def _length(dataset: Any) -> int | None:
-    """Samples, where the data set has a length: some have `__len__` only to raise."""
+    """Returns the samples; None for a data set without a length: the `__len__` of some raises."""
     try:
         return len(dataset)
     except (TypeError, NotImplementedError):
@@ -154,20 +179,29 @@ def _length(dataset: Any) -> int | None:
 
 
 def _size(parameter: Any) -> int:
-    """Elements of the whole parameter: DTensors know theirs, DeepSpeed's ZeRO-3 keeps it aside."""
+    """Returns the elements of the whole parameter, as DTensors count them and DeepSpeed's ZeRO-3 keeps them."""
     return int(parameter.ds_numel if hasattr(parameter, "ds_numel") else parameter.numel())
 
 
 def _text(value: Any) -> str:
-    """Of an object that fails to tell what it is, its type."""
+    """Returns an object's text; its type if that raises."""
     try:
-        return str(value)[:_MAX_TEXT]
+        return str(value)[:_MAX_SEARCHED]
     except Exception:
         return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 
+def _cut(value: Any) -> Any:
+    """Returns a JSON value with its texts cut."""
+    if isinstance(value, str):
+        return value[:_MAX_TEXT]
+    if isinstance(value, dict):
+        return {key: _cut(item) for key, item in value.items()}
+    return [_cut(item) for item in value] if isinstance(value, list) else value
+
+
 def _number(value: Any) -> Any:
-    """The Python number that a NumPy or torch scalar stands for; anything else as it is."""
+    """Returns the Python number of a NumPy or torch scalar; anything else as it is."""
     if getattr(value, "ndim", None) != 0 or not callable(getattr(value, "item", None)):
         return value
     try:
@@ -179,7 +213,7 @@ def _number(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    """A tensor of one element as a scalar: torch takes either as a learning rate."""
+    """Returns a tensor of one element as a scalar: torch accepts either as a learning rate."""
     return value.reshape(()) if callable(getattr(value, "numel", None)) and value.numel() == 1 else value
 
 

@@ -1,4 +1,4 @@
-"""What a secret looks like: by its name, by itself, by the name beside it in a text, or as the environment's own."""
+"""Patterns of secrets: their names, their own forms, names before them in a text, values of the environment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 
 MASK = "***"
-# What is shorter may be any word.
+# Shorter values may be any word.
 MIN_LENGTH = 8
 
 _OWNERS = (
@@ -21,7 +21,7 @@ _NAMES = re.compile(
     re.IGNORECASE,
 )
 _BARE_TOKEN = re.compile(r"tokens?$", re.IGNORECASE)
-# Names in a text that other things have, too.
+# Names in a text that may also name something harmless.
 _WEAK = re.compile(r"^tokens?$|(?P<signature>(?:^|[_\-])sig(?:nature)?$)|(?P<folder>^pwd$)", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -41,7 +41,7 @@ _VALUES = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
     re.DOTALL,
 )
-# A password may hold what a URL does not allow; a port is none.
+# Passwords may have characters that URLs do not allow; a port is no password.
 _URL_LOGIN = re.compile(
     r"(?P<scheme>(?<![a-z])[a-z][a-z0-9+.\-]*://)(?:[^/\s:\"']+:(?!\d+(?:[/?#]|$))[^\s\"']*|[^/\s?#\"']+)@",
     re.IGNORECASE,
@@ -56,7 +56,7 @@ _NAME_BEFORE = re.compile(
     r"(?:[ \t]*(?P<sign>=>|=(?!=)|:(?!//|:))[ \t]*|(?(option)[ \t]+(?!-)|(?!)))"
 )
 _VALUE = re.compile(
-    # In quotes, before which a text in a text has backslashes; in brackets; up to a semicolon; one word.
+    # In quotes, escaped ones too; in brackets; up to a semicolon; one word.
     r"(?P<open>[bBrRuUfF]{0,2}(?P<quote>\\*[\"']))(?P<quoted>(?:(?!(?P=quote))(?:\\.|.))*)|[\[{(][^\]})]*|"
     r"[^\s;\"'\\]+(?: [^\s;&\"'\\=\-][^\s;&\"'\\=]*)*(?=;)|"
     r"(?:(?:Basic|Digest|Token) )?(?:(?!\\+[\"'])[^\s;&\"'])+?(?=[,)\]}]*(?:[\s;&\"']|\\+[\"']|$))",
@@ -66,13 +66,13 @@ _NO_SECRET = re.compile(r"\s*(?:true|false|none|null|\*+)?\s*$", re.IGNORECASE)
 
 
 def names_secret(name: str) -> bool:
-    """Whether what is called so is a secret; of a path, such as `secrets/db.login`, every part is asked."""
+    """Returns whether a name is that of a secret; for a path such as `secrets/db.login`, whether any part is."""
     *outer, last = re.split(r"[./]", _CAMEL.sub("_", name))
     return bool(_BARE_TOKEN.match(last)) or any(_NAMES.search(part) for part in (*outer, last))
 
 
 def mask(text: str) -> str:
-    """`text` with the secrets in it masked; the names beside them stay."""
+    """Returns `text` with its secrets masked; their names stay."""
     for value in _of_environment() if len(text) >= MIN_LENGTH else ():
         text = text.replace(value, MASK)
     text = _URL_LOGIN.sub(rf"\g<scheme>{MASK}@", _VALUES.sub(MASK, text))
@@ -106,13 +106,13 @@ def _is_secret_pair(before: re.Match[str], value: re.Match[str]) -> bool:
         return random
     if weak["folder"]:
         return before["sign"] == "=" and not set("/\\") & set(given)
-    # A token is a number, a list of words and a word of prose, too.
+    # A token may also be a number, a list of words or a word of prose.
     prose = before["sign"] == ":" and not before["quote"]
     return not re.match(r"[\[{(]|\d+(?:/|$)", given) and (random or not prose)
 
 
 def _of_environment() -> list[str]:
-    """The secrets that the environment holds now, the longest first."""
+    """Returns the secrets in the environment variables, longest first."""
     found = {value for name, value in os.environ.items() if _is_secret_variable(name, value)}
     return sorted(found, key=len, reverse=True)
 
@@ -123,5 +123,5 @@ def _is_secret_variable(name: str, value: str) -> bool:
         return False
     if name.upper().endswith("_KEY") and len(value) >= 2 * MIN_LENGTH and any(each.isdigit() for each in value):
         return True
-    # Many name a file that holds the secret.
+    # Many variables name a file with the secret.
     return bool(_VARIABLES.search(name) or names_secret(name)) and not os.path.exists(value)

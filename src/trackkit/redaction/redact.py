@@ -1,4 +1,4 @@
-"""Keeps secrets out of everything that is recorded."""
+"""Masks secrets in values, mappings and command lines before they are recorded."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _ARGUMENT = re.compile(
 
 
 def is_secret(name: str, value: Any) -> bool:
-    """Whether `value` under `name`, or a program argument such as `--token=...`, looks like a secret."""
+    """Returns whether a value looks like a secret, by its name or by itself."""
     if isinstance(value, str) and value and mask(value) != value:
         return True
     if isinstance(value, (str, bytes)):
         return bool(value) and names_secret(name)
-    # A password of digits alone is a number by the time that a command line or a YAML file has been read.
+    # Command lines and YAML files turn a password of digits into a number.
     return isinstance(value, int) and not isinstance(value, bool) and bool(_PASSWORD.search(name))
 
 
 def redact(name: str, value: Any) -> Any:
-    """`value` with what looks like a secret masked; mappings and sequences are gone through, never changed.
+    """Returns `value` with secrets masked, in a copy of mappings and sequences.
 
     Args:
-        name: of the value; a path's parts are apart by `/`. What lies in `credentials` is a secret whatever its name.
-        value: what JSON can hold.
+        name: of the value; of a path such as `credentials/db`, each part may mark a secret.
+        value: a JSON value.
     """
     if isinstance(value, dict):
         return {_key(key): redact(f"{name}/{key}", item) for key, item in value.items()}
@@ -46,7 +46,7 @@ def redact(name: str, value: Any) -> Any:
 
 
 def redact_arguments(arguments: list[str]) -> list[str]:
-    """A command line with the values of secret options masked, given as `--token=x` or as `--token x`."""
+    """Returns a command line with the values of secret options masked: `--token=x` and `--token x`."""
     kept, mask_next = [], False
     for word in arguments:
         option = _ARGUMENT.match(word)
@@ -62,7 +62,7 @@ def redact_arguments(arguments: list[str]) -> list[str]:
 
 
 def slurm_has_secrets() -> bool:
-    """Whether a SLURM_* variable holds a secret, such as SLURM_JWT: W&B's metadata has them all."""
+    """Returns whether a SLURM_* variable is a secret, such as SLURM_JWT: W&B's metadata has them all."""
     return any(is_secret(name, value) for name, value in os.environ.items() if name.startswith("SLURM_"))
 
 

@@ -21,7 +21,7 @@ from trackkit.local_log.writer import LocalSink
 from trackkit.notices import ensure_heard, logger
 from trackkit.record.description import Description
 from trackkit.record.git import GitState, read_git
-from trackkit.record.run_config import flatten, package_version, runtime_config
+from trackkit.record.run_config import flatten, package_version, recorded, runtime_config
 from trackkit.redaction.redact import redact
 from trackkit.schema.names import Names
 from trackkit.session import identity, resume
@@ -202,7 +202,7 @@ def _info(
         root=home.root,
         folder=run_folder(home.root, home.run_id),
         started=earlier.started or time.time(),
-        config={**redact("", known.config), **folder},
+        config={**recorded(known.config), **folder},
         world_size=rank.world_size,
         start=replace(start, samples=samples, tokens=tokens),
         earlier=home.earlier,

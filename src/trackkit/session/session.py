@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.tracker import Tracker
-from trackkit.record.run_config import flatten
+from trackkit.record.run_config import flatten, recorded
 from trackkit.session.resume import checkpoint_fields
 from trackkit.session.signals import Termination
 
@@ -101,7 +101,7 @@ class Session:
         samples, tokens = start.seen()
         self.info = replace(
             self.info,
-            config={**self.info.config, **start.config, **flatten("hparams", start.hparams)},
+            config={**self.info.config, **recorded({**start.config, **flatten("hparams", start.hparams)})},
             start=replace(start, samples=samples, tokens=tokens),
         )
         self.tracker.faults.left_out(start.faults)
