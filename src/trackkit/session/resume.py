@@ -49,7 +49,7 @@ def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project
         return Found(root)
     if "run_id" not in checkpoint:
         return Found(
-            root, notice="the checkpoint names no run: recording a new one. To resume a run, set 'resume=<id>'."
+            root, notice="the checkpoint names no run: recording a new run. To resume a run, set 'resume' to its id."
         )
     run_id = str(checkpoint["run_id"])
     recorded = checkpoint.get("project")
