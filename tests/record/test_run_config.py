@@ -113,8 +113,8 @@ def test_failing_part_costs_only_itself(
     caplog.clear()
     monkeypatch.setattr(part, boom)
     train(framework, TrackKit(sinks=[sink := MemorySink()]))
-    (told,) = errors(caplog)
-    assert told.endswith(" can't be recorded; training continues without it")
+    (message,) = errors(caplog)
+    assert message.endswith(" can't be recorded; training continues without it")
     assert sink.columns["final/tracker_errors"] == 1
     assert [row.step for row in sink.rows] == [row.step for row in whole.rows]
     lost = whole.settings.keys() - sink.settings.keys()
