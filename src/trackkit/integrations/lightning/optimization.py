@@ -32,7 +32,7 @@ class Optimization:
         self._loop = trainer.fit_loop.epoch_loop
         self._scaler = Scaler(trainer)
         self._schedule = Schedule(trainer)
-        self._selective = wiring.skippable and self._schedule.predicts and not self._scaler
+        self._selective = wiring.skippable and self._schedule.predicts and not self._scaler.active
         # Lightning's own counter, which `global_step` reads through six properties.
         self._counter = self._loop.automatic_optimization.optim_progress.optimizer.step.total
         self._seen = trainer.global_step
@@ -52,12 +52,17 @@ class Optimization:
         Returns:
             Optimizer steps so far, steps taken on this batch, and whether they make a row.
         """
-        step = self._counter.completed
+        schedule, step = self._schedule, self._counter.completed
         steps, self._seen = step - self._seen, step
-        due = steps > 0 and self._schedule.due(step)
-        self._count(due)
+        batches = _compat.batches_that_stepped(self._loop)
+        if due := steps > 0 and schedule.due(step, batches):
+            schedule.any_row = True
+        if self._scaler.flags:
+            self._tracker.skipped(self._scaler.pop_skipped())
         if self._selective:
-            self._wiring.call_before_step(self._schedule.next_may_be(step, batch_idx, steps > 0))
+            called = schedule.next_may_be(step, batches, batch_idx, steps > 0)
+            if called is not self._wiring.before_step_called:
+                self._wiring.call_before_step(called)
         return step, steps, due
 
     def close(self) -> None:
@@ -67,11 +72,6 @@ class Optimization:
         if self._owes_row or self._schedule.may_be():
             name = name_of(optimizer, self._trainer.optimizers)
             self._tracker.gradients(Gradients(optimizer, name, clipped, scale))
-
-    def _count(self, due: bool) -> None:
-        self._schedule.any_row |= due
-        if self._scaler and (skipped := self._scaler.pop_skipped()) is not None:
-            self._tracker.skipped(skipped)
 
 
 class ManualOptimization(Optimization):
@@ -110,19 +110,21 @@ class ManualOptimization(Optimization):
         taken, self._seen = step - self._seen, step
         self._raw = self._raw or (self._stepped and not taken)
         steps = taken or int(self._stepped)
+        batches = _compat.batches_that_stepped(self._loop)
         if self._raw:
-            step = _compat.batches_that_stepped(self._loop) + 1
+            step = batches + 1
         self._announced = self._stepped = False
         self._clipped.clear()
         self._batches += 1
         if steps:
             self._schedule.batches_per_step = max(self._schedule.batches_per_step, self._batches)
             self._batches = 0
-        due = self._owes_row or self._schedule.due(step)
+        due = self._owes_row or self._schedule.due(step, batches)
         self._owes_row = due and not steps
-        due = due and steps > 0
-        self._count(due)
-        return step, steps, due
+        self._schedule.any_row |= due and steps > 0
+        if self._scaler.flags:
+            self._tracker.skipped(self._scaler.pop_skipped())
+        return step, steps, due and steps > 0
 
     def close(self) -> None:
         """Removes the optimizers' hooks."""

@@ -25,15 +25,18 @@ def name_of(optimizer: Any, optimizers: Sequence[Any]) -> str:
 
 
 class Scaler:
-    """Follows the gradient scaler of 16-bit precision, if the fit has one, without reading the device."""
+    """Follows the gradient scaler of 16-bit precision, if the fit has one, without reading the device.
+
+    Attributes:
+        active: whether the fit has a gradient scaler.
+        flags: found-inf flags (device scalars) of the steps since `pop_skipped`.
+    """
 
     def __init__(self, trainer: Trainer) -> None:
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        self._flags: list[Tensor] = []
-
-    def __bool__(self) -> bool:
-        return self._scaler is not None
+        self.active = self._scaler is not None
+        self.flags: list[Tensor] = []
 
     def before_step(self, optimizer: Optimizer) -> Tensor | None:
         """Keeps the step's found-inf flags.
@@ -44,7 +47,7 @@ class Scaler:
         """
         if self._scaler is None:
             return None
-        self._flags.extend(_compat.found_inf(self._scaler, optimizer).values())
+        self.flags.extend(_compat.found_inf(self._scaler, optimizer).values())
         return _compat.scale_of(self._scaler) if _compat.unscales_itself(optimizer) else None
 
     def scale_before_unscaling(self, optimizer: Optimizer) -> Tensor | None:
@@ -53,11 +56,9 @@ class Scaler:
             return None
         return _compat.scale_of(self._scaler)
 
-    def pop_skipped(self) -> Tensor | None:
-        """Returns whether the steps since the last call were skipped (a device scalar); None without a step."""
-        flags, self._flags = self._flags, []
-        if len(flags) < 2:
-            return flags[0] if flags else None
+    def pop_skipped(self) -> Tensor:
+        """Returns whether the steps of `flags`, at least one, were skipped (a device scalar), and clears them."""
         import torch
 
-        return torch.stack([flag.reshape(()) for flag in flags]).max()
+        flags, self.flags = self.flags, []
+        return flags[0] if len(flags) == 1 else torch.stack([flag.reshape(()) for flag in flags]).max()

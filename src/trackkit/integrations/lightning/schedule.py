@@ -39,14 +39,15 @@ class Schedule:
         self._soon = _near_time_limit(trainer)
         self.predicts = trainer.num_training_batches < _INF and self._interval_s is None
 
-    def due(self, step: int) -> bool:
-        """Returns whether the step just taken makes a row.
+    def due(self, step: int, batches: int) -> bool:
+        """Returns whether the batch that ends makes a row, if it took a step.
 
         Args:
             step: optimizer steps taken so far.
+            batches: batches with a step that Lightning has counted, which leaves out the one that ends.
         """
         limit = self._loop.max_steps
-        if self._logs() or (limit >= 0 and limit <= step):
+        if self._logs(batches) or (limit >= 0 and limit <= step):
             return True
         if not self._loop.batch_progress.is_last_batch:
             return False
@@ -55,13 +56,14 @@ class Schedule:
 
     def may_be(self) -> bool:
         """Returns whether the step about to be taken may make a row."""
-        return self._logs() or self._may_be_last()
+        return self._logs(_compat.batches_that_stepped(self._loop)) or self._may_be_last()
 
-    def next_may_be(self, step: int, batch_idx: int, stepped: bool) -> bool:
-        """Returns whether the next batch may make a row; called before Lightning counts the current one.
+    def next_may_be(self, step: int, batches: int, batch_idx: int, stepped: bool) -> bool:
+        """Returns whether the next batch may make a row.
 
         Args:
             step: optimizer steps taken so far.
+            batches: batches with a step that Lightning has counted, which leaves out the one that ends.
             batch_idx: index of the batch that ends.
             stepped: whether it took a step.
         """
@@ -69,18 +71,18 @@ class Schedule:
         return bool(
             not self.any_row
             or trainer.should_stop
-            or (every > 0 and (_compat.batches_that_stepped(self._loop) + stepped + 1) % every == 0)
+            or (every > 0 and (batches + stepped + 1) % every == 0)
             or batch_idx + 2 >= trainer.fit_loop.max_batches
             or (limit >= 0 and limit <= step + 1)
             or (self._every and (self._batches.ready + 1) % self._every == 0)
             or (self._soon is not None and time.monotonic() >= self._soon)
         )
 
-    def _logs(self) -> bool:
+    def _logs(self, batches: int) -> bool:
         """Returns whether this is the first step or Lightning logs, whose `should_update_logs` costs ten times this."""
         trainer = self._trainer
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        due = every > 0 and ((_compat.batches_that_stepped(self._loop) + 1) % every == 0 or trainer.should_stop)
+        due = every > 0 and ((batches + 1) % every == 0 or trainer.should_stop)
         return due or not self.any_row
 
     def _may_be_last(self) -> bool:

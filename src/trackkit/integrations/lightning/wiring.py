@@ -47,18 +47,22 @@ class Wiring:
         clock: informed of fetches and pauses.
         logged: informed of what the module logs.
         skippable: whether only TrackKit uses the kit's `on_before_optimizer_step`, so that calls may be left out.
+
+    Attributes:
+        skippable: the argument.
+        before_step_called: whether Lightning calls `on_before_optimizer_step`.
     """
 
     def __init__(
         self, kit: Kit, trainer: Trainer, position: Position, clock: Clock, logged: Logged, skippable: bool
     ) -> None:
         self.skippable = skippable
+        self.before_step_called = True
         self._kit = kit
         self._trainer = trainer
         self._position = position
         self._clock = clock
         self._logged = logged
-        self._before_step_called = True
         self._replaced: list[tuple[Any, str]] = []
 
     def attach(self) -> None:
@@ -87,12 +91,11 @@ class Wiring:
 
     def call_before_step(self, called: bool) -> None:
         """Makes Lightning call `on_before_optimizer_step` or leave it out, from the next batch on."""
-        if called is not self._before_step_called:
-            self._before_step_called = called
-            if called:
-                vars(self._kit).pop(_BEFORE_STEP, None)
-            else:
-                vars(self._kit)[_BEFORE_STEP] = None
+        self.before_step_called = called
+        if called:
+            vars(self._kit).pop(_BEFORE_STEP, None)
+        else:
+            vars(self._kit)[_BEFORE_STEP] = None
 
     def before_clipping(self, function: Callable[[Any], None]) -> None:
         """Calls `function` with an optimizer before `LightningModule.clip_gradients` clips its gradients."""
