@@ -1,4 +1,4 @@
-"""What Lightning knows of a run that begins."""
+"""Describes a run: what Lightning knows at its start."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
     from trackkit.engine.run_info import Start
     from trackkit.record.description import Description
 
-# Trainer attributes that are arguments of its constructor and plain values.
+# Arguments of the trainer's constructor that are plain values and attributes of it.
 _ARGUMENTS = (
     "max_epochs",
     "min_epochs",
@@ -33,8 +35,14 @@ _ARGUMENTS = (
 )
 
 
-def describe(trainer: Any, module: Any, phase: str) -> Start:
-    """What Lightning knows of a run that begins."""
+def describe(trainer: Trainer, module: LightningModule, phase: str) -> Start:
+    """Returns what Lightning knows at the start of a fit or an evaluation.
+
+    Args:
+        trainer: the trainer.
+        module: its module.
+        phase: `fit`, `validate` or `test`.
+    """
     from trackkit.engine.run_info import Start
     from trackkit.record.description import Description
 
@@ -58,8 +66,8 @@ def describe(trainer: Any, module: Any, phase: str) -> Start:
     )
 
 
-def _describe(known: Description, trainer: Any, module: Any, phase: str) -> None:
-    """The run config, as far as the trainer and the module tell."""
+def _describe(known: Description, trainer: Trainer, module: LightningModule, phase: str) -> None:
+    """Adds the run config that the trainer and the module give."""
     from trackkit.record.run_config import data_config, fingerprint_config, model_config, optimizer_config, plain
 
     loader = trainer.train_dataloader if phase == "fit" else None
@@ -83,8 +91,8 @@ def _describe(known: Description, trainer: Any, module: Any, phase: str) -> None
     known.config["runtime/strategy"] = type(trainer.strategy).__name__
 
 
-def _hparams(trainer: Any, module: Any) -> dict[str, Any]:
-    """The module's hyperparameters, and the data module's."""
+def _hparams(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """Returns the hyperparameters of the module and the data module."""
     from trackkit.record.run_config import flatten
 
     hparams = flatten("", dict(getattr(module, "hparams_initial", None) or getattr(module, "hparams", {}) or {}))
@@ -93,13 +101,13 @@ def _hparams(trainer: Any, module: Any) -> dict[str, Any]:
     return {name.removeprefix("/"): value for name, value in hparams.items()}
 
 
-def _version(trainer: Any) -> str:
-    """Of the first logger's experiment."""
+def _version(trainer: Trainer) -> str:
+    """Returns the version of the first logger's experiment; "" without one."""
     return str(getattr(trainer.logger, "version", None) or "") if trainer.loggers else ""
 
 
-def _monitored(trainer: Any) -> tuple[str | None, str | None]:
-    """What checkpointing, else early stopping, watches."""
+def _monitored(trainer: Trainer) -> tuple[str | None, str | None]:
+    """Returns metric and mode (`min`, `max`) that checkpointing, else early stopping, monitors."""
     for callback in (*trainer.checkpoint_callbacks, *trainer.early_stopping_callbacks):
         monitor = getattr(callback, "monitor", None)
         if monitor:
@@ -108,12 +116,12 @@ def _monitored(trainer: Any) -> tuple[str | None, str | None]:
 
 
 def overrides(module: Any, name: str) -> bool:
-    """Whether the user's module has a method of its own in place of Lightning's."""
+    """Returns whether the user's module overrides a method of Lightning's."""
     return not getattr(type(module), name).__module__.startswith(("lightning.pytorch.", "pytorch_lightning."))
 
 
-def _wandb_run(trainer: Any) -> Any:
-    """The run of a WandbLogger of this trainer, on the rank that has one."""
+def _wandb_run(trainer: Trainer) -> Any:
+    """Returns the W&B run of the trainer's WandbLogger on rank 0; else None."""
     for each in trainer.loggers:
         if type(each).__name__ == "WandbLogger" and trainer.is_global_zero:
             return each.experiment
@@ -121,6 +129,6 @@ def _wandb_run(trainer: Any) -> Any:
 
 
 def _batch_size(loader: Any) -> int | None:
-    """Of a loader with a batch sampler of its own, the sampler knows."""
+    """Returns the batch size of a loader, or of its batch sampler; None if unknown."""
     size = getattr(loader, "batch_size", None)
     return size if size is not None else getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
