@@ -1,4 +1,4 @@
-"""Tiny modules and data for Lightning, with every number that a test wants to compare kept by the module itself."""
+"""Tiny modules and data for Lightning; the modules keep the numbers that tests compare with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH_SIZE = 4
 
 
 def data(batches: int = 7, seed: int = 0, batch_size: int = BATCH_SIZE) -> DataLoader[Any]:
-    """`batches` batches of a linear problem with noise, in a fixed order."""
+    """Returns `batches` batches of a linear problem with noise, in a fixed order."""
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(batches * batch_size, FEATURES, generator=generator)
     noise = torch.randn(batches * batch_size, 1, generator=generator)
@@ -26,7 +26,7 @@ def data(batches: int = 7, seed: int = 0, batch_size: int = BATCH_SIZE) -> DataL
 
 
 def layer(seed: int = 1) -> nn.Linear:
-    """A linear layer with weights of its own, whatever the global generator's state."""
+    """Returns a linear layer whose weights do not depend on the global generator."""
     linear = nn.Linear(FEATURES, 1)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -36,12 +36,12 @@ def layer(seed: int = 1) -> nn.Linear:
 
 
 def grad_norm(parameters: Any) -> float:
-    """The L2 norm of all the gradients together, in double precision."""
+    """Returns the L2 norm of all gradients together, in double precision."""
     return float(torch.cat([p.grad.detach().double().flatten() for p in parameters if p.grad is not None]).norm())
 
 
 class Silent(pl.LightningModule):
-    """Logs nothing. `losses` holds what `training_step` returned."""
+    """Logs nothing; keeps the losses of its training steps in `losses`."""
 
     def __init__(self, lr: float = 0.05) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Silent(pl.LightningModule):
 
 
 class Logging(Silent):
-    """Logs as people do: loss and error in training, loss in validation and test. `seen` holds every value."""
+    """Logs twice the loss in training, and the loss in validation and test; keeps the values in `seen`."""
 
     def __init__(self, lr: float = 0.05) -> None:
         super().__init__(lr)
@@ -87,7 +87,7 @@ class Logging(Silent):
 
 
 def trainer(kit: Any = None, **arguments: Any) -> pl.Trainer:
-    """A quiet trainer on the CPU; `kit` may be a TrackKit, a list of callbacks or None."""
+    """Returns a quiet trainer on the CPU; `kit` may be a TrackKit, a list of callbacks or None."""
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": 1,
@@ -101,7 +101,7 @@ def trainer(kit: Any = None, **arguments: Any) -> pl.Trainer:
 
 
 def record(module: pl.LightningModule, loader: Any = None, val: Any = None, **arguments: Any) -> MemorySink:
-    """Fits `module` with TrackKit and gives what was recorded."""
+    """Fits `module` with TrackKit and returns what was recorded."""
     sink = MemorySink()
     callbacks = [TrackKit(sinks=[sink]), *arguments.pop("callbacks", [])]
     trainer(callbacks, **arguments).fit(module, data() if loader is None else loader, val)
@@ -109,7 +109,7 @@ def record(module: pl.LightningModule, loader: Any = None, val: Any = None, **ar
 
 
 class Reference:
-    """The same training in plain torch: per optimizer step its loss, gradient norm before clipping and lr."""
+    """Trains the same in plain torch; keeps loss, gradient norm before clipping and learning rate of each step."""
 
     def __init__(
         self,
@@ -146,23 +146,23 @@ class Reference:
 
 
 def batch_rows(sink: MemorySink) -> list[dict[str, Any]]:
-    """The batch rows' values, in order."""
+    """Returns the values of the batch rows, in order."""
     return [dict(row.values) for row in sink.rows if row.tier == "batch"]
 
 
 def epoch_rows(sink: MemorySink) -> list[dict[str, Any]]:
-    """The epoch rows' values, in order."""
+    """Returns the values of the epoch rows, in order."""
     return [dict(row.values) for row in sink.rows if row.tier == "epoch"]
 
 
 def mean(values: Any) -> float:
-    """The arithmetic mean."""
+    """Returns the arithmetic mean."""
     values = list(values)
     return float(sum(values) / len(values))
 
 
 def untouched(runner: pl.Trainer) -> bool:
-    """Whether none of the trainer's own objects carries an attribute of TrackKit's."""
+    """Returns whether TrackKit has left no attribute on the trainer's own objects."""
     loop = runner.fit_loop.epoch_loop
     wrapped = {"log_metrics", "update_train_step_metrics", "_on_before_fetch", "_on_after_fetch", "resume_end"}
     wrapped |= {"save_checkpoint", "run", "clip_gradients"}

@@ -1,4 +1,4 @@
-"""Clipping by hand: the gradient norm is the one before it."""
+"""Clipping in manual optimization: the gradient norm is the one before clipping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trackkit import TrackKit
 
 
 class Clips(Manual):
-    """As Lightning's documentation has it, once or several times before a step."""
+    """Clips `times` times before a step, as Lightning's documentation shows."""
 
     def __init__(self, times: int, raw: bool = False) -> None:
         super().__init__(raw=raw)
@@ -33,7 +33,7 @@ class Clips(Manual):
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("times", [0, 1, 2])
-def test_the_norm_of_a_step_by_hand_is_that_before_clipping(times: int, raw: bool) -> None:
+def test_norm_in_manual_optimization_is_that_before_clipping(times: int, raw: bool) -> None:
     module = Clips(times, raw)
     sink = record(module, data(7), log_every_n_steps=3)
     assert sink.history("batch/grad_norm") == [
@@ -52,7 +52,7 @@ class ClipsOne(Gan):
             self.clip_gradients(self.optimizers()[0], gradient_clip_val=0.1, gradient_clip_algorithm="norm")
 
 
-def test_each_of_two_optimizers_has_its_own() -> None:
+def test_each_of_two_optimizers_has_its_own_unclipped_norm() -> None:
     seen: list[float] = []
 
     class Keeps(ClipsOne):
@@ -65,7 +65,7 @@ def test_each_of_two_optimizers_has_its_own() -> None:
     assert [row["batch/grad_norm/SGD"] for row in rows] == pytest.approx(module.norms["SGD"], rel=1e-5)
 
 
-def test_nothing_stays_behind(isolated: Any) -> None:
+def test_trainer_is_restored_after_the_fit(isolated: Any) -> None:
     runner = trainer(TrackKit(mode="offline"))
     runner.fit(Clips(1), data(2))
     assert untouched(runner)

@@ -1,4 +1,4 @@
-"""How a fit ends: stopped, failed, interrupted, preempted; each with its last row, its status and its exit code."""
+"""Last row, status and exit code of fits that end, stop, fail, are interrupted or preempted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trackkit.integrations.memory import MemorySink
 
 
 class Worsening(Logging):
-    """Its validation only gets worse."""
+    """Logs a validation loss that only gets worse."""
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.log("val_loss", float(self.global_step))
@@ -26,7 +26,7 @@ class Worsening(Logging):
 
 @pytest.mark.parametrize("interval", [1.0, 0.25])
 @pytest.mark.parametrize("first", [True, False])
-def test_early_stopping_is_stopped_and_its_last_step_has_a_whole_row(interval: float, first: bool) -> None:
+def test_early_stopping_has_status_stopped_and_a_complete_last_row(interval: float, first: bool) -> None:
     sink, module = MemorySink(), Worsening()
     kit, stopping = TrackKit(sinks=[sink]), EarlyStopping("val_loss", patience=1)
     callbacks = [kit, stopping] if first else [stopping, kit]
@@ -42,7 +42,7 @@ def test_early_stopping_is_stopped_and_its_last_step_has_a_whole_row(interval: f
 
 
 class Stopping(Logging):
-    """Asks the trainer to stop at its third batch, in one of three hooks."""
+    """Stops the trainer in `hook` of its third batch."""
 
     def __init__(self, hook: str) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Stopping(Logging):
 
 
 @pytest.mark.parametrize("hook", ["training_step", "on_train_batch_end"])
-def test_should_stop_ends_the_run_as_stopped_with_one_row_for_the_last_step(hook: str) -> None:
+def test_should_stop_has_status_stopped_and_one_row_for_the_last_step(hook: str) -> None:
     module = Stopping(hook)
     sink = record(module, data(9))
     rows = batch_rows(sink)
@@ -90,7 +90,7 @@ class Failing(Logging):
         (KeyboardInterrupt(), SystemExit, "stopped", 255),
     ],
 )
-def test_an_error_in_training_propagates_and_closes_the_run(
+def test_error_in_training_propagates_and_closes_the_run(
     isolated: Path, error: BaseException, seen: type[BaseException], status: str, exit_code: int
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
@@ -108,7 +108,7 @@ def test_an_error_in_training_propagates_and_closes_the_run(
     assert untouched(runner)
 
 
-def test_an_error_in_an_evaluation_alone_fails_its_run() -> None:
+def test_error_in_an_evaluation_without_fit_fails_the_run() -> None:
     class Broken(Logging):
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             raise ValueError("mine")
@@ -121,7 +121,7 @@ def test_an_error_in_an_evaluation_alone_fails_its_run() -> None:
     assert untouched(runner)
 
 
-def test_a_test_that_fails_after_a_fit_can_be_tried_again_in_the_same_run(isolated: Path) -> None:
+def test_failed_test_after_a_fit_can_be_repeated_in_the_same_run(isolated: Path) -> None:
     class Flaky(Logging):
         healthy = False
 
@@ -141,7 +141,7 @@ def test_a_test_that_fails_after_a_fit_can_be_tried_again_in_the_same_run(isolat
     assert len(local_runs(isolated)) == 1
 
 
-def test_sigterm_is_preemption() -> None:
+def test_sigterm_has_status_preempted() -> None:
     class Terminated(Logging):
         def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
             if batch_idx == 2:
@@ -155,7 +155,7 @@ def test_sigterm_is_preemption() -> None:
     assert untouched(runner)
 
 
-def test_an_error_inside_trackkit_is_counted_and_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_error_inside_trackkit_is_counted_and_training_continues(caplog: pytest.LogCaptureFixture) -> None:
     class Unwritable(MemorySink):
         def write(self, row: Any) -> None:
             raise OSError("no space")
@@ -169,7 +169,7 @@ def test_an_error_inside_trackkit_is_counted_and_training_goes_on(caplog: pytest
     assert [r for r in caplog.records if "no space" in str(r.exc_info)]
 
 
-def test_epoch_rows_of_a_cut_epoch_stand_at_its_fraction() -> None:
+def test_epoch_row_of_an_incomplete_epoch_has_its_fraction() -> None:
     sink = record(Logging(), data(4), data(1, seed=5), max_steps=6, max_epochs=-1, val_check_interval=2)
     assert [(row["epoch/step"], row["epoch/epoch"]) for row in epoch_rows(sink) if "epoch/train/twice" in row] == [
         (4, 1.0),
@@ -177,8 +177,8 @@ def test_epoch_rows_of_a_cut_epoch_stand_at_its_fraction() -> None:
     ]
 
 
-def test_an_evaluation_after_another_training_leaves_a_fits_status(tmp_path: Path) -> None:
-    """The next fit has closed the run; the evaluation goes on in it."""
+def test_evaluation_after_another_fit_keeps_the_status_of_its_own_fit(tmp_path: Path) -> None:
+    """The second fit closes the run; the evaluation continues it."""
     module = Worsening()
     first = {"default_root_dir": str(tmp_path / "first"), "max_epochs": 9, "num_sanity_val_steps": 0}
     runner = trainer([TrackKit(sinks=[]), EarlyStopping("val_loss", patience=1)], **first)

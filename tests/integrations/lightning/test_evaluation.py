@@ -1,4 +1,4 @@
-"""Evaluations with their sets and steps, metric objects, and names that meet."""
+"""Evaluations: sets, steps, metric objects and names that collide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trackkit.integrations.memory import MemorySink
 
 
 class Evaluating(Logging):
-    """Evaluation values: averaged, per batch only, both, and from the epoch-end hook."""
+    """Logs evaluation values as means, per batch, as both, and in the epoch-end hook."""
 
     def evaluate(self, split: str, batch: Any) -> None:
         loss = self.loss(batch)
@@ -36,7 +36,7 @@ class Evaluating(Logging):
         self.log("val_count", float(len(self.seen["val"])))
 
 
-def test_evaluation_gives_one_row_with_the_means_and_the_last() -> None:
+def test_evaluation_makes_one_row_of_means_and_last_values() -> None:
     module, val = Evaluating(), data(3, seed=5)
     sink = record(module, data(4), val, max_epochs=2, num_sanity_val_steps=0)
     seen = module.seen["val"]
@@ -57,7 +57,7 @@ def test_evaluation_gives_one_row_with_the_means_and_the_last() -> None:
     assert sink.columns["final/best/val/loss_step"] == 4 * (best + 1)
 
 
-def test_several_evaluations_in_an_epoch_stand_at_their_steps() -> None:
+def test_several_evaluations_in_an_epoch_have_their_own_steps() -> None:
     module = Evaluating()
     sink = record(module, data(8), data(2, seed=5), val_check_interval=0.25, max_epochs=2, num_sanity_val_steps=0)
     rows = [row for row in epoch_rows(sink) if "epoch/val/loss" in row]
@@ -66,7 +66,7 @@ def test_several_evaluations_in_an_epoch_stand_at_their_steps() -> None:
         assert row["epoch/val/loss"] == pytest.approx(mean(module.seen["val"][2 * index : 2 * index + 2]), rel=1e-5)
 
 
-def test_the_sanity_check_leaves_no_row() -> None:
+def test_sanity_check_makes_no_row() -> None:
     module = Evaluating()
     sink = record(module, data(4), data(3, seed=5), num_sanity_val_steps=2)
     assert len(module.seen["val"]) == 5, "the sanity check has run"
@@ -111,7 +111,7 @@ def test_several_evaluation_sets_keep_their_names(kind: str, verb: str) -> None:
     assert values == expected
 
 
-def test_torchmetrics_objects_give_their_computed_value() -> None:
+def test_torchmetrics_are_recorded_with_their_computed_value() -> None:
     class Measured(Silent):
         def __init__(self) -> None:
             super().__init__()
@@ -141,7 +141,7 @@ def test_torchmetrics_objects_give_their_computed_value() -> None:
     assert sink.history("epoch/val/mse") == [(5, pytest.approx(expected, rel=1e-5))]
 
 
-def test_what_is_recorded_last_is_what_lightning_itself_has() -> None:
+def test_last_recorded_values_equal_lightnings_callback_metrics() -> None:
     module = Evaluating()
     sink = MemorySink()
     runner = trainer(TrackKit(sinks=[sink]))
@@ -156,7 +156,7 @@ def test_what_is_recorded_last_is_what_lightning_itself_has() -> None:
         assert sink.history(key)[-1] == (5, runner.callback_metrics[logged].item())
 
 
-def test_a_name_that_trackkit_measures_is_kept_beside_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_logged_value_with_the_name_of_a_measured_one_is_kept_beside_it(caplog: pytest.LogCaptureFixture) -> None:
     class Named(Silent):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             loss = super().training_step(batch, batch_idx)
@@ -172,7 +172,7 @@ def test_a_name_that_trackkit_measures_is_kept_beside_it(caplog: pytest.LogCaptu
     ) == 1
 
 
-def test_values_logged_on_accumulating_batches_are_lightnings_last() -> None:
+def test_last_value_of_accumulated_batches_is_recorded() -> None:
     class Counting(Silent):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             self.log("index", float(batch_idx))
@@ -182,7 +182,7 @@ def test_values_logged_on_accumulating_batches_are_lightnings_last() -> None:
     assert sink.history("batch/index") == [(1, 3.0), (2, 7.0)]
 
 
-def test_samples_are_counted_in_nested_batches() -> None:
+def test_samples_in_nested_batches_are_counted() -> None:
     class Pairs(Silent):
         def loss(self, batch: Any) -> Any:
             return super().loss(batch["pair"])

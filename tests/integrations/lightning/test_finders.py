@@ -1,4 +1,4 @@
-"""A trial in mid-training, of learning rates or of batch sizes, is none of the training."""
+"""Trials of learning rates and batch sizes during a training are not recorded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
 
+from tests.support.fake_clock import FakeClock
 from tests.support.lightning_toys import Logging, batch_rows, data, epoch_rows, mean, trainer
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 
 
 class Tried(Logging):
-    """Keeps the losses of the training apart from those of a trial, which runs without the trainer's callbacks."""
+    """Keeps the losses of the training apart from those of a trial, which has no callbacks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class Tried(Logging):
 
 
 class FindsRate(LearningRateFinder):
-    """As its own documentation shows: before given epochs."""
+    """Runs before each epoch, as Lightning's documentation shows."""
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         return
@@ -72,7 +73,7 @@ class FindsBatchSize(BatchSizeFinder):
     [lambda: FindsRate(num_training_steps=30), lambda: FindsBatchSize(max_trials=2, steps_per_trial=3)],
     ids=["learning rate", "batch size"],
 )
-def test_only_the_training_makes_rows(isolated: Any, finder: Any, first: bool) -> None:
+def test_trial_makes_no_rows(isolated: Any, finder: Any, first: bool) -> None:
     sink, module = MemorySink(), Tried()
     kit, found = TrackKit(sinks=[sink]), finder()
     callbacks: list[Callback] = [kit, found] if first else [found, kit]
@@ -95,19 +96,17 @@ def test_only_the_training_makes_rows(isolated: Any, finder: Any, first: bool) -
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_time_of_a_trial_is_no_training(isolated: Any) -> None:
-    import time
+def test_step_time_leaves_out_a_trial(isolated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock(monkeypatch)
 
     class Slow(Tried):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            if not self._trains():
-                time.sleep(0.03)
+            clock.advance(0.01 if self._trains() else 5.0)
             return super().training_step(batch, batch_idx)
 
     sink = MemorySink()
     callbacks: list[Callback] = [TrackKit(sinks=[sink]), FindsRate(num_training_steps=20)]
     trainer(callbacks, max_epochs=2, log_every_n_steps=10).fit(Slow())
-    for _, seconds in sink.history("batch/step_time_s"):
-        assert seconds < 0.03
-    for _, seconds in sink.history("batch/data_time_s"):
-        assert seconds < 0.03
+    steps = [step for step, _ in sink.history("batch/loss")]
+    assert sink.history("batch/step_time_s") == [(step, pytest.approx(0.01)) for step in steps]
+    assert sink.history("batch/data_time_s") == [(step, 0.0) for step in steps]

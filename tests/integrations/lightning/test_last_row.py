@@ -63,7 +63,7 @@ def check_predicted(module: Measured, row: Any) -> None:
 
 
 def check_unpredicted(module: Silent, row: Any, first: int = 1) -> None:
-    """The row has the mean loss since step `first`, and neither norm nor learning rate."""
+    """Asserts that the row has the mean loss since step `first`, and neither norm nor learning rate."""
     assert row["batch/loss"] == pytest.approx(
         sum(module.losses[first : row["batch/step"]]) / (row["batch/step"] - first)
     )

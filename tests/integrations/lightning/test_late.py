@@ -1,4 +1,4 @@
-"""What a module logs in its own `on_train_batch_end`, which runs after every callback's."""
+"""Values that a module logs in its own `on_train_batch_end`, which runs after that of every callback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.lightning_toys import Silent, batch_rows, data, record
 
 
 class Late(Silent):
-    """Logs the number of the step, at some of them."""
+    """Logs the step's number: at every step, or at `only`."""
 
     def __init__(self, only: int = 0) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Late(Silent):
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_at_a_checkpoints_step_it_is_in_that_steps_row(isolated: Any, every: int) -> None:
+def test_late_value_at_a_checkpoint_is_in_the_row_of_its_step(isolated: Any, every: int) -> None:
     saves = ModelCheckpoint(dirpath="saved", every_n_train_steps=every, save_top_k=-1)
     arguments: dict[str, Any] = {"log_every_n_steps": 3, "max_epochs": 2, "enable_checkpointing": True}
     sink = record(Late(), data(6), callbacks=[saves], **arguments)
@@ -32,7 +32,7 @@ def test_at_a_checkpoints_step_it_is_in_that_steps_row(isolated: Any, every: int
     ]
 
 
-def test_a_value_of_one_step_alone_makes_no_second_row(isolated: Any) -> None:
+def test_late_value_of_a_single_step_makes_no_second_row(isolated: Any) -> None:
     saves = ModelCheckpoint(dirpath="saved", every_n_train_steps=3, save_top_k=-1)
     sink = record(Late(only=6), data(6), callbacks=[saves], log_every_n_steps=3, enable_checkpointing=True)
     assert [row["batch/step"] for row in batch_rows(sink)] == [1, 3, 6]

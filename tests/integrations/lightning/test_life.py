@@ -1,4 +1,4 @@
-"""Which fits and evaluations make which runs, at which steps; and that nothing of TrackKit's stays behind."""
+"""Fits and evaluations: which run and step they belong to; trainers are restored afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_two_fits_of_one_trackkit_are_two_runs(isolated: Path) -> None:
     assert [run.summary["final/steps"] for run in runs] == [3, 5]
     assert [run.history("batch/step")[0][1] for run in runs] == [1, 1]
     assert runs[0].run["run_id"] != runs[1].run["run_id"]
-    assert runs[0].run["exit_code"] == 0, "the first run is closed when the second begins"
+    assert runs[0].run["exit_code"] == 0, "the second fit closes the first run"
 
 
 def test_two_trackkits_in_one_process_are_two_runs() -> None:
@@ -37,7 +37,7 @@ def test_two_trackkits_in_one_process_are_two_runs() -> None:
     assert first.exit_code == 0
 
 
-def test_a_trainer_that_fits_on_goes_on_counting_in_a_second_run(isolated: Path) -> None:
+def test_second_fit_of_a_trainer_continues_its_steps_in_a_second_run(isolated: Path) -> None:
     runner = trainer(TrackKit(sinks=[]))
     module = Logging()
     runner.fit(module, data(3))
@@ -48,7 +48,7 @@ def test_a_trainer_that_fits_on_goes_on_counting_in_a_second_run(isolated: Path)
     assert runs[1].history("batch/epoch")[-1] == (6, 2.0)
 
 
-def test_fit_then_test_is_one_run_at_the_last_step(isolated: Path) -> None:
+def test_test_after_a_fit_is_in_its_run_at_the_last_step(isolated: Path) -> None:
     sink, module = MemorySink(), Logging()
     runner = trainer(TrackKit(sinks=[sink]), max_steps=5, max_epochs=-1)
     runner.fit(module, data(4), data(2, seed=5))
@@ -64,7 +64,7 @@ def test_fit_then_test_is_one_run_at_the_last_step(isolated: Path) -> None:
     assert untouched(runner)
 
 
-def test_a_second_trainer_that_tests_goes_on_in_the_run(isolated: Path) -> None:
+def test_test_by_a_second_trainer_is_in_the_run_of_the_fit(isolated: Path) -> None:
     sink, module = MemorySink(), Logging()
     kit = TrackKit(sinks=[sink])
     fitter, tester = trainer(kit), trainer(kit)
@@ -77,7 +77,7 @@ def test_a_second_trainer_that_tests_goes_on_in_the_run(isolated: Path) -> None:
 
 
 @pytest.mark.parametrize("weights_only", [False, True])
-def test_testing_the_best_checkpoint_stands_at_the_checkpoints_step(isolated: Path, weights_only: bool) -> None:
+def test_test_of_the_best_checkpoint_has_the_checkpoints_step(isolated: Path, weights_only: bool) -> None:
     module, sink = Logging(lr=0.6), MemorySink()
     best = ModelCheckpoint(isolated, monitor="val_loss", save_weights_only=weights_only)
     runner = trainer([TrackKit(sinks=[sink]), best], max_epochs=3, enable_checkpointing=True)
@@ -94,7 +94,7 @@ def test_testing_the_best_checkpoint_stands_at_the_checkpoints_step(isolated: Pa
 
 
 @pytest.mark.parametrize("weights_only", [False, True])
-def test_validating_a_checkpoint_alone_is_a_run_at_its_step(isolated: Path, weights_only: bool) -> None:
+def test_validation_of_a_checkpoint_without_fit_has_its_step(isolated: Path, weights_only: bool) -> None:
     module = Logging()
     runner = trainer()
     runner.fit(module, data(6))
@@ -105,7 +105,7 @@ def test_validating_a_checkpoint_alone_is_a_run_at_its_step(isolated: Path, weig
     assert sink.columns["final/status"] == "finished"
 
 
-def test_validating_untrained_weights_alone_is_a_run_at_step_zero(isolated: Path) -> None:
+def test_validation_of_untrained_weights_has_step_zero(isolated: Path) -> None:
     module, sink = Logging(), MemorySink()
     trainer(TrackKit(sinks=[sink])).validate(module, data(2, seed=5), verbose=False)
     loss = pytest.approx(mean(module.seen["val"]), rel=1e-5)
@@ -113,7 +113,7 @@ def test_validating_untrained_weights_alone_is_a_run_at_step_zero(isolated: Path
     assert local_run(isolated).summary["final/val/loss"] == loss
 
 
-def test_validate_then_fit_is_one_run(isolated: Path) -> None:
+def test_validation_before_a_fit_is_in_its_run(isolated: Path) -> None:
     module, sink = Logging(), MemorySink()
     kit = TrackKit(sinks=[sink])
     runner = trainer(kit)
@@ -132,7 +132,7 @@ class Predicting(Logging):
         return self.layer(batch[0])
 
 
-def test_predict_alone_makes_no_run(isolated: Path) -> None:
+def test_predict_without_fit_makes_no_run(isolated: Path) -> None:
     assert trainer(TrackKit()).predict(Predicting(), data(2))
     assert list(isolated.iterdir()) == []
 
@@ -147,7 +147,7 @@ def test_fast_dev_run_and_barebones_record_nothing(isolated: Path, off: dict[str
     assert untouched(runner)
 
 
-def test_a_subclass_hears_of_every_step() -> None:
+def test_subclass_with_its_own_hook_is_called_at_every_step() -> None:
     class Mine(TrackKit):
         steps = 0
 

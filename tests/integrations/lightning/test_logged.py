@@ -1,4 +1,4 @@
-"""What the module logs lands exactly once, at its step, under its schema name, with Lightning's own value."""
+"""Logged values are recorded exactly once, at their step, under their schema name, with Lightning's value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Everywhere(Silent):
 
 
 @pytest.mark.parametrize("every", [1, 3, 50])
-def test_each_way_of_logging_in_training_lands_once(every: int) -> None:
+def test_each_way_of_logging_in_training_is_recorded_once(every: int) -> None:
     module = Everywhere()
     sink = record(module, data(7), log_every_n_steps=every, max_epochs=2)
     steps = sorted({1, *range(every, 15, every), 14})

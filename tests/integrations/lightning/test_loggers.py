@@ -1,4 +1,4 @@
-"""Beside Lightning's own loggers: nobody loses a row, nobody's rows change."""
+"""TrackKit beside Lightning's own loggers: neither loses or changes a row of the other."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from trackkit.integrations.memory import MemorySink
 
 @pytest.fixture(autouse=True)
 def no_wandb_run_left() -> Iterator[None]:
-    """A W&B run that a failing test leaves open would take the next test's rows."""
+    """Finishes the W&B run that a failing test leaves open, so that the next test does not write to it."""
     yield
     trackkit.finish()
     wandb.finish()
 
 
 class Remembering(Logger):
-    """Keeps every call it gets."""
+    """Keeps every call of `log_metrics`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class Remembering(Logger):
     name = version = "remembering"  # type: ignore[assignment]
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Not of interest here."""
+        """Ignores hyperparameters."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.calls.append({**metrics, "step": -1 if step is None else step})
 
 
 def fit(logger: Any, kit: TrackKit | None) -> Logging:
-    """A training with several evaluations, the same every time."""
+    """Runs the same training with several evaluations."""
     module = Logging()
     runner = trainer(kit, logger=logger, log_every_n_steps=2, max_epochs=2, val_check_interval=0.5)
     runner.fit(module, data(6), data(2, seed=5))
@@ -54,7 +54,7 @@ def fit(logger: Any, kit: TrackKit | None) -> Logging:
     return module
 
 
-def test_another_logger_gets_the_same_calls_with_and_without_trackkit() -> None:
+def test_other_loggers_get_the_same_calls_with_and_without_trackkit() -> None:
     beside, alone, sink = Remembering(), Remembering(), MemorySink()
     fit(beside, TrackKit(sinks=[sink]))
     fit(alone, None)
@@ -63,7 +63,7 @@ def test_another_logger_gets_the_same_calls_with_and_without_trackkit() -> None:
     assert sink.history("epoch/test/loss")
 
 
-def test_the_default_loggers_metrics_csv_is_unchanged(isolated: Path) -> None:
+def test_metrics_csv_of_the_default_logger_is_unchanged(isolated: Path) -> None:
     for name, kit in (("with", TrackKit(sinks=[])), ("without", None)):
         fit(CSVLogger(isolated, name=name), kit)
     beside, alone = ((isolated / name / "version_0" / "metrics.csv").read_text() for name in ("with", "without"))
@@ -73,7 +73,7 @@ def test_the_default_loggers_metrics_csv_is_unchanged(isolated: Path) -> None:
 
 
 @pytest.mark.parametrize("logger", [True, False])
-def test_the_rows_are_the_same_with_and_without_a_logger(logger: bool) -> None:
+def test_rows_are_the_same_with_and_without_a_logger(logger: bool) -> None:
     def rows(kind: bool) -> list[dict[str, Any]]:
         sink = MemorySink()
         fit(kind, TrackKit(sinks=[sink]))
@@ -82,7 +82,7 @@ def test_the_rows_are_the_same_with_and_without_a_logger(logger: bool) -> None:
     assert rows(logger) == rows(False)
 
 
-def test_beside_a_wandb_logger_one_run_holds_the_rows_of_both(isolated: Path) -> None:
+def test_run_shared_with_a_wandb_logger_has_the_rows_of_both(isolated: Path) -> None:
     logger, remembering = WandbLogger(project="p", offline=True, save_dir=isolated), Remembering()
     module = fit([logger, remembering], TrackKit())
     assert trackkit.run is logger.experiment
@@ -102,11 +102,11 @@ def test_beside_a_wandb_logger_one_run_holds_the_rows_of_both(isolated: Path) ->
 
 
 def names(rows: list[dict[str, float]]) -> set[str]:
-    """All keys that occur."""
+    """Returns all keys of `rows`."""
     return {key for row in rows for key in row}
 
 
-def test_a_wandb_run_of_its_own_holds_every_row_its_axes_and_its_end(isolated: Path) -> None:
+def test_wandb_run_has_every_row_its_axes_and_its_end(isolated: Path) -> None:
     module = Logging()
     trainer(TrackKit(project="p", name="n", group="g", tags=["t"]), log_every_n_steps=2).fit(
         module, data(5), data(2, seed=5)
@@ -135,7 +135,7 @@ def test_a_wandb_run_of_its_own_holds_every_row_its_axes_and_its_end(isolated: P
     ("error", "caught", "status", "exit_code"),
     [(ValueError("mine"), ValueError, "failed", 1), (KeyboardInterrupt(), SystemExit, "stopped", 255)],
 )
-def test_the_wandb_run_ends_with_its_status_and_exit_code(
+def test_wandb_run_has_status_and_exit_code_of_an_error(
     isolated: Path, error: BaseException, caught: type[BaseException], status: str, exit_code: int
 ) -> None:
     class Failing(Logging):
@@ -154,7 +154,7 @@ def test_the_wandb_run_ends_with_its_status_and_exit_code(
     assert [step for step, _ in run.history("batch/loss")] == [1, 2]
 
 
-def test_two_fits_are_two_wandb_runs_and_a_test_joins_the_second(isolated: Path) -> None:
+def test_two_fits_are_two_wandb_runs_and_the_test_is_in_the_second(isolated: Path) -> None:
     kit = TrackKit()
     for steps in (2, 3):
         runner, module = trainer(kit), Logging()
@@ -167,7 +167,7 @@ def test_two_fits_are_two_wandb_runs_and_a_test_joins_the_second(isolated: Path)
     assert math.isfinite(runs[1].summary["final/test/loss"])
 
 
-def test_a_row_costs_one_read_of_the_device_and_lightning_converts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_reads_the_device_once_and_lightning_converts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Quiet(Logging):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             loss = self.loss(batch)

@@ -21,7 +21,7 @@ from tests.support.lightning_toys import (
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_returned_loss_is_averaged_over_the_window(raw: bool) -> None:
+def test_returned_loss_is_averaged_over_the_steps_of_a_row(raw: bool) -> None:
     module = Manual(raw=raw)
     sink = record(module, data(7), data(1), log_every_n_steps=3)
     reference = Reference(data(7))
@@ -33,7 +33,7 @@ def test_a_returned_loss_is_averaged_over_the_window(raw: bool) -> None:
     assert [(row["epoch/step"], row["epoch/epoch"]) for row in epoch_rows(sink)] == [(7, 1.0)]
 
 
-def test_without_a_returned_loss_the_logged_one_is_the_loss() -> None:
+def test_logged_loss_replaces_a_loss_that_is_not_returned() -> None:
     module = Manual(returns=False, logs=True)
     sink = record(module, data(7), log_every_n_steps=3)
     steps = (1, 3, 6, 7)
@@ -42,7 +42,7 @@ def test_without_a_returned_loss_the_logged_one_is_the_loss() -> None:
     assert sink.history("epoch/train/extra") == [(7, pytest.approx(3 * mean(module.losses), rel=1e-5))]
 
 
-def test_without_any_loss_the_rest_is_recorded() -> None:
+def test_training_without_any_loss_has_all_other_values() -> None:
     module = Manual(returns=False)
     sink = record(module, data(4), log_every_n_steps=2)
     assert sink.history("batch/loss") == []
@@ -50,7 +50,7 @@ def test_without_any_loss_the_rest_is_recorded() -> None:
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_accumulation_by_hand_averages_the_micro_batches_of_each_step(raw: bool) -> None:
+def test_manual_accumulation_averages_the_batches_of_each_step(raw: bool) -> None:
     module = Manual(every=3, raw=raw)
     sink = record(module, data(12), log_every_n_steps=1)
     steps = [3, 6, 9, 12] if raw else [1, 2, 3, 4]
@@ -60,7 +60,7 @@ def test_accumulation_by_hand_averages_the_micro_batches_of_each_step(raw: bool)
     assert [count for _, count in sink.history("batch/samples")] == [12, 24, 36, 48]
 
 
-def test_a_row_that_falls_due_between_two_steps_is_made_by_the_next() -> None:
+def test_row_due_between_two_steps_is_made_by_the_next_step() -> None:
     module = Manual(every=3)
     sink = record(module, data(30), log_every_n_steps=5)
     assert [step for step, _ in sink.history("batch/grad_norm")] == [1, 2, 4, 5, 7, 9, 10]
@@ -69,7 +69,7 @@ def test_a_row_that_falls_due_between_two_steps_is_made_by_the_next() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"max_steps": 14, "max_epochs": -1}])
-def test_two_optimizers_have_a_norm_and_a_rate_each_and_steps_are_lightnings(arguments: dict[str, Any]) -> None:
+def test_two_optimizers_have_their_own_norm_and_rate_and_lightnings_steps(arguments: dict[str, Any]) -> None:
     module = Gan()
     sink = record(module, data(10 if arguments else 7), log_every_n_steps=3, **arguments)
     rows = batch_rows(sink)
@@ -84,7 +84,7 @@ def test_two_optimizers_have_a_norm_and_a_rate_each_and_steps_are_lightnings(arg
     assert rows[-1].get("batch/iter_num") == (14 if arguments else None)
 
 
-def test_two_optimizers_of_one_class_are_told_apart() -> None:
+def test_two_optimizers_of_one_class_are_numbered() -> None:
     class Twins(Gan):
         def configure_optimizers(self) -> Any:
             return [
@@ -112,7 +112,7 @@ class Lbfgs(Silent):
         self.norms[-1].append(grad_norm(self.parameters()))
 
 
-def test_lbfgs_counts_a_step_once_and_gives_the_norm_of_its_last_closure() -> None:
+def test_lbfgs_step_counts_once_with_the_norm_of_its_last_closure() -> None:
     module = Lbfgs()
     sink = record(module, data(4), log_every_n_steps=1)
     assert all(len(norms) > 1 for norms in module.norms)

@@ -1,4 +1,4 @@
-"""The metric that Lightning's own checkpointing watches is the one whose best is kept."""
+"""The best value of the metric that Lightning's checkpointing or early stopping monitors is kept."""
 
 from __future__ import annotations
 
@@ -37,10 +37,8 @@ class TwoSets(pl.LightningModule):
 @pytest.mark.parametrize(
     ("index", "mode", "best", "epoch"), [(0, "max", 3.0, 2), (1, "min", 4.0, 2), (1, "max", 6.0, 3)]
 )
-def test_the_monitored_metric_of_one_of_several_sets(
-    index: int, mode: str, best: float, epoch: int, tmp_path: Path
-) -> None:
-    """`monitor="val_score/dataloader_idx_1"`: its best and the step of it."""
+def test_best_of_a_monitored_set_is_kept(index: int, mode: str, best: float, epoch: int, tmp_path: Path) -> None:
+    """`monitor="val_score/dataloader_idx_1"` keeps the best of that set, and its step."""
     sink = MemorySink()
     checkpoint = ModelCheckpoint(tmp_path, monitor=f"val_score/dataloader_idx_{index}", mode=mode)
     run = pl.Trainer(
@@ -62,14 +60,14 @@ def test_the_monitored_metric_of_one_of_several_sets(
 
 
 class Forked(TwoSets):
-    """Logs its scores per batch too, so that Lightning makes two metrics of each."""
+    """Logs its scores per batch and per epoch, of which Lightning makes two metrics."""
 
     def validation_step(self, batch: Any, _: int, dataloader_idx: int = 0) -> None:
         self.log("val_score", SCORES[self.current_epoch][dataloader_idx], on_step=True, on_epoch=True)
 
 
 def best(monitor: str | None, sets: Any, fit: Any = None, **settings: Any) -> dict[str, Any]:
-    """What is kept as the best of three epochs, where early stopping watches `monitor`."""
+    """Returns the best values of three epochs; early stopping monitors `monitor`."""
     sink = MemorySink()
     stopping = [EarlyStopping(monitor, mode="max", patience=9)] if monitor else []
     trainer([*stopping, TrackKit(sinks=[sink], **settings)], max_epochs=3).fit(fit or Forked(), data(4), sets)
@@ -79,7 +77,7 @@ def best(monitor: str | None, sets: Any, fit: Any = None, **settings: Any) -> di
 @pytest.mark.parametrize("names", ["canonical", "keep"])
 @pytest.mark.parametrize("monitor", ["val_score", "val_score_epoch"])
 @pytest.mark.parametrize("by", ["early stopping", "setting"])
-def test_a_metric_that_is_logged_per_batch_and_per_epoch_is_followed(names: str, monitor: str, by: str) -> None:
+def test_best_of_a_metric_logged_per_batch_and_per_epoch_is_kept(names: str, monitor: str, by: str) -> None:
     options = {"final_summary": {"monitor": monitor, "goal": "max"}} if by == "setting" else {}
     found = best(None if by == "setting" else monitor, data(1), names=names, callbacks=options)
     name = "val_score_epoch" if names == "keep" else "score"
@@ -88,22 +86,22 @@ def test_a_metric_that_is_logged_per_batch_and_per_epoch_is_followed(names: str,
 
 @pytest.mark.parametrize("names", ["canonical", "keep"])
 @pytest.mark.parametrize("module", [Forked, TwoSets])
-def test_the_monitored_set_is_followed_under_the_name_it_was_given(names: str, module: type[TwoSets]) -> None:
+def test_best_of_a_named_set_is_kept_under_its_name(names: str, module: type[TwoSets]) -> None:
     sets = {"first set": data(1), "second": data(1)}
     found = best("val_score/dataloader_idx_0", sets, module(), names=names)
     name = "score" if names == "canonical" else "val_score_epoch" if module is Forked else "val_score"
     assert found == {f"first_set/{name}": 3.0, f"first_set/{name}_step": 8}
 
 
-def test_a_setting_names_one_set_or_all() -> None:
+def test_monitor_setting_selects_one_set_or_all() -> None:
     for monitor, kept in {"val_score": [3.0, 6.0], "val_score/dataloader_idx_1": [6.0]}.items():
         options = {"final_summary": {"monitor": monitor, "goal": "max"}}
         found = best(None, [data(1), data(1)], TwoSets(), callbacks=options)
         assert [value for key, value in found.items() if key.endswith("score")] == kept
 
 
-def test_the_best_of_an_earlier_pass_stays(isolated: Path) -> None:
-    """The metric is logged under the name that its key has: there is no rename to read back."""
+def test_best_of_an_earlier_attempt_is_kept(isolated: Path) -> None:
+    """The metric is logged under its key's name, so that no rename has to be read back."""
 
     class Plain(TwoSets):
         def validation_step(self, batch: Any, _: int) -> None:

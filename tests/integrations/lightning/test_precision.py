@@ -1,4 +1,4 @@
-"""Gradient scaling, non-finite values, and that TrackKit never changes what is trained."""
+"""Gradient scaling, non-finite values, and weights that equal those without TrackKit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trackkit.integrations.memory import MemorySink
 
 
 def scaling(scale: float = 1024.0) -> MixedPrecision:
-    """Half precision on the CPU, with a gradient scaler that doubles every second step."""
+    """Returns half precision on the CPU, with a gradient scaler that doubles every second step."""
     scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2)
     return MixedPrecision("16-mixed", "cpu", scaler=scaler)
 
 
 class Scaled(Silent):
-    """Keeps the true gradient norm of each step, computed apart from the scaler; overflows where told."""
+    """Keeps the true gradient norm of each step, computed without the scaler; overflows at batches `overflows`."""
 
     def __init__(self, overflows: tuple[int, ...] = (), manual: bool = False) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Scaled(Silent):
 
 
 @pytest.mark.parametrize("manual", [False, True])
-def test_the_norm_is_unscaled(manual: bool) -> None:
+def test_norm_is_unscaled(manual: bool) -> None:
     module = Scaled(manual=manual)
     sink = record(module, data(8), log_every_n_steps=2, plugins=[scaling()])
     assert [step for step, _ in sink.history("batch/grad_norm")] == [1, 2, 4, 6, 8]
@@ -56,13 +56,13 @@ def test_the_norm_is_unscaled(manual: bool) -> None:
     assert all(row["batch/skipped_steps"] == 0 for row in batch_rows(sink))
 
 
-def test_the_norm_is_unscaled_before_clipping() -> None:
+def test_norm_is_unscaled_and_before_clipping() -> None:
     module = Scaled()
     sink = record(module, data(4), log_every_n_steps=1, plugins=[scaling()], gradient_clip_val=0.01)
     assert [norm for _, norm in sink.history("batch/grad_norm")] == pytest.approx(module.norms, rel=2e-2)
 
 
-def test_the_norm_of_a_fused_optimizer_that_unscales_by_itself_is_unscaled() -> None:
+def test_norm_of_a_fused_optimizer_is_unscaled() -> None:
     class Fused(Scaled):
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=self.lr, fused=True)
@@ -73,14 +73,14 @@ def test_the_norm_of_a_fused_optimizer_that_unscales_by_itself_is_unscaled() -> 
 
 
 @pytest.mark.parametrize("manual", [False, True])
-def test_an_overflow_counts_as_skipped_in_the_window_it_fell_into(manual: bool) -> None:
+def test_overflow_counts_as_a_skipped_step_in_its_row(manual: bool) -> None:
     sink = record(Scaled(overflows=(1, 3, 6), manual=manual), data(9), log_every_n_steps=4, plugins=[scaling()])
     assert sink.history("batch/skipped_steps") == [(1, 0), (4, 2), (8, 1), (9, 0)]
     assert sink.columns["final/skipped_steps"] == 3
 
 
 class Broken(Silent):
-    """Its loss is `what` at the given batches, without any effect on the weights."""
+    """Returns `what` as the loss of the given batches, without an effect on the weights."""
 
     def __init__(self, what: float, *batches: int) -> None:
         super().__init__()
@@ -92,14 +92,14 @@ class Broken(Silent):
 
 
 @pytest.mark.parametrize("what", [float("nan"), float("inf"), -float("inf")])
-def test_nonfinite_losses_are_counted_also_between_rows(what: float) -> None:
+def test_nonfinite_losses_between_rows_are_counted(what: float) -> None:
     sink = record(Broken(what, 1, 2, 7), data(8), log_every_n_steps=4)
     assert sink.history("batch/nonfinite") == [(1, 0), (4, 2), (8, 1)]
     assert sink.columns["final/nonfinite"] == 3
     assert not any(isinstance(value, float) and value != value for value in sink.columns.values())
 
 
-def test_a_nonfinite_gradient_under_a_finite_loss_is_counted() -> None:
+def test_nonfinite_gradient_with_a_finite_loss_is_counted() -> None:
     class Infinite(Silent):
         def on_after_backward(self) -> None:
             if self.global_step == 3:
@@ -109,7 +109,7 @@ def test_a_nonfinite_gradient_under_a_finite_loss_is_counted() -> None:
 
 
 class Dropping(Silent):
-    """Uses the global generator in every step, and has something to evaluate and log."""
+    """Uses the global random generators in every step, and logs and evaluates."""
 
     def __init__(self, manual: bool = False) -> None:
         super().__init__(lr=0.01)
@@ -148,7 +148,7 @@ class Dropping(Silent):
     ],
     ids=lambda arguments: "-".join(arguments) or "plain",
 )
-def test_weights_and_random_states_are_the_same_without_trackkit(arguments: dict[str, Any]) -> None:
+def test_weights_and_random_states_equal_those_without_trackkit(arguments: dict[str, Any]) -> None:
     def outcome(kit: TrackKit | None) -> tuple[list[Tensor], list[float], list[Any]]:
         options = dict(arguments)
         torch.manual_seed(0)

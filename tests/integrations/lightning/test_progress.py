@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from tests.support.fake_clock import FakeClock
 from tests.support.lightning_toys import (
     BATCH_SIZE,
     FEATURES,
@@ -23,7 +23,7 @@ from tests.support.lightning_toys import (
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_progress_counts_steps_epochs_and_samples(accumulate: int) -> None:
+def test_rows_count_steps_epochs_and_samples(accumulate: int) -> None:
     sink = record(Silent(), data(8), log_every_n_steps=1, accumulate_grad_batches=accumulate, max_epochs=2)
     steps = 16 // accumulate
     for row in batch_rows(sink):
@@ -36,50 +36,67 @@ def test_progress_counts_steps_epochs_and_samples(accumulate: int) -> None:
     assert sink.columns["final/samples"] == 16 * BATCH_SIZE
 
 
-class Slow(Dataset[tuple[Tensor, Tensor]]):
-    """Sleeps 5 ms for each of its items."""
+STEP_S, ITEM_S, PAUSE_S = 0.01, 0.005, 0.3
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    return FakeClock(monkeypatch)
+
+
+class SlowData(Dataset[tuple[Tensor, Tensor]]):
+    """Takes `ITEM_S` for each of its items."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
 
     def __len__(self) -> int:
         return 6 * BATCH_SIZE
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        time.sleep(0.005)
+        self.clock.advance(ITEM_S)
         return torch.ones(FEATURES), torch.ones(1)
 
 
-def test_data_time_is_what_the_data_set_sleeps_and_throughput_follows() -> None:
-    sink = record(Silent(), DataLoader(Slow(), batch_size=BATCH_SIZE), log_every_n_steps=2)
-    for row in batch_rows(sink)[1:]:
-        assert 0.9 * 0.005 * BATCH_SIZE <= row["batch/data_time_s"] < 0.06
-        assert row["batch/data_time_s"] < row["batch/step_time_s"]
-        assert row["batch/samples_per_s"] == pytest.approx(BATCH_SIZE / row["batch/step_time_s"], rel=1e-6)
+class Slow(Silent):
+    """Takes `STEP_S` for a training step, and `PAUSE_S` for a validation step or a checkpoint."""
 
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self.clock = clock
 
-class SlowValidation(Silent):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.clock.advance(STEP_S)
+        return super().training_step(batch, batch_idx)
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        time.sleep(0.1)
+        self.clock.advance(PAUSE_S)
 
-
-def test_evaluation_is_left_out_of_the_step_time() -> None:
-    sink = record(SlowValidation(), data(6), data(2), val_check_interval=2, log_every_n_steps=2, num_sanity_val_steps=0)
-    assert [step for step, _ in sink.history("batch/step_time_s")] == [1, 2, 4, 6]
-    for _, seconds in sink.history("batch/step_time_s"):
-        assert seconds < 0.08
-
-
-class SlowToSave(Silent):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        time.sleep(0.3)
+        self.clock.advance(PAUSE_S)
 
 
-def test_checkpointing_is_left_out_of_the_step_time() -> None:
+def test_data_time_is_the_time_of_the_data_set_and_part_of_throughput(clock: FakeClock) -> None:
+    sink = record(Slow(clock), DataLoader(SlowData(clock), batch_size=BATCH_SIZE), log_every_n_steps=2)
+    data_s = pytest.approx(BATCH_SIZE * ITEM_S)
+    assert sink.history("batch/data_time_s") == [(step, data_s) for step in (1, 2, 4, 6)]
+    for row in batch_rows(sink):
+        assert row["batch/step_time_s"] == pytest.approx(row["batch/data_time_s"] + STEP_S)
+        assert row["batch/samples_per_s"] == pytest.approx(BATCH_SIZE / row["batch/step_time_s"])
+
+
+def test_step_time_leaves_out_evaluations(clock: FakeClock) -> None:
+    arguments = {"val_check_interval": 2, "log_every_n_steps": 2, "num_sanity_val_steps": 0}
+    sink = record(Slow(clock), data(6), data(2), **arguments)
+    assert sink.history("batch/step_time_s") == [(step, pytest.approx(STEP_S)) for step in (1, 2, 4, 6)]
+
+
+def test_step_time_leaves_out_checkpoints(clock: FakeClock, isolated: Any) -> None:
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     checkpoint = ModelCheckpoint(every_n_train_steps=2, save_top_k=-1)
-    sink = record(SlowToSave(), data(6), log_every_n_steps=2, enable_checkpointing=True, callbacks=[checkpoint])
-    assert [step for step, _ in sink.history("batch/step_time_s")] == [1, 2, 4, 6]
-    for _, seconds in sink.history("batch/step_time_s"):
-        assert seconds < 0.12
+    sink = record(Slow(clock), data(6), log_every_n_steps=2, enable_checkpointing=True, callbacks=[checkpoint])
+    assert sink.history("batch/step_time_s") == [(step, pytest.approx(STEP_S)) for step in (1, 2, 4, 6)]
 
 
 class Tokens(Silent):
@@ -87,7 +104,7 @@ class Tokens(Silent):
         return self.layer(batch["input_ids"].float()).pow(2).mean() / 1000
 
 
-def test_tokens_are_counted_in_batches_of_input_ids() -> None:
+def test_tokens_of_input_ids_are_counted() -> None:
     items = [{"input_ids": torch.arange(FEATURES)} for _ in range(10)]
     sink = record(Tokens(), DataLoader(items, batch_size=2), log_every_n_steps=1)  # type: ignore[arg-type]
     assert sink.history("batch/tokens") == [(step, step * 2 * FEATURES) for step in range(1, 6)]
@@ -97,7 +114,7 @@ def test_tokens_are_counted_in_batches_of_input_ids() -> None:
 
 
 class Stream(IterableDataset[tuple[Tensor, Tensor]]):
-    """No length."""
+    """Has no length."""
 
     def __iter__(self) -> Any:
         generator = torch.Generator().manual_seed(3)
@@ -105,7 +122,7 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
             yield torch.randn(FEATURES, generator=generator), torch.ones(1)
 
 
-def test_an_iterable_without_length_leaves_iter_num_out_and_ends_with_a_row() -> None:
+def test_data_without_length_have_no_iter_num_but_a_last_row() -> None:
     module = Silent()
     sink = record(module, DataLoader(Stream(), batch_size=BATCH_SIZE), log_every_n_steps=4, max_epochs=2)
     rows = batch_rows(sink)
@@ -117,7 +134,7 @@ def test_an_iterable_without_length_leaves_iter_num_out_and_ends_with_a_row() ->
 
 
 @pytest.mark.parametrize("endless", [False, True])
-def test_max_steps_is_the_plan_and_its_last_step_makes_a_row(endless: bool) -> None:
+def test_max_steps_is_iter_num_and_its_last_step_makes_a_row(endless: bool) -> None:
     loader = DataLoader(Stream(), batch_size=BATCH_SIZE) if endless else data(6)
     sink = record(Silent(), loader, log_every_n_steps=50, max_epochs=-1, max_steps=9)
     rows = batch_rows(sink)
@@ -157,7 +174,7 @@ def test_each_parameter_group_has_its_lr(named: bool, names: tuple[str, str]) ->
 
 @pytest.mark.parametrize("scheduling", [{0: 1, 1: 3}, {0: 4, 1: 1}, {1: 2, 2: 5}])
 @pytest.mark.parametrize("limit", [-1, 7])
-def test_the_plan_knows_of_accumulation_that_changes_by_epoch(scheduling: dict[int, int], limit: int) -> None:
+def test_iter_num_follows_accumulation_that_changes_by_epoch(scheduling: dict[int, int], limit: int) -> None:
     from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
     changes = GradientAccumulationScheduler(dict(scheduling))

@@ -1,4 +1,4 @@
-"""One TrackKit for both of Lightning's import roots: bare, in a list, in the CLI, pickled, copied, spawned."""
+"""Both of Lightning's import roots accept TrackKit: bare, in a list, in the CLI, pickled, copied, spawned."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ORDERS = {
 
 
 def complete(folder: Path) -> None:
-    """The run of `TRAIN` in `folder` is whole."""
+    """Asserts that the run of `TRAIN` in `folder` is complete."""
     run = local_run(folder)
     assert [step for step, _ in run.history("batch/loss")] == [1, 3]
     assert [step for step, _ in run.history("batch/grad_norm")] == [1, 3]
@@ -67,7 +67,7 @@ def complete(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("root", "order"), [*((ROOTS[0], order) for order in ORDERS), (ROOTS[1], "instance before the framework")]
 )
-def test_every_import_order_gives_a_callback_of_either_root(isolated: Path, root: str, order: str) -> None:
+def test_every_import_order_makes_a_callback_of_either_root(isolated: Path, root: str, order: str) -> None:
     other = ROOTS[1 - ROOTS.index(root)]
     start = ORDERS[order].replace("ROOT", root).replace("OTHER", other)
     callbacks = "[kit]" if order == "framework first" else "kit"
@@ -100,7 +100,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize(("root", "entry"), [(ROOTS[0], "list"), (ROOTS[1], "bare")])
-def test_the_cli_of_either_root_takes_the_class_path_and_its_settings(isolated: Path, root: str, entry: str) -> None:
+def test_cli_of_either_root_accepts_class_path_and_settings(isolated: Path, root: str, entry: str) -> None:
     (isolated / "program.py").write_text(CLI.format(train=TRAIN).replace("ROOT", root))
     (isolated / "config.yaml").write_text(YAML.format(callbacks=ENTRIES[entry]))
     done = run_python(isolated / "program.py", "fit", "--config", "config.yaml", cwd=isolated)
@@ -110,7 +110,7 @@ def test_the_cli_of_either_root_takes_the_class_path_and_its_settings(isolated: 
     assert [step for step, _ in run.history("batch/double")] == [1, 3]
 
 
-def test_the_cli_names_a_wrong_setting(isolated: Path) -> None:
+def test_cli_reports_a_wrong_setting(isolated: Path) -> None:
     (isolated / "program.py").write_text(CLI.format(train=TRAIN).replace("ROOT", ROOTS[0]))
     entry = "\n    - class_path: trackkit.TrackKit\n      init_args: {mode: ofline}"
     (isolated / "config.yaml").write_text(YAML.format(callbacks=entry))
@@ -123,7 +123,7 @@ def test_the_cli_names_a_wrong_setting(isolated: Path) -> None:
 
 @pytest.mark.parametrize("used", [False, True])
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda kit: pickle.loads(pickle.dumps(kit))])
-def test_a_copy_records_a_run_of_its_own(isolated: Path, duplicate: object, used: bool) -> None:
+def test_copy_records_a_run_of_its_own(isolated: Path, duplicate: object, used: bool) -> None:
     kit = TrackKit(sinks=[MemorySink()], names="keep")
     if used:
         trainer(kit).fit(Logging(), data(2))
@@ -134,7 +134,7 @@ def test_a_copy_records_a_run_of_its_own(isolated: Path, duplicate: object, used
     assert len({run.run["run_id"] for run in local_runs(isolated)}) == 1 + used
 
 
-def test_a_copy_made_in_the_middle_of_a_fit_leaves_it_alone() -> None:
+def test_copy_made_during_a_fit_does_not_disturb_it() -> None:
     sink = MemorySink()
     kit = TrackKit(sinks=[sink])
 
@@ -164,7 +164,7 @@ if __name__ == "__main__":
 """
 
 
-def test_fit_and_test_in_two_spawned_processes_are_one_run(isolated: Path) -> None:
+def test_fit_and_test_in_spawned_processes_are_one_run(isolated: Path) -> None:
     (isolated / "program.py").write_text(SPAWN)
     done = run_python(isolated / "program.py", cwd=isolated)
     assert done.returncode == 0, done.stderr

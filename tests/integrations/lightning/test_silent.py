@@ -1,4 +1,4 @@
-"""A module that logs nothing still gets its loss, learning rate, gradient norm, progress and throughput."""
+"""A module that logs nothing has loss, learning rate, gradient norm, progress and throughput recorded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.support.lightning_toys import (
 
 
 def windows(steps: int, every: int) -> list[tuple[int, int]]:
-    """(first, last) step of each row's window: rows at 1, every multiple, and the last step."""
+    """Returns (first, last) step of each row: rows at step 1, every multiple of `every`, and the last step."""
     ends = sorted({1, *range(every, steps + 1, every), steps})
     return [(start + 1, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("every", [1, 3, 50])
-def test_loss_is_the_mean_over_the_window_of_steps_undivided(accumulate: int, every: int) -> None:
+def test_loss_is_the_undivided_mean_over_the_steps_of_a_row(accumulate: int, every: int) -> None:
     loader = data(18)
     sink = record(Silent(), loader, accumulate_grad_batches=accumulate, log_every_n_steps=every, max_epochs=2)
     reference = Reference(loader, epochs=2, accumulate=accumulate)
@@ -46,7 +46,7 @@ def test_loss_is_the_mean_over_the_window_of_steps_undivided(accumulate: int, ev
     ],
 )
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_grad_norm_is_that_of_the_step_before_clipping(algorithm: str | None, clip: Any, accumulate: int) -> None:
+def test_grad_norm_is_that_before_clipping(algorithm: str | None, clip: Any, accumulate: int) -> None:
     loader = data(9)
     clipping = {"gradient_clip_val": 0.1, "gradient_clip_algorithm": algorithm} if algorithm else {}
     sink = record(Silent(), loader, log_every_n_steps=2, accumulate_grad_batches=accumulate, **clipping)
@@ -65,12 +65,12 @@ class Decaying(Silent):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def test_lr_is_that_of_the_step_taken_not_of_the_next() -> None:
+def test_lr_is_that_of_the_step_just_taken() -> None:
     sink = record(Decaying(lr=0.08), log_every_n_steps=3)
     assert sink.history("batch/lr") == [(step, pytest.approx(0.08 * 0.5 ** (step - 1))) for step in (1, 3, 6, 7)]
 
 
-def test_first_and_last_step_make_a_row_with_everything() -> None:
+def test_first_and_last_step_make_complete_rows() -> None:
     sink = record(Silent(), data(7), log_every_n_steps=50)
     rows = batch_rows(sink)
     assert [row["batch/step"] for row in rows] == [1, 7]

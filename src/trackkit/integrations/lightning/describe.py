@@ -96,8 +96,9 @@ def _hparams(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     from trackkit.record.run_config import flatten
 
     hparams = flatten("", dict(getattr(module, "hparams_initial", None) or getattr(module, "hparams", {}) or {}))
-    if trainer.datamodule is not None:
-        hparams.update(flatten("", dict(getattr(trainer.datamodule, "hparams", {}) or {})))
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    if datamodule is not None:
+        hparams.update(flatten("", dict(getattr(datamodule, "hparams", {}) or {})))
     return {name.removeprefix("/"): value for name, value in hparams.items()}
 
 
@@ -124,7 +125,7 @@ def _wandb_run(trainer: Trainer) -> Any:
     """Returns the W&B run of the trainer's WandbLogger on rank 0; else None."""
     for each in trainer.loggers:
         if type(each).__name__ == "WandbLogger" and trainer.is_global_zero:
-            return each.experiment
+            return each.experiment  # type: ignore[attr-defined]
     return None
 
 
