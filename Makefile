@@ -23,6 +23,7 @@ bench: $(READY)
 
 docs: $(READY)
 	$(VENV)/bin/python -m trackkit.schema.keys > docs/schema.md
+	$(VENV)/bin/python -m tests.support.walk
 
 # Torch first and from the constraints, so that nothing pulls in a CUDA build after it.
 $(READY):

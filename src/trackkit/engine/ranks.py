@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,13 @@ def current() -> Rank:
 
 
 class Exchange:
-    """The null exchange of a single rank."""
+    """The null exchange of a single rank.
+
+    Attributes:
+        keys: of the values that are combined over ranks; others are not sent.
+    """
+
+    keys: Sequence[str] = ()
 
     def post(self, row: int, step: int, values: Mapping[str, float]) -> None:
         """Sends this rank's values of a row to rank 0. Takes tens of microseconds; waits for no other rank."""
@@ -61,9 +67,9 @@ class Exchange:
         """Returns whether the other ranks' values of a row are here, or overdue."""
         return True
 
-    def combine(self, row: int, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns a row's values with those of all ranks combined, as the callbacks' `REDUCE` says."""
-        return values
+    def combine(self, row: int) -> dict[str, float]:
+        """Returns a row's values over all ranks, combined as the callbacks' `REDUCE` says. Empty for a single rank."""
+        return {}
 
     def wait(self, row: int, timeout_s: float) -> None:
         """Waits until the row is ready, at the end of training."""
@@ -96,7 +102,7 @@ def open_exchange(rank: Rank, reduce: Mapping[str, str]) -> Exchange:
 class StoreExchange(Exchange):
     """Sends records through clones of the process group's TCPStore, under a prefix of their own.
 
-    A record is the rank, a bit mask of the values present, and one float64 per name.
+    A record is the rank, a bit mask of the values present, and one float64 per key.
     """
 
     def __init__(self, store: Any, rank: Rank, reduce: Mapping[str, str]) -> None:
@@ -104,8 +110,8 @@ class StoreExchange(Exchange):
 
         self._rank = rank
         self._reduce = reduce
-        self._names = sorted(reduce)
-        self._record = struct.Struct(f"<IQ{len(self._names)}d")
+        self.keys = sorted(reduce)
+        self._record = struct.Struct(f"<IQ{len(self.keys)}d")
         # One clone per thread: a store's connection serves one caller at a time.
         self._store = store.clone()
         turn = self._store.add(f"trackkit/starts/{rank.rank}", 1)
@@ -123,28 +129,29 @@ class StoreExchange(Exchange):
 
     def post(self, row: int, step: int, values: Mapping[str, float]) -> None:
         mask, numbers = 0, []
-        for bit, name in enumerate(self._names):
-            mask |= (name in values) << bit
-            numbers.append(float(values.get(name, 0.0)))
+        for bit, key in enumerate(self.keys):
+            mask |= (key in values) << bit
+            numbers.append(float(values.get(key, 0.0)))
         record = base64.b64encode(self._record.pack(self._rank.rank, mask, *numbers)).decode()
-        key = f"{row}/{step}"
+        place = f"{row}/{step}"
         if self._theirs is not None:
             with self._change:
-                self._wanted[row] = (key, time.monotonic() + OVERDUE_S)
+                self._wanted[row] = (place, time.monotonic() + OVERDUE_S)
                 self._change.notify_all()
             self._start()
-        self._mine.append(key, record)
+        self._mine.append(place, record)
 
     def ready(self, row: int) -> bool:
         return row not in self._wanted
 
-    def combine(self, row: int, values: dict[str, Any]) -> dict[str, Any]:
+    def combine(self, row: int) -> dict[str, float]:
         records = self._arrived.pop(row, [])
+        combined: dict[str, float] = {}
         for key, how in self._reduce.items():
             found = [record[key] for record in records if key in record]
-            if len(found) > 1 and key in values:
-                values[key] = _combined(how, found)
-        return values
+            if len(found) > 1:
+                combined[key] = _combined(how, found)
+        return combined
 
     def wait(self, row: int, timeout_s: float) -> None:
         with self._change:
@@ -207,7 +214,7 @@ class StoreExchange(Exchange):
 
     def _unpack(self, record: bytes) -> dict[str, float]:
         _, mask, *numbers = self._record.unpack(base64.b64decode(record))
-        return {name: numbers[bit] for bit, name in enumerate(self._names) if mask >> bit & 1}
+        return {key: numbers[bit] for bit, key in enumerate(self.keys) if mask >> bit & 1}
 
     def _give_up(self) -> None:
         with self._change:

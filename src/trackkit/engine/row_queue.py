@@ -51,8 +51,9 @@ class RowQueue:
         try:
             while self.rows and self._is_complete(self.rows[0], wait_s, deadline):
                 row = self.rows.popleft()
-                values = self._exchange.combine(row.number, row.values)
-                emitted = Row(row.number, row.where.tier, row.step, row.time, values, row.origins)
+                combined = self._exchange.combine(row.number)
+                row.values.update({key: value for key, value in combined.items() if key in row.values})
+                emitted = Row(row.number, row.where.tier, row.step, row.time, row.values, row.origins)
                 self._callbacks.call("emitted", emitted)
                 self._sinks.call("write", emitted)
         finally:
@@ -90,7 +91,8 @@ class RowQueue:
             if any(key[0] == "_" for key in row.values):
                 row.values = {key: value for key, value in row.values.items() if key[0] != "_"}
             try:
-                self._exchange.post(row.number, row.step, row.values)
+                shared = {key: row.values[key] for key in self._exchange.keys if key in row.values}
+                self._exchange.post(row.number, row.step, shared)
             except Exception as error:
                 self._faults.add("the exchange between ranks", error)
                 self._exchange = Exchange()

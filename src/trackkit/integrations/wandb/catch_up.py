@@ -63,49 +63,13 @@ def missing_rows(held: Held, earlier: History) -> Sequence[Row]:
     return rows[max((number for number, row in enumerate(rows, 1) if _is_last(row, held)), default=0) :]
 
 
-class Unwritten:
-    """Drops what W&B already has: of a repeated step, W&B keeps the first attempt's values.
-
-    Args:
-        written: key to the last step that W&B has a value for.
-        floors: tier to the step up to which W&B has every key.
-    """
-
-    def __init__(self, written: Mapping[str, int] | None = None, floors: Mapping[str, int] | None = None) -> None:
-        self._written = dict(written or {})
-        self._floors = dict(floors or {})
-        self._warned = False
-
-    @classmethod
-    def beyond(cls, held: Held, earlier: History) -> Unwritten:
-        """Returns the filter for a run whose earlier attempts W&B has."""
-        if earlier.rows or not held.ends:
-            return cls(highest_steps(earlier.rows))
-        # Without the earlier local log the keys of each step are unknown, but W&B has them up to its last rows.
-        highest = max(step for step, _ in held.ends.values())
-        return cls(floors={tier: held.ends.get(f"{tier}/step", (highest,))[0] for tier in ("batch", "epoch")})
-
-    def of(self, row: Row) -> dict[str, Any]:
-        """Returns the values of a row that W&B lacks, with the axes; empty if only axes are left."""
-        if row.step <= self._floors.get(row.tier, -1):
-            self._warn(row)
-            return {}
-        values = dict(row.values)
-        if self._written:
-            values = {key: value for key, value in values.items() if row.step > self._written.get(key, -1)}
-            if values.keys() <= AXES:
-                return {}
-            values.update({key: row.values[key] for key in AXES if key in row.values})
-        return values
-
-    def _warn(self, row: Row) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "W&B already has this run up to step %d and keeps those rows; the repeated ones are only in the local "
-                "log. To record a separate run, set 'resume: never' and unset WANDB_RUN_ID.",
-                self._floors[row.tier],
-            )
+def last_written(held: Held, earlier: History) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns what W&B has from earlier attempts: key to its last step, and tier to the step up to which it has all."""
+    if earlier.rows or not held.ends:
+        return highest_steps(earlier.rows), {}
+    # Without the earlier local log the keys of each step are unknown, but W&B has them up to its last rows.
+    highest = max(step for step, _ in held.ends.values())
+    return {}, {tier: held.ends.get(f"{tier}/step", (highest,))[0] for tier in ("batch", "epoch")}
 
 
 def _is_last(row: Row, held: Held) -> bool:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trackkit.engine.records import Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.integrations.wandb import _compat
-from trackkit.integrations.wandb.catch_up import Unwritten, missing_rows, read_held
+from trackkit.integrations.wandb.catch_up import last_written, missing_rows, read_held
 from trackkit.integrations.wandb.sweep import SweepMetric
-from trackkit.schema.keys import axis_key
+from trackkit.notices import logger
+from trackkit.schema.keys import AXES, axis_key
 
 if TYPE_CHECKING:
     import wandb
@@ -75,7 +76,9 @@ class RowLog:
         self._run = run
         self._epoch_axis = epoch_axis
         self._sweep = sweep
-        self._unwritten = Unwritten()
+        self._written: dict[str, int] = {}
+        self._floors: dict[str, int] = {}
+        self._warned = False
         self._defined: set[str] = set()
         self._steps = Steps()
         self._lock = threading.RLock()
@@ -84,11 +87,11 @@ class RowLog:
 
     def log(self, row: Row) -> None:
         """Logs what W&B lacks of a row, defines its new keys, and logs the sweep's metric under the sweep's name."""
-        values = self._unwritten.of(row)
+        values = self._unwritten(row)
         if not values:
             return
         axis = ""
-        if key := self._sweep.key(row):
+        if self._sweep.name and (key := self._sweep.key(row)):
             values[self._sweep.name], axis = row.values[key], axis_key(key, self._epoch_axis)
         for each in values:
             if each not in self._defined:
@@ -111,11 +114,36 @@ class RowLog:
         for row in missing_rows(held, earlier):
             self.log(row)
         if info.start.is_fit:
-            self._unwritten = Unwritten.beyond(held, earlier)
+            self._written, self._floors = last_written(held, earlier)
 
     def close(self) -> None:
         """Lets others log to the run without waiting."""
         self._release()
+
+    def _unwritten(self, row: Row) -> dict[str, Any]:
+        """Returns the values of a row that W&B lacks, with the axes; empty if only axes are left.
+
+        Of a repeated step, W&B keeps the first attempt's values.
+        """
+        if row.step <= self._floors.get(row.tier, -1):
+            self._warn(self._floors[row.tier])
+            return {}
+        values = dict(row.values)
+        if self._written:
+            values = {key: value for key, value in values.items() if row.step > self._written.get(key, -1)}
+            if values.keys() <= AXES:
+                return {}
+            values.update({key: row.values[key] for key in AXES if key in row.values})
+        return values
+
+    def _warn(self, step: int) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "W&B already has this run up to step %d and keeps those rows; the repeated ones are only in the local "
+                "log. To record a separate run, set 'resume: never' and unset WANDB_RUN_ID.",
+                step,
+            )
 
     def _log(self, values: dict[str, Any], step: int) -> None:
         self._ours = True

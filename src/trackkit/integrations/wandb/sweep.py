@@ -50,8 +50,6 @@ class SweepMetric:
 
     def key(self, row: Row) -> str:
         """Returns the key of the row whose value is logged under `name` as well; "" for none."""
-        if not self.name:
-            return ""
         rank, key = max(((self._match(key, row), key) for key in row.values if key not in AXES), default=(0, ""))
         if not rank or rank < self._rank:
             return ""
