@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.doomed import Task
-from tests.support.processes import ROOT, clean_env, run_torchrun
+from tests.support.processes import ROOT, clean_env
 from tests.support.wandb_offline import read_finished
+from tests.support.warm import run_torchrun
 from trackkit import read_run
 
 FRAMEWORKS = ("lightning", "huggingface")

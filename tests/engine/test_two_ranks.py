@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-import time
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.support.local_log import local_run
-from tests.support.processes import run_torchrun
 from tests.support.toy import Recipe, by_hand
 from tests.support.wandb_offline import find_runs, read_offline
+from tests.support.warm import run_torchrun
 
 SCRIPT = Path(__file__).parents[1] / "support" / "two_ranks.py"
 FRAMEWORKS = ("lightning", "huggingface")
 
 
-def _train(framework: str, out: Path, variant: str) -> str:
-    done = run_torchrun(SCRIPT, framework, str(out), variant, cwd=out)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stderr
+Trained = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Trains once for each framework and variant; returns the folder."""
+
+    @functools.cache
+    def train(framework: str, variant: str) -> Path:
+        out = tmp_path_factory.mktemp(variant)
+        done = run_torchrun(SCRIPT, framework, str(out), variant, cwd=out)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return out
+
+    return train
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_one_run_with_the_mean_over_ranks(framework: str, tmp_path: Path) -> None:
+def test_one_run_with_the_mean_over_ranks(framework: str, trained: Trained) -> None:
     """Two ranks with one batch each make the same steps as one rank that accumulates two: all values follow."""
-    _train(framework, tmp_path, "tracked")
+    out = trained(framework, "tracked")
     truth = by_hand(Recipe(accumulation=2, clip=0.05))
-    run = local_run(tmp_path)
-    assert len(find_runs(tmp_path)) == 1
-    for source in (run.history, read_offline(tmp_path).history):
+    run = local_run(out)
+    assert len(find_runs(out)) == 1
+    for source in (run.history, read_offline(out).history):
         steps = [step for step, _ in source("batch/loss")]
         assert steps == [1, *range(2, 25, 2)]
         windows = [truth.losses[before:step] for before, step in zip([0, *steps], steps, strict=False)]
@@ -48,37 +60,35 @@ def test_one_run_with_the_mean_over_ranks(framework: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_weights_are_bit_identical_with_and_without(framework: str, tmp_path: Path) -> None:
+def test_weights_are_bit_identical_with_and_without(framework: str, trained: Trained) -> None:
     """Also where ranks talk to each other."""
-    for variant in ("tracked", "bare"):
-        _train(framework, tmp_path, variant)
     for rank in (0, 1):
-        bare, tracked = (torch.load(tmp_path / f"{framework}-{variant}-{rank}.pt") for variant in ("bare", "tracked"))
+        bare, tracked = (
+            torch.load(trained(framework, variant) / f"{framework}-{variant}-{rank}.pt")
+            for variant in ("bare", "tracked")
+        )
         assert all(torch.equal(bare[name], tracked[name]) for name in bare)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_rank_without_trackkit_holds_nothing_up(framework: str, tmp_path: Path) -> None:
+def test_a_rank_without_trackkit_holds_nothing_up(framework: str, trained: Trained) -> None:
     """Rank 1 sends nothing: every row is there all the same, with rank 0's own loss where ranks were to be met."""
-    _train(framework, tmp_path, "one-disabled")
-    run = local_run(tmp_path)
+    run = local_run(trained(framework, "one-disabled"))
     assert [step for step, _ in run.history("batch/loss")] == [1, *range(2, 25, 2)]
     assert run.summary["final/status"] == "finished"
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_rank_that_fails_ends_the_job_soon(framework: str, tmp_path: Path) -> None:
-    """TrackKit holds up no rank's death, and the rows until then are there."""
-    began = time.monotonic()
+def test_a_rank_that_fails_ends_the_job(framework: str, tmp_path: Path) -> None:
+    """Torchrun does not have to kill the other rank, and the rows until then are recorded."""
     done = run_torchrun(SCRIPT, framework, str(tmp_path), "one-fails", cwd=tmp_path)
     assert done.returncode != 0
     assert "rank 1 gives up" in done.stderr
-    assert time.monotonic() - began < 90
+    assert "forcefully exiting" not in done.stderr
     assert {1, 2} <= {step for step, _ in local_run(tmp_path).history("batch/loss")}
 
 
-def test_a_slow_rank_s_records_are_met(tmp_path: Path) -> None:
+def test_a_slow_rank_s_records_are_met(trained: Trained) -> None:
     """Records that come late still make the mean: rows wait for them, the training does not."""
-    _train("lightning", tmp_path, "one-slow")
-    truth, run = by_hand(Recipe(accumulation=2, clip=0.05)), local_run(tmp_path)
+    truth, run = by_hand(Recipe(accumulation=2, clip=0.05)), local_run(trained("lightning", "one-slow"))
     assert [v for _, v in run.history("batch/loss")][-1] == pytest.approx(sum(truth.losses[-2:]) / 2, rel=2e-4)
