@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import clean_env, run_python
+from tests.support.processes import clean_env
+from tests.support.warm import run_script
 
 SECRETS = {
     "hub": "hf_" + "Planted1" * 4,
@@ -109,7 +110,7 @@ def test_planted_secret_is_in_no_file_of_a_run(script: str, arguments: list[str]
         SLURM_JOB_NAME="visible",
         SLURM_JWT=SECRETS["slurm"],
     )
-    done = run_python(work / "train.py", *arguments, cwd=work, env=env)
+    done = run_script(work / "train.py", *arguments, cwd=work, env=env)
     assert done.returncode == 0, done.stderr
 
     files = [path for path in work.rglob("*") if path.is_file() and ".git" not in path.relative_to(work).parts]

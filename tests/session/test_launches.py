@@ -13,6 +13,7 @@ from tests.support.local_log import local_runs
 from tests.support.measured_training import Training
 from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs, read_finished
+from tests.support.warm import run_script
 from tests.wandb_server import WandbServer
 from trackkit.session.open import free_id
 
@@ -70,7 +71,8 @@ def test_processes_that_train_at_once_have_a_run_each(tmp_path: Path, how: str, 
     """All use the same TrackKit; the run of a parent that trained before stays as it is."""
     script = tmp_path / "launch.py"
     script.write_text(LAUNCH)
-    done = run_python(script, how, parent, cwd=tmp_path, timeout=300)
+    run = run_python if how == "spawn" else run_script
+    done = run(script, how, parent, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     runs = local_runs(tmp_path)
     assert len(runs) == (3 if parent == "trained" else 2)

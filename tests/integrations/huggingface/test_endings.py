@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.support.local_log import local_run
-from tests.support.processes import run_python
 from tests.support.wandb_offline import read_finished
+from tests.support.warm import run_script
 
-# Forks one program per ending after the imports, which take most of the time.
 PROGRAM = """
-import json, os, signal, sys, time
-from pathlib import Path
+import os, signal, sys, time
 import trackkit
 from tests.support.huggingface_toys import Trainer, make_trainer
 
 class Ending(Trainer):
     def training_step(self, *args, **kwargs):
         if self.state.global_step == 3:
-            exec(ending)
+            exec(sys.argv[1])
         return super().training_step(*args, **kwargs)
 
-codes = {}
-for name, ending in json.loads(sys.argv[1]).items():
-    os.mkdir(name)
-    pid = os.fork()
-    if pid == 0:
-        os.chdir(name)
-        os.dup2(os.open("stderr", os.O_CREAT | os.O_WRONLY), 2)
-        break
-    codes[name] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-else:
-    Path("codes.json").write_text(json.dumps(codes))
-    os._exit(0)
 make_trainer("out", [], kind=Ending, report_to="trackkit", logging_steps=2).train()
 """
 
@@ -51,11 +36,15 @@ ENDINGS = {
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one folder per ending, and `codes.json`: their exit codes."""
-    folder = tmp_path_factory.mktemp("programs")
-    done = run_python(PROGRAM, json.dumps(ENDINGS), cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+    """Runs one program per ending; returns the folder of their folders, which also hold `code` and `stderr`."""
+    home = tmp_path_factory.mktemp("programs")
+    for name, ending in ENDINGS.items():
+        folder = home / name
+        folder.mkdir()
+        done = run_script(PROGRAM, ending, cwd=folder)
+        (folder / "code").write_text(str(done.returncode))
+        (folder / "stderr").write_text(done.stderr)
+    return home
 
 
 @pytest.mark.parametrize(
@@ -73,7 +62,7 @@ def test_status_and_exit_code_say_how_a_program_ended(
     """In the local log and in W&B; the program keeps its own exit code and traceback."""
     folder = programs / ending
     errors = (folder / "stderr").read_text()
-    assert json.loads((programs / "codes.json").read_text())[ending] == code, errors
+    assert int((folder / "code").read_text()) == code, errors
     assert says in errors
     assert ("Traceback" in errors) == bool(says), errors
     local, online = local_run(folder), read_finished(folder)
@@ -87,7 +76,7 @@ def test_status_and_exit_code_say_how_a_program_ended(
 
 def test_killed_program_leaves_its_rows_in_the_local_log(programs: Path) -> None:
     """SIGKILL: every row so far is on disk, and the run is still marked `running`."""
-    assert json.loads((programs / "codes.json").read_text())["killed"] == -signal.SIGKILL
+    assert int((programs / "killed" / "code").read_text()) == -signal.SIGKILL
     run = local_run(programs / "killed")
     assert [step for step, _ in run.history("batch/loss")] == [1, 2]
     assert run.run["status"] == "running"

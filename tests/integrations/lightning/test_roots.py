@@ -11,6 +11,7 @@ import pytest
 from tests.support.lightning_toys import Logging, data, trainer
 from tests.support.local_log import local_run, local_runs
 from tests.support.processes import run_python
+from tests.support.warm import run_script
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 
@@ -103,7 +104,7 @@ ENTRIES = {
 def test_cli_of_either_root_accepts_class_path_and_settings(isolated: Path, root: str, entry: str) -> None:
     (isolated / "program.py").write_text(CLI.format(train=TRAIN).replace("ROOT", root))
     (isolated / "config.yaml").write_text(YAML.format(callbacks=ENTRIES[entry]))
-    done = run_python(isolated / "program.py", "fit", "--config", "config.yaml", cwd=isolated)
+    done = run_script(isolated / "program.py", "fit", "--config", "config.yaml", cwd=isolated)
     assert done.returncode == 0, done.stderr
     run = local_run(isolated)
     assert run.config["trackkit/settings/project"] == "from-the-cli"
@@ -114,7 +115,7 @@ def test_cli_reports_a_wrong_setting(isolated: Path) -> None:
     (isolated / "program.py").write_text(CLI.format(train=TRAIN).replace("ROOT", ROOTS[0]))
     entry = "\n    - class_path: trackkit.TrackKit\n      init_args: {mode: ofline}"
     (isolated / "config.yaml").write_text(YAML.format(callbacks=entry))
-    done = run_python(isolated / "program.py", "fit", "--config", "config.yaml", cwd=isolated)
+    done = run_script(isolated / "program.py", "fit", "--config", "config.yaml", cwd=isolated)
     assert done.returncode != 0
     # The command line checks the choices in the signature itself.
     assert "Literal['auto', 'online', 'offline', 'disabled']" in done.stderr

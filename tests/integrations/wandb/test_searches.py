@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from tests.support.local_log import local_runs
 from tests.support.processes import ROOT
 from tests.support.toy import BATCH, TRAININGS, Net, Points
 from tests.support.wandb_offline import find_runs, read_finished
+from tests.support.warm import run_script
 from tests.wandb_server import WandbServer
-from tests.wandb_server.client import run
+from tests.wandb_server.client import environment
 from trackkit import TrackKit
 
 FRAMEWORKS = sorted(TRAININGS)
@@ -70,9 +70,9 @@ train(0.1, Searching(sys.argv[1], Path("out"), 2), TrackKit(project="p", name="o
 
 def script(server: WandbServer, home: Path, code: str, *arguments: str, **env: str) -> str:
     more = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TRACKKIT_INDEX": str(home / "index.jsonl"), **env}
-    path = home / "script.py"
-    path.write_text(BEGIN + code)
-    return run(server, home, [sys.executable, str(path), *arguments], env=more)
+    done = run_script(BEGIN + code, *arguments, cwd=home, env=environment(server, home, more))
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 @pytest.mark.parametrize(
