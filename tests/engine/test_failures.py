@@ -177,7 +177,7 @@ def test_a_hugging_face_prediction_survives_its_hook(
     from tests.support.huggingface_toys import make_trainer
     from tests.support.toy import Points
 
-    for method in ("predicted", "paused", "logged"):
+    for method in ("evaluated", "paused", "logged"):
         monkeypatch.setattr(HuggingFaceAdapter, method, boom)
     runner = make_trainer("out", [TrackKit(sinks=[])])
     found = runner.predict(Points(samples=8)).metrics["test_loss"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.huggingface.describe import describe
 from trackkit.integrations.huggingface.fit import Fit, NullFit
-from trackkit.integrations.huggingface.logged import EvaluationLogs, StepLogs, read, read_prediction
+from trackkit.integrations.huggingface.logged import EvaluationLogs, Logs, StepLogs
 from trackkit.integrations.huggingface.progress import Progress, Sizes
 from trackkit.record.description import Description
 from trackkit.schema.keys import BATCH
@@ -31,11 +31,11 @@ class NullAdapter:
     def epoch_ends(self, control: Any) -> None:
         """`on_epoch_end`."""
 
-    def logged(self, args: Any, state: Any, logs: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    def logged(self, args: Any, state: Any, logs: Logs, kwargs: dict[str, Any]) -> None:
         """`on_log`: of training steps, of an evaluation, at a training's end, or by the user's code."""
 
-    def predicted(self, args: Any, state: Any, metrics: dict[str, Any], kwargs: dict[str, Any]) -> None:
-        """`on_predict` with metrics."""
+    def evaluated(self, args: Any, state: Any, logs: EvaluationLogs, kwargs: dict[str, Any]) -> None:
+        """`on_predict`, or `on_log` of an evaluation."""
 
     def paused(self, what: str) -> None:
         """The time since the last event went to `what`, not to training."""
@@ -88,21 +88,25 @@ class HuggingFaceAdapter(NullAdapter):
     def epoch_ends(self, control: Any) -> None:
         self._fit.epoch_ends(control.should_epoch_stop or control.should_training_stop)
 
-    def logged(self, args: Any, state: Any, logs: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    def logged(self, args: Any, state: Any, logs: Logs, kwargs: dict[str, Any]) -> None:
         if self._unopened:
             # A run that could not be opened is not tried again at every log: each try may take long.
             return
-        found = read(logs)
-        if isinstance(found, StepLogs):
-            self._step_logged(found, args, state, kwargs)
-        elif isinstance(found, EvaluationLogs):
+        if isinstance(logs, StepLogs):
+            self._step_logged(args, state, logs, kwargs)
+        elif isinstance(logs, EvaluationLogs):
             self.paused("evaluation")
-            self._evaluated(found, args, state, kwargs)
+            self.evaluated(args, state, logs, kwargs)
         else:
-            self._fit.totals(found.columns)
+            self._fit.totals(logs.columns)
 
-    def predicted(self, args: Any, state: Any, metrics: dict[str, Any], kwargs: dict[str, Any]) -> None:
-        self._evaluated(read_prediction(metrics), args, state, kwargs)
+    def evaluated(self, args: Any, state: Any, logs: EvaluationLogs, kwargs: dict[str, Any]) -> None:
+        if all(value is None for value in logs.metrics.values()):
+            return
+        session = self._session(args, state, kwargs)
+        session.tracker.report(logs.metrics, logs.where, state.global_step, state.epoch)
+        session.tracker.seal()
+        session.evaluated()
 
     def paused(self, what: str) -> None:
         self._fit.paused(what)
@@ -121,26 +125,18 @@ class HuggingFaceAdapter(NullAdapter):
             return replace(start, again=True, checkpoint=session.checkpoint_fields())
         return replace(start, checkpoint=carried) if start.step else start
 
-    def _step_logged(self, found: StepLogs, args: Any, state: Any, kwargs: dict[str, Any]) -> None:
+    def _step_logged(self, args: Any, state: Any, logs: StepLogs, kwargs: dict[str, Any]) -> None:
         session = self._session(args, state, kwargs)
-        if "batch/lr" in found.measured:
-            self._fit.logged(session, found.measured.get("batch/loss"))
+        if "batch/lr" in logs.measured:
+            self._fit.logged(session, logs.measured.get("batch/loss"))
         tracker = session.tracker
-        if found.measured:
-            tracker.report(found.measured, BATCH, state.global_step, state.epoch, framework=True)
-        if found.users:
-            tracker.report(found.users, BATCH, state.global_step, state.epoch)
-        if found.measured:
+        if logs.measured:
+            tracker.report(logs.measured, BATCH, state.global_step, state.epoch, framework=True)
+        if logs.users:
+            tracker.report(logs.users, BATCH, state.global_step, state.epoch)
+        if logs.measured:
             tracker.seal()
             self._fit.resumes()
-
-    def _evaluated(self, found: EvaluationLogs, args: Any, state: Any, kwargs: dict[str, Any]) -> None:
-        if all(value is None for value in found.metrics.values()):
-            return
-        session = self._session(args, state, kwargs)
-        session.tracker.report(found.metrics, found.where, state.global_step, state.epoch)
-        session.tracker.seal()
-        session.evaluated()
 
     def _session(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Session:
         """Returns the trainer's open run; outside of a training, opens one for an evaluation if none is open."""

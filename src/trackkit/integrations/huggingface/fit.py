@@ -66,7 +66,7 @@ class Fit(NullFit):
         self._progress = progress
         self._state = state
         self._scaled = _compat.is_scaled(optimizer)
-        self._seen_step: int = state.global_step
+        self._seen_step = self._row_step = state.global_step
         self._samples, self._tokens = progress.samples(self._seen_step), int(state.num_input_tokens_seen)
         self._data_s = 0.0
         self._mark = time.perf_counter()
@@ -84,6 +84,7 @@ class Fit(NullFit):
             self._tracker.skipped(True)
         if row:
             self._tracker.row(self._moment())
+            self._row_step = self._state.global_step
         self._mark = time.perf_counter()
 
     def epoch_ends(self, cut: bool) -> None:
@@ -94,8 +95,9 @@ class Fit(NullFit):
             return
         if loss is not None:
             self._progress.add_loss(loss, self._state.global_step)
-        # The trainer may log a step that `on_step_end` did not announce, such as at an epoch's end.
-        self._tracker.last_row()
+        if self._state.global_step != self._row_step:
+            # The trainer logs a step that `on_step_end` did not announce, such as at an epoch's end.
+            self._tracker.last_row()
 
     def totals(self, columns: Mapping[str, float]) -> None:
         total = dict(columns)

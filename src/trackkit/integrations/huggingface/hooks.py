@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from trackkit.integrations.guard import Kit, guarded
 from trackkit.integrations.huggingface.fit import NullFit
+from trackkit.integrations.huggingface.logged import read, read_prediction
 from trackkit.integrations.huggingface.trainers import Trainers
 
 
@@ -64,7 +65,7 @@ class HuggingFaceHooks:
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if logs:
             adapter = self._huggingface_trainers.adapter()
-            adapter.logged(args, state, logs, kwargs)
+            adapter.logged(args, state, read(logs), kwargs)
             if control.should_save:
                 adapter.saving()
 
@@ -79,7 +80,7 @@ class HuggingFaceHooks:
     @guarded
     def on_predict(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **kwargs: Any) -> None:
         if metrics:
-            self._huggingface_trainers.adapter().predicted(args, state, metrics, kwargs)
+            self._huggingface_trainers.adapter().evaluated(args, state, read_prediction(metrics), kwargs)
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Hugging Face gives three arguments; other frameworks' hooks of this name are theirs."""

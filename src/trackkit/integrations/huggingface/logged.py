@@ -55,7 +55,10 @@ class FinalLogs:
     columns: dict[str, float]
 
 
-def read(logs: dict[str, Any]) -> StepLogs | EvaluationLogs | FinalLogs:
+Logs = StepLogs | EvaluationLogs | FinalLogs
+
+
+def read(logs: dict[str, Any]) -> Logs:
     """Sorts the logs that `on_log` was called with."""
     if (prefix := _evaluation_prefix(logs)) is not None:
         return _evaluation(logs, prefix)

@@ -26,6 +26,7 @@ class Trainers:
 
     def __init__(self, kit: Kit, hooks: type) -> None:
         self._kit = kit
+        self._disabled = kit.disabled
         self._hooks = hooks
         self._adapters: weakref.WeakKeyDictionary[Any, HuggingFaceAdapter] = weakref.WeakKeyDictionary()
         self._used = False
@@ -34,7 +35,7 @@ class Trainers:
         """Returns the adapter of the calling trainer; a null one if it is not recorded, or by another TrackKit."""
         handler = _compat.calling_handler()
         kits = _compat.kits_of(handler, self._hooks)
-        if self._kit.disabled or (self._kit in kits and kits[-1] is not self._kit):
+        if self._disabled or (self._kit in kits and kits[-1] is not self._kit):
             return NullAdapter()
         trainer = self._kit if handler is None else handler
         return self._adapters.get(trainer) or self._add(trainer, len(kits))
