@@ -1,4 +1,4 @@
-"""What TrackKit says: one logger, and a plain line on stderr where the program has set up no logging."""
+"""TrackKit's log messages: one logger, and plain lines on stderr if the program has set up no logging."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _formatter = logging.Formatter()
 
 
 def _mask_secrets(record: logging.LogRecord) -> bool:
-    """W&B keeps what the program prints: an error's text may have the server's address with its login."""
+    """Masks secrets, such as a login in a server's address: W&B records what the program prints."""
     text = record.getMessage()
     if (masked := mask(text)) != text:
         record.msg, record.args = masked, None
@@ -25,7 +25,7 @@ logger.addFilter(_mask_secrets)
 
 
 class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to whatever `sys.stderr` is now, so that notebooks and capturing tests see it."""
+    """Writes to the current `sys.stderr`, which notebooks and tests replace."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -37,7 +37,7 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def ensure_heard() -> None:
-    """Notices reach the user: through the program's own logging where there is some, else on stderr."""
+    """Makes notices visible: in the program's own logging if it has any, else on stderr."""
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
     if not logger.hasHandlers():

@@ -1,4 +1,4 @@
-"""Two gloo processes under torchrun, of which one dies, or that are told to end: what is left, and nothing hangs."""
+"""Two gloo processes under torchrun, of which one dies or which are terminated: rows, status and exit codes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from trackkit import read_run
 FRAMEWORKS = ("lightning", "huggingface")
 AT = 30
 PAUSE = 0.05
-# Rows that rank 0 takes along at most: they waited for the other's records; or, where SIGTERM comes from without, that
-# of a step which the optimizer has taken and the trainer has not counted yet.
+# Rows that may be missing: they waited for the other rank's records when rank 0 was killed; or, after a SIGTERM, the
+# row of a step that the optimizer took and the trainer had not counted yet.
 LOST = {("rank 0 killed", framework): 5 for framework in ("lightning", "huggingface")}
 LOST |= {("torchrun terminated", framework): 1 for framework in ("lightning", "huggingface")}
 KILLED = "import os, signal, time; os.environ['RANK'] == '{}' and os.kill(os.getpid(), signal.SIGKILL)"
-# Rank 0 meets nobody for a while: torchrun's SIGTERM is the first that it hears of its neighbour's death.
+# Rank 0 joins no collective for a while: torchrun's SIGTERM is the first sign of the other rank's death.
 BUSY = "; time.sleep(1)"
 TERMINATED = "import os, signal; os.environ['RANK'] == '0' and os.kill(os.getppid(), signal.SIGTERM)"
 ENDINGS = {
@@ -39,7 +39,7 @@ Ended = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """The folder of a training that has come to an ending; torchrun's exit code is in `code` there."""
+    """Returns a function that trains to an ending and returns the folder, with torchrun's exit code in `code`."""
     home = tmp_path_factory.mktemp("ranks")
 
     @functools.cache
@@ -58,33 +58,33 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_local_log_has_every_row_and_the_right_status(ended: Ended, ending: str, framework: str) -> None:
+def test_local_log_has_every_row_and_the_right_status(ended: Ended, ending: str, framework: str) -> None:
     home = ended(ending, framework)
-    told = (home / "err.txt").read_text()
+    output = (home / "err.txt").read_text()
     taken = len((home / "truth").read_text().splitlines())
     run = read_run(home / "out")
     steps = [row["batch/step"] for row in run.history if "batch/step" in row]
-    assert steps == list(range(1, len(steps) + 1)), told
-    assert 0 <= taken - len(steps) <= LOST.get((ending, framework), 0), told
+    assert steps == list(range(1, len(steps) + 1)), output
+    assert 0 <= taken - len(steps) <= LOST.get((ending, framework), 0), output
     assert taken >= AT
     statuses = {"preempted"} if ending == "torchrun terminated" else {"failed"}
-    assert run.run["status"] in statuses | ({"failed"} if _hung(told) else set()), told
+    assert run.run["status"] in statuses | ({"failed"} if _hung(output) else set()), output
     assert run.config["runtime/world_size"] == 2
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_torchrun_ends_as_without(ended: Ended, ending: str, framework: str) -> None:
-    """Its exit code, whom it blames, and that it did not have to kill anybody."""
+def test_torchrun_ends_as_without_trackkit(ended: Ended, ending: str, framework: str) -> None:
+    """Compares its exit code, the rank it reports, and that it killed no rank."""
     tracked = ended(ending, framework)
-    told = (tracked / "err.txt").read_text()
-    assert (tracked / "code").read_text() == "1", told
+    output = (tracked / "err.txt").read_text()
+    assert (tracked / "code").read_text() == "1", output
     if ending == "rank 1 killed":
         bare = ended(ending, framework, "bare")
         assert (bare / "code").read_text() == "1"
-        assert _first_failure(told) == _first_failure((bare / "err.txt").read_text())
-    # Lightning may wait for the other rank in its handler of SIGTERM, while that one waits in a collective.
-    assert not _hung(told) or (ending, framework) == ("torchrun terminated", "lightning"), told
+        assert _first_failure(output) == _first_failure((bare / "err.txt").read_text())
+    # Lightning's SIGTERM handler may wait for the other rank while that one waits in a collective.
+    assert not _hung(output) or (ending, framework) == ("torchrun terminated", "lightning"), output
 
 
 @pytest.mark.parametrize(
@@ -97,23 +97,23 @@ def test_torchrun_ends_as_without(ended: Ended, ending: str, framework: str) -> 
         ("torchrun terminated", "huggingface", "preempted", 143),
     ],
 )
-def test_wandb_has_all_that_the_writing_rank_had(
+def test_wandb_has_all_rows_of_the_writing_rank(
     ended: Ended, ending: str, framework: str, status: str, code: int
 ) -> None:
-    """Although torchrun terminates it while it ends its run."""
+    """Torchrun terminates rank 0 while it ends its run."""
     home = ended(ending, framework)
     local, online = read_run(home / "out"), read_finished(home / "out")
     assert [step for step, _ in online.history("batch/loss")] == [step for step, _ in local.series("batch/loss")]
     assert (online.summary["final/status"], online.exit_code) == (status, code)
 
 
-def _hung(told: str) -> bool:
-    """Whether torchrun had to kill a rank: one that hangs in a collective runs no handler, and tells nothing."""
-    return "forcefully exiting" in told
+def _hung(output: str) -> bool:
+    """Returns whether torchrun had to kill a rank: one that hangs in a collective runs no signal handler."""
+    return "forcefully exiting" in output
 
 
-def _first_failure(told: str) -> tuple[str, ...]:
-    """Rank and exit code that torchrun reports as the root cause."""
-    found = re.search(r"rank\s*: (\d+).*?exitcode\s*: (-?\d+)", told.partition("Root Cause")[2], re.DOTALL)
-    assert found is not None, told
+def _first_failure(output: str) -> tuple[str, ...]:
+    """Returns the rank and exit code that torchrun reports as the root cause."""
+    found = re.search(r"rank\s*: (\d+).*?exitcode\s*: (-?\d+)", output.partition("Root Cause")[2], re.DOTALL)
+    assert found is not None, output
     return found.groups()

@@ -1,4 +1,4 @@
-"""What goes wrong inside TrackKit: said once, counted, and the training ends with the weights it would have had."""
+"""Errors inside TrackKit are logged once and counted, and the training ends with the same weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIGHTNING += ["saving_begins", "detach"]
 LIGHTNING_INNER = [(Logged, "log_metrics"), (Logged, "complete_row"), (Clock, "resume"), (Position, "moment")]
 HUGGINGFACE = ["open_fit", "epoch_ends", "logged", "paused", "fit_ends"]
 HUGGINGFACE_INNER = ["step_begins", "before_step", "step_ends"]
-# What only a checkpoint asks for.
+# Called only when a checkpoint is saved.
 SAVING = ["saving_begins", "checkpoint_fields"]
 
 
@@ -41,7 +41,7 @@ class Saves(pl.Callback):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_sound_training_reports_no_error(framework: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_without_errors_reports_none(framework: str, caplog: pytest.LogCaptureFixture) -> None:
     train(framework, TrackKit(sinks=[]))
     run = local_run(Path.cwd())
     assert (run.summary["final/tracker_errors"], run.summary["final/status"], errors(caplog)) == (0, "finished", [])
@@ -57,16 +57,16 @@ def test_a_sound_training_reports_no_error(framework: str, caplog: pytest.LogCap
         *((framework, Session, "checkpoint_fields") for framework in FRAMEWORKS),
     ],
 )
-def test_a_failing_hook_is_told_once_and_the_training_goes_on(
+def test_failing_hook_is_logged_once_and_training_continues(
     framework: str, adapter: type, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[str] = []
     monkeypatch.setattr(adapter, method, counted_boom(calls, method))
     train(framework, TrackKit(sinks=[]), *([Saves()] if method in SAVING and framework == "lightning" else []))
-    assert calls, "the hook was never called"
-    told = errors(caplog)
-    assert told
-    assert len(set(told)) == len(told) <= len(calls)
+    assert calls, "the hook was not called"
+    logged = errors(caplog)
+    assert logged
+    assert len(set(logged)) == len(logged) <= len(calls)
     runs = local_runs(Path.cwd())
     assert len(runs) == int(calls not in (["fit_begins"], ["open_fit"]))
     for run in runs:
@@ -75,10 +75,10 @@ def test_a_failing_hook_is_told_once_and_the_training_goes_on(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_run_that_can_not_be_opened_is_tried_once(
+def test_opening_a_run_is_tried_once_if_it_fails(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not again at each log or evaluation of the same training: a try may take seconds."""
+    """A try may take seconds: later logs and evaluations of the same training don't repeat it."""
     calls: list[str] = []
     monkeypatch.setattr("trackkit.session.open.open_session", counted_boom(calls, "open_session"))
     train(framework, TrackKit(sinks=[]))
@@ -86,7 +86,7 @@ def test_a_run_that_can_not_be_opened_is_tried_once(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_what_was_survived_is_told_again_at_the_end(
+def test_errors_are_summed_up_at_the_end(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("trackkit.callbacks.loss.Loss.row", boom)
@@ -99,7 +99,7 @@ def test_what_was_survived_is_told_again_at_the_end(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_engine_itself_may_fail(
+def test_training_survives_a_failing_engine(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for method in ("batch", "row", "report", "seal", "gradients", "pause"):
@@ -109,7 +109,7 @@ def test_the_engine_itself_may_fail(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_run_that_can_not_be_opened_is_told_once(
+def test_run_that_cannot_be_opened_is_logged_once(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("trackkit.session.open.open_session", boom)
@@ -118,7 +118,7 @@ def test_a_run_that_can_not_be_opened_is_told_once(
     assert 1 <= len(errors(caplog)) == len(set(errors(caplog)))
 
 
-def test_a_metric_that_is_no_number_is_told_once_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_metric_that_is_no_number_is_warned_of_once_by_name(caplog: pytest.LogCaptureFixture) -> None:
     import transformers
 
     class Odd(transformers.TrainerCallback):
@@ -127,21 +127,21 @@ def test_a_metric_that_is_no_number_is_told_once_by_its_name(caplog: pytest.LogC
 
     weights = TRAININGS["huggingface"](RECIPE, Path("out"), [Odd(), TrackKit(sinks=[sink := MemorySink()])])
     assert torch.equal(weights.layers[0].weight, bare("huggingface")["layers.0.weight"])
-    told = [record.getMessage() for record in caplog.records if "not a number" in record.getMessage()]
-    assert sorted(line.split("'")[1] for line in told) == ["caption", "many", "table"]
+    warnings = [record.getMessage() for record in caplog.records if "not a number" in record.getMessage()]
+    assert sorted(line.split("'")[1] for line in warnings) == ["caption", "many", "table"]
     assert {value for _, value in sink.history("batch/one")} == {1.0}
     assert sink.history("batch/caption") == sink.history("batch/nothing") == []
 
 
 class Cut(pl.Callback):
-    """Breaks the training off in the middle, as the user's own code may."""
+    """Raises in the middle of training, as the user's code may."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == 20:
             raise ValueError("broken data")
 
 
-def test_a_failing_on_exception_leaves_the_users_error_as_it_is(
+def test_failing_on_exception_keeps_the_users_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(LightningAdapter, "failed", boom)
@@ -154,7 +154,7 @@ def test_a_failing_on_exception_leaves_the_users_error_as_it_is(
 
 
 @pytest.mark.parametrize("stage", ["test", "validate", "predict"])
-def test_an_evaluation_survives_every_hook(
+def test_evaluation_survives_every_failing_hook(
     stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for method in ("attach", "evaluation_begins", "evaluation_ends", "detach"):
@@ -171,7 +171,7 @@ def test_an_evaluation_survives_every_hook(
     assert len(set(errors(caplog))) == len(errors(caplog))
 
 
-def test_a_hugging_face_prediction_survives_its_hook(
+def test_hugging_face_prediction_survives_its_failing_hook(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from tests.support.huggingface_toys import make_trainer

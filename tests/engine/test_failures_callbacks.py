@@ -32,7 +32,7 @@ CASES = [
     for name, kind in CALLBACKS.items()
     for method in entries(Callback, kind)
 ]
-# Hugging Face announces only steps that make rows: there is nothing to forget.
+# The Hugging Face adapter announces only steps that make rows, so nothing is forgotten.
 NEVER_CALLED = {("huggingface", "forget")}
 
 
@@ -52,7 +52,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], di
 
 
 def facts(rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[tuple[Any, ...], Any]:
-    """Every value of every row, and the summary: but for what no two trainings share."""
+    """Returns every value of every row and of the summary; times, which differ between trainings, as None."""
     found = {(row["_row"], key): value for row in rows for key, value in row.items() if key not in ("_time", "_row")}
     found.update({("final", key): value for key, value in summary.items() if key != "final/tracker_errors"})
     timed = ("_s", "_h", "_per_s")
@@ -64,7 +64,7 @@ def facts_of(run: LocalRun) -> dict[tuple[Any, ...], Any]:
 
 
 @pytest.mark.parametrize(("framework", "name", "method"), CASES)
-def test_a_failing_callback_is_switched_off_and_its_siblings_go_on(
+def test_failing_callback_is_disabled_and_the_others_continue(
     framework: str,
     name: str,
     method: str,
@@ -89,7 +89,7 @@ def test_a_failing_callback_is_switched_off_and_its_siblings_go_on(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_all_callbacks_may_fail(
+def test_training_survives_when_all_callbacks_fail(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for kind in CALLBACKS.values():

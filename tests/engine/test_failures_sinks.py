@@ -1,4 +1,4 @@
-"""Every method of every sink fails, in a real training of each framework: the other sinks go on."""
+"""Every method of every sink fails once, in a real training of each framework: the other sinks continue."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METHODS = entries(Sink, Sink)
 
 
 class Terminated(pl.Callback, transformers.TrainerCallback):  # type: ignore[misc]
-    """SIGTERM when the last step has been taken: all that Lightning's own handler would cut short is done."""
+    """Raises SIGTERM after the last step, when Lightning's own handler has nothing left to cut short."""
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -39,7 +39,7 @@ class Terminated(pl.Callback, transformers.TrainerCallback):  # type: ignore[mis
 
 @contextmanager
 def survived() -> Iterator[None]:
-    """A program that handles SIGTERM itself, so that the test goes on."""
+    """Handles SIGTERM as a program may, so that the test survives it."""
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         yield
@@ -47,7 +47,7 @@ def survived() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_the_sinks_are_all_here() -> None:
+def test_all_sinks_and_their_methods_are_covered() -> None:
     assert {LocalSink, MemorySink, WandbSink} <= set(SINKS)
     assert METHODS == ["open", "write", "config", "summary", "preempting", "close"]
 
@@ -55,7 +55,7 @@ def test_the_sinks_are_all_here() -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", SINKS)
-def test_a_failing_sink_takes_no_other_with_it(
+def test_failing_sink_is_disabled_and_the_others_continue(
     framework: str, kind: type[Sink], method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[str] = []
@@ -64,10 +64,10 @@ def test_a_failing_sink_takes_no_other_with_it(
     with monkeypatch.context() as patch, survived():
         patch.setattr(broken if kind is MemorySink else kind, method, counted_boom(calls, method))
         train(framework, Terminated(), TrackKit(sinks=backends))
-    # The local log writes the config that a run starts with by its own entry.
-    told = "open" if (kind, method) == (LocalSink, "config") else method
-    assert calls[:1] == [method], "it was never called"
-    assert errors(caplog) == [f"sink '{kind.__name__}' ({told}) failed and is disabled; training continues"]
+    # The local log writes a run's first config through the same method.
+    where = "open" if (kind, method) == (LocalSink, "config") else method
+    assert calls[:1] == [method], "the method was not called"
+    assert errors(caplog) == [f"sink '{kind.__name__}' ({where}) failed and is disabled; training continues"]
     if kind is not LocalSink:
         run = local_run(Path.cwd())
         assert [row["_row"] for row in run.rows] == list(range(ROWS))
@@ -82,7 +82,7 @@ def test_a_failing_sink_takes_no_other_with_it(
 @pytest.mark.parametrize(
     "method", ["sink.start_run", "steps.RowLog.log", "sink.WandbSink._update_config", "steps.define"]
 )
-def test_what_fails_in_the_thread_of_the_wandb_sink_is_told_on_its_next_call(
+def test_error_in_the_writer_thread_is_logged_on_the_next_call(
     method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(f"trackkit.integrations.wandb.{method}", boom)
@@ -94,7 +94,7 @@ def test_what_fails_in_the_thread_of_the_wandb_sink_is_told_on_its_next_call(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_an_error_at_the_close_is_counted_by_the_sinks_that_are_left(
+def test_error_while_closing_is_counted_by_the_other_sinks(
     framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:

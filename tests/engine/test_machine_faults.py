@@ -1,4 +1,4 @@
-"""The machine or W&B itself fails: the training ends with the weights it would have had, and one message says why."""
+"""The machine or W&B fails: the training ends with the same weights, and one message says why."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trackkit.callbacks.nvml import device_handle, energy_counter
 LIMIT = 16384
 DISK_FULL = f"""
 import logging, os, resource, signal
-# What the program itself prints shall not meet the limit.
+# The program's own output does not count against the limit.
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 logging.raiseExceptions = False
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT}, {LIMIT}))
 """
-# A method of W&B's run or module, which raises from its n-th call on.
+# Makes a method of W&B's run or module raise from its n-th call on.
 RAISING = """
 import wandb
 def broken(owner, name, after):
@@ -55,51 +55,53 @@ def train(server: WandbServer, home: Path, framework: str, *arguments: str, **en
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The weights without TrackKit: both frameworks come to the same."""
+    """Returns the weights without TrackKit, which are the same in both frameworks."""
     with WandbServer() as server:
         return str(train(server, tmp_path_factory.mktemp("bare"), "lightning", "--bare").report["weights"])
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_wandb_may_raise_from_any_call(wandb_server: WandbServer, tmp_path: Path, bare: str, call: str) -> None:
+def test_training_survives_errors_from_every_wandb_call(
+    wandb_server: WandbServer, tmp_path: Path, bare: str, call: str
+) -> None:
     framework = "huggingface" if call in ("log", "finish") else "lightning"
     mode = "auto" if call == "setup" else "offline"
     training = train(wandb_server, tmp_path, framework, "--mode", mode, "--patch", RAISING + CALLS[call])
     run = training.local
     assert training.report["weights"] == bare
     assert training.stderr.count("Traceback (most recent call last)") == 1, training.stderr
-    told = [line for line in training.lines if "failed" in line]
-    assert len(told) == 1
-    assert told[0].startswith("trackkit: sink 'WandbSink' (")
+    messages = [line for line in training.lines if "failed" in line]
+    assert len(messages) == 1
+    assert messages[0].startswith("trackkit: sink 'WandbSink' (")
     assert run.summary["final/tracker_errors"] == 1
     assert [step for step, _ in run.history("batch/loss")] == list(range(1, 25))
     assert (run.run["status"], run.run["exit_code"]) == ("finished", 0)
 
 
 @pytest.mark.parametrize("framework", ["lightning", "huggingface"])
-def test_a_full_disk_ends_no_training(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
-    """No file can grow beyond some kilobytes, as on a disk that fills up: rows until then are readable."""
+def test_training_survives_a_full_disk(wandb_server: WandbServer, tmp_path: Path, framework: str) -> None:
+    """No file can grow beyond some kilobytes, as on a full disk. The rows until then are readable."""
     bare = str(train(wandb_server, tmp_path / "bare", framework, "--bare", "--epochs", "3").report["weights"])
     training = train(wandb_server, tmp_path, framework, "--epochs", "3", "--patch", DISK_FULL)
     assert training.report["weights"] == bare
-    told = [line for line in training.lines if "failed" in line]
-    assert told
-    assert len(set(told)) == len(told)
-    assert "'LocalSink'" in told[0]
+    messages = [line for line in training.lines if "failed" in line]
+    assert messages
+    assert len(set(messages)) == len(messages)
+    assert "'LocalSink'" in messages[0]
     folder = next(tmp_path.glob("**/trackkit-runs/*"))
     kept = (folder / "rows.jsonl").read_bytes()
     assert 0 < len(kept) <= LIMIT
     assert kept.count(b"\n") >= 5
 
 
-def test_a_read_only_folder_moves_the_run_and_says_so(wandb_server: WandbServer, tmp_path: Path, bare: str) -> None:
+def test_run_moves_out_of_a_read_only_folder(wandb_server: WandbServer, tmp_path: Path, bare: str) -> None:
     spare = tmp_path / "spare"
     spare.mkdir()
     training = train(wandb_server, tmp_path, "lightning", TRACKKIT_DIR="/sys/kernel", TMPDIR=str(spare))
     assert training.report["weights"] == bare
-    told = [line for line in training.lines if "cannot write to the run folder" in line]
-    assert len(told) == 1
-    assert "'/sys/kernel/trackkit-runs/" in told[0]
+    messages = [line for line in training.lines if "cannot write to the run folder" in line]
+    assert len(messages) == 1
+    assert "'/sys/kernel/trackkit-runs/" in messages[0]
     run = training.local
     assert run.folder.is_relative_to(spare)
     assert [path.parent.parent.parent.parent for path in find_runs(spare)] == [run.folder.parent.parent.parent]
@@ -121,8 +123,8 @@ pynvml.nvmlDeviceGetTotalEnergyConsumption = energy
 """
 
 
-def test_a_gpu_lost_to_nvml_costs_its_own_column_only(wandb_server: WandbServer, tmp_path: Path, bare: str) -> None:
-    """Its energy counter answers at the start and no more at the end."""
+def test_gpu_lost_to_nvml_costs_only_its_own_column(wandb_server: WandbServer, tmp_path: Path, bare: str) -> None:
+    """The energy counter answers at the start, and fails at the end."""
     off = {"TRACKKIT_CALLBACKS": "{gpu_memory: false}"}
     training = train(wandb_server, tmp_path, "lightning", "--patch", NVML, **off)
     assert training.report["weights"] == bare
@@ -132,7 +134,7 @@ def test_a_gpu_lost_to_nvml_costs_its_own_column_only(wandb_server: WandbServer,
     assert "final/energy_kWh" not in summary
 
 
-def test_a_machine_without_nvml_has_no_handle() -> None:
-    """As on this one, or one whose device torch does not know."""
+def test_no_handle_without_nvml() -> None:
+    """Neither on a machine without NVML, nor for a device that torch does not know."""
     assert device_handle("cuda:99") is None
     assert energy_counter("cuda:99") is None

@@ -1,8 +1,8 @@
-"""How often a training's values are read back to the host: counted in real trainings, with and without TrackKit.
+"""Counts how often values are read back to the host in real trainings, with and without TrackKit.
 
-A read is whatever waits for a device: `item`, `tolist`, `numpy`, `cpu`, a copy `to` a named device, and the conversions
-that Python itself asks for. A change of type alone (`to(torch.float64)`) stays where the tensor is, and is none. The
-tensors lie on the CPU here: what is counted is the calls, which are the same on any device.
+A read is a call that waits for a device: `item`, `tolist`, `numpy`, `cpu`, a copy `to` a named device, and Python's own
+conversions. A change of type (`to(torch.float64)`) stays on the device and is no read. The tensors are on the CPU here;
+the calls are the same on any device.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from trackkit.integrations.memory import MemorySink
 
 READS = {"item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__", "__index__", "__array__", "__complex__"}
 RECIPE = Recipe(epochs=2, every=5)
-# Before the first step the data's fingerprint is taken, of what already lies in the host's memory.
+# Before the first step the data's fingerprint reads tensors that are already in host memory.
 STEPS = range(1, 49)
 
 
 class Reads(TorchFunctionMode):
-    """Counts reads by the number of optimizer steps taken before them."""
+    """Counts reads by the number of optimizer steps before them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Reads(TorchFunctionMode):
 
 @contextmanager
 def counted() -> Iterator[Reads]:
-    """Counts what is read inside."""
+    """Counts the reads inside the block."""
     reads = Reads()
     handle = register_optimizer_step_post_hook(reads.stepped)
     try:
@@ -81,7 +81,7 @@ def reads_of(framework: str, *callbacks: Any) -> Reads:
         bool,
     ],
 )
-def test_the_count_sees_every_kind_of_read(read: Any) -> None:
+def test_every_kind_of_read_is_counted(read: Any) -> None:
     with counted() as reads:
         tensor = torch.ones(())
         tensor.to(torch.float64).detach().reshape(1).sum()
@@ -91,7 +91,7 @@ def test_the_count_sees_every_kind_of_read(read: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"grad_norm": {"per_layer": True}}])
-def test_lightning_reads_once_for_a_row_and_never_between_rows(options: dict[str, Any]) -> None:
+def test_lightning_reads_once_per_row_and_never_between_rows(options: dict[str, Any]) -> None:
     bare = reads_of("lightning")
     tracked = reads_of("lightning", TrackKit(sinks=[sink := MemorySink()], callbacks=options))
     rows = Counter(row.step for row in sink.rows)
@@ -100,8 +100,8 @@ def test_lightning_reads_once_for_a_row_and_never_between_rows(options: dict[str
     assert {step: tracked.at[step] - bare.at[step] for step in STEPS} == {step: rows[step] for step in STEPS}
 
 
-def test_hugging_face_reads_nothing_more_between_rows() -> None:
-    """Hugging Face reads its numbers where it logs, also at the first and last step; TrackKit takes them as read."""
+def test_hugging_face_adds_no_reads_between_rows() -> None:
+    """Hugging Face reads its numbers when it logs, also at the first and the last step; TrackKit reads none."""
     bare, tracked = reads_of("huggingface"), reads_of("huggingface", TrackKit(sinks=[sink := MemorySink()]))
     extra = {step: tracked.at[step] - bare.at[step] for step in STEPS}
     assert {step for step, count in extra.items() if count} == {1, 48}

@@ -1,4 +1,4 @@
-"""Two gloo processes under torchrun: one run, rank 0's, with the mean over both ranks, and nothing that waits."""
+"""Two gloo processes under torchrun: rank 0 records one run with the mean over both ranks, and no rank waits."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_one_run_with_the_mean_over_ranks(framework: str, trained: Trained) -> None:
-    """Two ranks with one batch each make the same steps as one rank that accumulates two: all values follow."""
+def test_one_run_has_the_mean_over_ranks(framework: str, trained: Trained) -> None:
+    """Two ranks with one batch each make the same steps as one rank that accumulates two, so all values agree."""
     out = trained(framework, "tracked")
     truth = by_hand(Recipe(accumulation=2, clip=0.05))
     run = local_run(out)
@@ -60,8 +60,8 @@ def test_one_run_with_the_mean_over_ranks(framework: str, trained: Trained) -> N
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_weights_are_bit_identical_with_and_without(framework: str, trained: Trained) -> None:
-    """Also where ranks talk to each other."""
+def test_weights_are_bit_identical_with_and_without_trackkit(framework: str, trained: Trained) -> None:
+    """The exchange between ranks changes no weight."""
     for rank in (0, 1):
         bare, tracked = (
             torch.load(trained(framework, variant) / f"{framework}-{variant}-{rank}.pt")
@@ -71,8 +71,8 @@ def test_weights_are_bit_identical_with_and_without(framework: str, trained: Tra
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_rank_without_trackkit_holds_nothing_up(framework: str, trained: Trained) -> None:
-    """Rank 1 sends nothing: every row is there all the same, with rank 0's own loss where ranks were to be met."""
+def test_rank_without_trackkit_holds_nothing_up(framework: str, trained: Trained) -> None:
+    """Rank 1 sends nothing: every row is recorded, with the loss of rank 0 instead of the mean."""
     run = local_run(trained(framework, "one-disabled"))
     assert [step for step, _ in run.history("batch/loss")] == [1, *range(2, 25, 2)]
     assert run.summary["final/status"] == "finished"
@@ -88,7 +88,7 @@ def test_a_rank_that_fails_ends_the_job(framework: str, tmp_path: Path) -> None:
     assert {1, 2} <= {step for step, _ in local_run(tmp_path).history("batch/loss")}
 
 
-def test_a_slow_rank_s_records_are_met(trained: Trained) -> None:
-    """Records that come late still make the mean: rows wait for them, the training does not."""
+def test_late_records_of_a_slow_rank_are_combined(trained: Trained) -> None:
+    """Rows wait for late records, and the training does not."""
     truth, run = by_hand(Recipe(accumulation=2, clip=0.05)), local_run(trained("lightning", "one-slow"))
     assert [v for _, v in run.history("batch/loss")][-1] == pytest.approx(sum(truth.losses[-2:]) / 2, rel=2e-4)
