@@ -205,7 +205,7 @@ except trackkit.TrackKitError as error:
     assert set(history[20]) == {"_row", "_time", "_pass", "epoch/step", "epoch/val/acc"}
     assert (config, summary["final/steps"], series) == ({"hparams/lr": 0.1}, 20, [[20, 0.5]])
     assert (run["run_id"], run["status"], run["name"], run["tags"]) == ("r1", "failed", "first", ["t"])
-    assert "must be a folder or a run on http://127.0.0.1" in second
+    assert "is neither a folder nor a run on http://127.0.0.1" in second
 
 
 def test_benchmark_of_the_local_log_runs(tmp_path: Path) -> None:

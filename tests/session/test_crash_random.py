@@ -16,7 +16,7 @@ from tests.support.local_log import local_run
 from tests.support.wandb_offline import find_runs
 from tests.support.warm import Program, last_checkpoint
 from trackkit import read_run
-from trackkit.integrations.wandb.files import read_run_file
+from trackkit.integrations.wandb.files import read_history
 
 # For each framework, five turns of one kill in each fifth of the training.
 TURNS, PARTS = 5, 5
@@ -85,7 +85,7 @@ def check_second_pass(home: Path, checkpoint: int, where: str) -> None:
     for key, values in first.items():
         for step, value in local.history(key):
             values.setdefault(step, value)
-    rows = [row for path in find_runs(home) for row in read_run_file(path).rows]
+    rows = [row for path in find_runs(home) for row in read_history(path)]
     places = [row["_step"] for row in rows]
     assert places == sorted(set(places)), where
     steps = [row["batch/step"] for row in rows if "batch/step" in row]

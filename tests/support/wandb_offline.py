@@ -7,12 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackkit.integrations.wandb.files import RunFile, read_run_file
+from trackkit.integrations.wandb.files import parse, read_history, read_run_file
 
 
 @dataclass
-class OfflineRun(RunFile):
-    """What an offline run file holds: history rows with their `_step`, summary, config, run fields, exit code."""
+class OfflineRun:
+    """What an offline run file holds: history rows with their `_step`, summary, config, axes, run fields, exit code."""
+
+    run_id: str
+    project: str
+    name: str
+    group: str
+    tags: list[str]
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    axes: dict[str, str]
+    exit_code: int | None
 
     def history(self, key: str) -> list[tuple[int, Any]]:
         """(value of the key's own axis, value) wherever the key was logged."""
@@ -42,7 +53,20 @@ def _read(path: Path) -> OfflineRun:
         found = find_runs(path)
         assert len(found) == 1, f"expected one offline run below {path}, found {found}"
         path = found[0]
-    return OfflineRun(**vars(read_run_file(path)))
+    file = read_run_file(path)
+    run = file.run if file.run is not None else parse(b"").run
+    return OfflineRun(
+        run_id=run.run_id,
+        project=run.project,
+        name=run.display_name,
+        group=run.run_group,
+        tags=list(run.tags),
+        rows=list(read_history(path)),
+        summary=file.summary,
+        config=file.config,
+        axes={name: parse(record).metric.step_metric for name, record in file.definitions.items()},
+        exit_code=file.exit_code,
+    )
 
 
 def read_finished(path: Path, timeout_s: float = 10.0) -> OfflineRun:

@@ -1,4 +1,4 @@
-"""What goes wrong with one run is in its line of the report: no traceback, and the others go on."""
+"""A failing run is reported in its own line, without a traceback; the other runs are synced."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.sync.test_sync import assert_all_there, finish_sync, record, row_of, start_sync, sync
+from tests.support.syncing import assert_all_there, finish_sync, record, row_of, start_sync, sync
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 
 _PR_CAPBSET_DROP, _OVERRIDES = 24, (1, 2)
 
 
-def test_a_lock_that_can_not_be_made(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """The user's own lock does."""
+def test_lock_that_cannot_be_made_is_replaced_by_the_users_own(wandb_server: WandbServer, tmp_path: Path) -> None:
     record(tmp_path / "r1", "r1", 0, 8)
     (tmp_path / "r1" / "trackkit-runs" / "r1" / ".sync.lock").mkdir()
     assert row_of(sync(wandb_server, tmp_path), "r1")[-1] == "complete"
 
 
-def test_a_run_that_can_not_be_read_beside_one_that_can(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_unreadable_run_does_not_stop_the_others(wandb_server: WandbServer, tmp_path: Path) -> None:
     record(tmp_path / "r1", "r1", 0, 8)
     record(tmp_path / "r2", "r2", 0, 8)
     path = next((tmp_path / "r1").glob("wandb/*/run-r1.wandb"))
-    # Of two files the first record is read already to put them in order.
+    # The first records of two files are read to put them in order.
     shutil.copytree(path.parent, path.parent.with_name("offline-run-20990101_000000-r1"))
     path.unlink()
     path.mkdir()
@@ -41,7 +40,7 @@ def test_a_run_that_can_not_be_read_beside_one_that_can(wandb_server: WandbServe
 
 
 @pytest.mark.parametrize("denied", ["HistoryPage", "RunOutputArtifacts", "RunConsoleLogTail"])
-def test_a_server_that_denies_a_question(wandb_server: WandbServer, tmp_path: Path, denied: str) -> None:
+def test_server_that_denies_a_question_is_reported(wandb_server: WandbServer, tmp_path: Path, denied: str) -> None:
     record(tmp_path / "r1", "r1", 0, 8)
     record(tmp_path / "r2", "r2", 0, 8)
     sync(wandb_server, tmp_path, "r1")
@@ -51,15 +50,15 @@ def test_a_server_that_denies_a_question(wandb_server: WandbServer, tmp_path: Pa
     printed = sync(wandb_server, tmp_path, code=1)
     for name in ("r1", "r2"):
         assert row_of(printed, name)[-1] == "failed"
-    assert "must say what it has, and says" in printed
+    assert "answered with an error" in printed
     wandb_server.faults.clear()
     sync(wandb_server, tmp_path)
     for name in ("r1", "r2"):
         assert_all_there(wandb_server, tmp_path / name, name)
 
 
-def test_a_folder_that_is_read_only(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """Another user's, or on a file system that is mounted so: nothing is written there, and what was done is known."""
+def test_read_only_folder_is_synced_and_remembered(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """Notes and lock are kept among the user's own files."""
     root = tmp_path / "out"
     record(root, "r1", 0, 25)
     paths = [root, *(path for path in root.rglob("*") if not path.is_symlink())]
@@ -86,14 +85,13 @@ def test_a_folder_that_is_read_only(wandb_server: WandbServer, tmp_path: Path) -
 
 
 def _without_overrides() -> None:
-    """What keeps others out keeps the superuser out too, whom tests may run as."""
+    """Makes file permissions hold for the superuser too, whom tests may run as."""
     if os.geteuid() == 0:
         for capability in _OVERRIDES:
             ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
-def test_the_report_is_whole_without_a_terminal(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """In a batch job's log nothing says how wide a line may be."""
+def test_report_is_not_cut_without_a_terminal(wandb_server: WandbServer, tmp_path: Path) -> None:
     name = "sweep-abcdefgh-20261121-with-a-long-name"
     record(tmp_path / "out", name, 0, 5)
     process = start_sync(wandb_server, tmp_path, tmp_path / "out", COLUMNS="40")

@@ -1,29 +1,57 @@
-"""Which runs `trackkit sync` takes, and which it leaves out: the index, what was verified before, several servers."""
+"""Which runs `trackkit sync` syncs: those of the index, several servers, several folders of one run."""
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 
-from tests.sync.test_sync import assert_all_there, record, row_of, sync
+from tests.support.syncing import assert_all_there, console, record, row_of, sync
 from tests.wandb_server import WandbServer
 
 
-def test_another_server_has_nothing_yet(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_each_server_has_its_own_notes(wandb_server: WandbServer, tmp_path: Path) -> None:
     record(tmp_path / "out", "r1", 0, 5)
     sync(wandb_server, tmp_path)
     with WandbServer() as other:
         assert row_of(sync(other, tmp_path), "r1")[-1] == "complete"
         assert_all_there(other, tmp_path / "out", "r1")
         for server in (wandb_server, other):
-            assert "every run of the index is on the server" in sync(server, tmp_path)
+            assert "all your runs are on the server" in sync(server, tmp_path)
             assert row_of(sync(server, tmp_path, "r1"), "r1")[-1] == "unchanged"
 
 
-def test_a_run_that_is_gone_from_the_server(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_run_deleted_on_the_server_is_sent_again(wandb_server: WandbServer, tmp_path: Path) -> None:
     record(tmp_path / "out", "r1", 0, 25)
     sync(wandb_server, tmp_path)
     wandb_server.state.runs.clear()
     printed = sync(wandb_server, tmp_path, "r1")
-    assert "the server has it no more: it is sent again" in printed
+    assert "the server does not have it any more: sending it again" in printed
     assert row_of(printed, "r1")[-1] == "complete"
     assert_all_there(wandb_server, tmp_path / "out", "r1")
+
+
+def test_several_folders_of_one_run_are_an_error_that_names_them(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """Of a copied folder only the user knows which one is the run."""
+    record(tmp_path / "a", "r1", 0, 20)
+    record(tmp_path / "other", "r2", 0, 5)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    printed = sync(wandb_server, tmp_path, tmp_path / "a", tmp_path / "b", tmp_path / "other", code=1)
+    folders = [str(tmp_path / name / "trackkit-runs" / "r1") for name in ("a", "b")]
+    assert f"r1: the run has several folders: '{folders[0]}', '{folders[1]}'. Sync the one that you mean" in printed
+    assert [run.id for run in wandb_server.state.runs.values()] == ["r2"]
+    assert row_of(sync(wandb_server, tmp_path, folders[0]), "r1")[-1] == "complete"
+    assert_all_there(wandb_server, tmp_path / "a", "r1")
+
+
+def test_folder_of_an_earlier_attempt_leaves_the_later_ones_end(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """The run was resumed from its checkpoint in another folder, which is on the server already."""
+    record(tmp_path / "first", "r1", 0, 20, "--pause", "0.1", "--end", "kill")
+    time.sleep(1.1)
+    record(tmp_path / "second", "r1", 20, 40)
+    for name in ("second", "first"):
+        assert row_of(sync(wandb_server, tmp_path, tmp_path / name), "r1")[-1] == "complete"
+    run = wandb_server.state.run("r1")
+    assert sorted(row["batch/step"] for row in run.history if "batch/loss" in row) == list(range(40))
+    assert (run.state, run.summary["final/status"], run.summary["final/steps"]) == ("finished", "finished", 40)
+    assert console(wandb_server, "r1").count("step 39") == 1

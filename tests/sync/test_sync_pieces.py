@@ -1,4 +1,4 @@
-"""`trackkit sync` of runs whose W&B files are damaged, out of order, or gone."""
+"""`trackkit sync` of runs whose W&B files are damaged, out of order, or deleted."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.sync.test_sync import assert_all_there, console, record, row_of, start_recorder, sync, wait_for, wandb_files
+from tests.support.syncing import assert_all_there, console, record, row_of, start_recorder, sync, wait_for, wandb_files
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import kill
 from trackkit import read_run
 from trackkit.integrations.wandb.blocks import BLOCK, Reader, Writer
-from trackkit.integrations.wandb.files import find_files, parse, read_run_file
-from trackkit.sync.fragment import Fragment, in_order
+from trackkit.integrations.wandb.files import find_files, parse, read_history, read_run_file
+from trackkit.sync.gather import gather
+from trackkit.sync.targets import find_targets
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -24,25 +25,25 @@ def batch_steps(server: WandbServer) -> list[int]:
     return [row["batch/step"] for row in server.state.run("r1").history if "batch/loss" in row]
 
 
-def settle(root: Path, **settings: str) -> None:
-    """The settings that the run was made with, as TrackKit itself records them."""
+def set_settings(root: Path, **settings: str) -> None:
+    """Changes the settings that TrackKit has recorded for run `r1`."""
     path = root / "trackkit-runs" / "r1" / "config.json"
     named = {f"trackkit/settings/{key}": value for key, value in settings.items()}
     path.write_text(json.dumps({**json.loads(path.read_text()), **named}))
 
 
-def test_the_second_pass_ran_in_an_earlier_time_zone(
+def test_attempts_of_two_time_zones_are_in_order(
     wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The names of W&B's folders are in local time."""
+    """The names of W&B's folders hold the local time."""
     root = tmp_path / "out"
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     record(root, "r1", 0, 25, "--pause", "0.04", "--end", "kill")
     time.sleep(1.1)
     monkeypatch.setenv("TZ", "UTC")
     record(root, "r1", 25, 40)
-    assert [read_run_file(path).rows[0]["batch/step"] for path in wandb_files(root)] == [25, 0]
-    assert [read_run_file(path).rows[0]["batch/step"] for path in find_files(root, "r1")] == [0, 25]
+    assert [next(read_history(path))["batch/step"] for path in wandb_files(root)] == [25, 0]
+    assert [next(read_history(path))["batch/step"] for path in find_files(root, "r1")] == [0, 25]
     assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
     assert_all_there(wandb_server, root, "r1")
     assert batch_steps(wandb_server) == list(range(40))
@@ -50,7 +51,7 @@ def test_the_second_pass_ran_in_an_earlier_time_zone(
     assert (run.state, run.summary["final/steps"], run.summary["epoch/val/acc"]) == ("finished", 40, 0.39)
 
 
-def test_the_second_pass_ran_by_a_clock_that_is_behind(tmp_path: Path) -> None:
+def test_attempts_are_in_order_though_the_clock_was_set_back(tmp_path: Path) -> None:
     root = tmp_path / "out"
     record(root, "r1", 0, 5)
     time.sleep(1.1)
@@ -64,19 +65,20 @@ def test_the_second_pass_ran_by_a_clock_that_is_behind(tmp_path: Path) -> None:
         writer.add(each.SerializeToString())
     writer.close()
     assert find_files(root, "r1")[0] == late
-    ordered = in_order(map(Fragment, find_files(root, "r1")))
-    assert [each.first_step for each in ordered] == [0, 5]
+    (target,) = find_targets([str(root)])
+    source = gather(target)
+    assert [file.rows[0].values["batch/step"] for file in source.files] == [0, 5]
+    assert [row.values["batch/step"] for row in source.rows if "batch/loss" in row.values][::2] == list(range(10))
 
 
 @pytest.mark.parametrize("end", ["ok", "kill"])
-def test_only_the_local_log_is_left(wandb_server: WandbServer, tmp_path: Path, end: str) -> None:
+def test_run_without_wandb_files_is_sent_from_the_log(wandb_server: WandbServer, tmp_path: Path, end: str) -> None:
     root = tmp_path / "out"
     record(root, "r1", 0, 25, "--end", end)
-    settle(root, project="q", entity="team-b", group="g")
+    set_settings(root, project="q", entity="team-b", group="g")
     shutil.rmtree(root / "wandb")
     printed = sync(wandb_server, tmp_path, root)
-    assert "no W&B files of it lie in" in printed
-    assert "completing it from the local log: 27 rows, summary, config" in printed
+    assert "uploading 27 rows, summary, config, end" in printed
     assert row_of(printed, "r1")[-1] == "complete"
     assert_all_there(wandb_server, root, "r1")
     run = wandb_server.state.run("r1")
@@ -86,7 +88,7 @@ def test_only_the_local_log_is_left(wandb_server: WandbServer, tmp_path: Path, e
     assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "unchanged"
 
 
-def test_a_live_run_without_wandb_files_is_left_alone(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_running_run_without_wandb_files_is_left_alone(wandb_server: WandbServer, tmp_path: Path) -> None:
     root = tmp_path / "out"
     process = start_recorder(root, "r1", 0, 5, "--wait")
     try:
@@ -98,7 +100,7 @@ def test_a_live_run_without_wandb_files_is_left_alone(wandb_server: WandbServer,
         kill(process)
 
 
-def test_rows_that_a_damaged_file_has_lost_come_at_their_place(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_rows_lost_from_a_damaged_file_land_at_their_steps(wandb_server: WandbServer, tmp_path: Path) -> None:
     root = tmp_path / "out"
     record(root, "r1", 0, 300)
     path = wandb_files(root)[0]
@@ -113,27 +115,28 @@ def test_rows_that_a_damaged_file_has_lost_come_at_their_place(wandb_server: Wan
     assert "batch/loss" not in wandb_server.state.run("r1").summary
 
 
-def test_a_file_whose_beginning_is_damaged(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """It does not say any more what run it is, and so can't be uploaded: what it alone had is told."""
+def test_file_without_its_run_record_is_sent(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """The local log knows what run it is, and the file still has the console's lines."""
     root = tmp_path / "out"
     record(root, "r1", 0, 150)
-    settle(root, project="p", entity="team-b")
+    set_settings(root, project="p", entity="team-b")
     path = wandb_files(root)[0]
     data = bytearray(path.read_bytes())
     assert len(data) > BLOCK
     data[7:2000] = bytes(1993)
     path.write_bytes(data)
     assert read_run_file(path).rows
-    assert "lines of console output" in sync(wandb_server, tmp_path, root, code=1)
+    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
+    assert console(wandb_server, "r1")[-1] == "step 149"
     assert_all_there(wandb_server, root, "r1")
     assert wandb_server.state.run("r1").entity == "team-b"
 
 
-def test_a_killed_run_of_a_team_goes_to_that_team(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """A kill before W&B's first flush: only the local log says whose run it is."""
+def test_killed_run_of_a_team_goes_to_that_team(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """After a kill before W&B's first flush only the local log names the entity."""
     root = tmp_path / "out"
     record(root, "r1", 0, 12, "--end", "kill")
-    settle(root, project="p", entity="team-b")
+    set_settings(root, project="p", entity="team-b")
     path = wandb_files(root)[0]
     path.write_bytes(path.read_bytes()[:7])
     sync(wandb_server, tmp_path, root)

@@ -1,4 +1,4 @@
-"""`trackkit sync` decides by what stands at a place of an axis: what the server has is not sent, all else is."""
+"""`trackkit sync` of runs that the server has in part: it sends the values that are lacking, and no others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.doomed import STEPS, Task
 from tests.support.resuming import KILL
+from tests.support.syncing import assert_all_there, plain_wandb_sync, record, row_of, sync, wandb_files
 from tests.support.warm import Program, last_checkpoint
-from tests.sync.test_sync import assert_all_there, plain_wandb_sync, record, row_of, sync, wandb_files
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import read_run
@@ -23,7 +23,7 @@ from trackkit.integrations.wandb.files import read_history
 
 pytestmark = pytest.mark.timeout(240)
 
-# A process that goes on in the run online, and logs rows of the local log as of now.
+# Resumes the run online and logs rows of the local log, with the time of now.
 RESEND = """
 import json, sys, wandb
 from trackkit.local_log.reader import finite_words
@@ -47,8 +47,8 @@ def parsed(stream: dict[tuple[str, int], str]) -> list[tuple[tuple[str, int], di
     return [(place, json.loads(line)) for place, line in stream.items()]
 
 
-def test_rows_that_another_process_has_sent_are_not_sent_again(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """They have another time there, and another step of W&B's. What only W&B's own file has still comes."""
+def test_rows_sent_by_another_process_are_not_sent_again(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """They have another time and another W&B step on the server. The user's own values are still sent."""
     root = tmp_path / "out"
     record(root, "r1", 0, 30, "--own")
     resend(wandb_server, tmp_path, root, 0, 30)
@@ -59,7 +59,7 @@ def test_rows_that_another_process_has_sent_are_not_sent_again(wandb_server: Wan
     assert wandb_server.state.run("r1").summary["epoch/val/acc"] == 0.29
 
 
-def test_rows_are_left_out_one_by_one(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_only_lacking_rows_are_sent(wandb_server: WandbServer, tmp_path: Path) -> None:
     root = tmp_path / "out"
     record(root, "r1", 0, 30)
     resend(wandb_server, tmp_path, root, 12, 17)
@@ -69,8 +69,8 @@ def test_rows_are_left_out_one_by_one(wandb_server: WandbServer, tmp_path: Path)
     assert steps == [*range(12, 17), *range(12), *range(17, 30)]
 
 
-def test_a_value_that_is_there_otherwise_is_not_sent_a_second_time(wandb_server: WandbServer, tmp_path: Path) -> None:
-    """Of a step that was taken twice the server may have the other pass: W&B replaces nothing."""
+def test_differing_value_is_reported_and_not_sent(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """The server may have another attempt of a repeated step, and W&B replaces nothing."""
     root = tmp_path / "out"
     record(root, "r1", 0, 12)
     resend(wandb_server, tmp_path, root, 0, 12)
@@ -79,14 +79,13 @@ def test_a_value_that_is_there_otherwise_is_not_sent_a_second_time(wandb_server:
     stream[place] = json.dumps({**row, "batch/loss": 7.0})
     for _ in range(2):
         printed = sync(wandb_server, tmp_path, root, code=1)
-        assert "1 rows (batch/step 5) are not on the server with their values" in printed
+        assert "1 rows (batch/step 5) have other values on the server" in printed
         rows = [row for row in wandb_server.state.run("r1").history if row.get("batch/step") == 5]
         assert [row["batch/loss"] for row in rows] == [7.0]
 
 
-def test_rows_of_a_crash_arrive_though_the_users_own_have_pushed_wandbs_step_on(
-    wandb_server: WandbServer, tmp_path: Path
-) -> None:
+def test_rows_lost_in_a_crash_arrive_beside_the_users_own(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """The user's own rows have moved W&B's step past the training's."""
     root = tmp_path / "out"
     record(root, "r1", 0, 25, "--own", "--pause", "0.04", "--end", "kill")
     time.sleep(1.1)
@@ -99,7 +98,7 @@ def test_rows_of_a_crash_arrive_though_the_users_own_have_pushed_wandbs_step_on(
     assert steps == list(range(40))
 
 
-def test_rows_below_the_servers_last_step_are_added_above_it(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_rows_below_the_last_step_are_added_above_it(wandb_server: WandbServer, tmp_path: Path) -> None:
     root = tmp_path / "out"
     record(root, "r1", 0, 30)
     plain_wandb_sync(wandb_server, tmp_path, *[path.parent for path in wandb_files(root)])
@@ -114,10 +113,10 @@ def test_rows_below_the_servers_last_step_are_added_above_it(wandb_server: Wandb
 
 
 @pytest.mark.parametrize("modes", [("offline", "online"), ("online", "offline", "online")], ids="-".join)
-def test_a_run_that_was_completed_by_its_resumes(
+def test_rows_sent_by_a_resume_are_not_sent_again(
     wandb_server: WandbServer, tmp_path: Path, modes: tuple[str, ...]
 ) -> None:
-    """What a killed pass had left over is on the server by way of the next; its own file is still there."""
+    """An online resume sends what the killed attempt had not; that attempt's file still has it too."""
     online = {name: value for name, value in environment(wandb_server, tmp_path).items() if name != "WANDB_DIR"}
     for number, mode in enumerate(modes, 1):
         end = {"at": 20 + 25 * number, "then": KILL} if number < len(modes) else {}

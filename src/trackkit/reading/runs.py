@@ -23,7 +23,7 @@ def read_run(path: str | os.PathLike[str]) -> RecordedRun:
         return read_folder(find_folder(folder))
     parts = str(path).split("/")
     if len(parts) == 3 and all(parts):
-        from trackkit.sync.server_reader import read_server_run
+        from trackkit.sync.server_run import read_server_run
 
         return read_server_run(*parts)
     raise ReadError(

@@ -1,28 +1,40 @@
-"""Syncs one run: uploads its W&B files in order, completes them from the local log, and verifies the whole."""
+"""Syncs one run: gathers, compares, uploads what is lacking, reads back and compares again."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
-from trackkit.local_log.reader import RecordedRun, read_folder
-from trackkit.sync.compare import expected_rows, lacking_columns
-from trackkit.sync.completion import completion, epoch_axis
-from trackkit.sync.fragment import Fragment, in_order
+from trackkit.errors import TrackKitError
+from trackkit.integrations.wandb.files import RunFileReader
+from trackkit.notices import logger
+from trackkit.sync.delta import Delta
+from trackkit.sync.gather import Source, gather
+from trackkit.sync.lacking import Lacking, lacking
 from trackkit.sync.ledger import Ledger
-from trackkit.sync.lock import locked
-from trackkit.sync.plan import Plan, plan
-from trackkit.sync.sending import Sender
-from trackkit.sync.server_run import Server, ServerError, ServerRun
-from trackkit.sync.target import Target
-from trackkit.sync.upload import complete
-from trackkit.sync.verdict import Report, judge, went_on_elsewhere
+from trackkit.sync.lock import Busy, locked
+from trackkit.sync.report import Report, report
+from trackkit.sync.server_run import Server, ServerRun
+from trackkit.sync.targets import Target
+from trackkit.sync.upload import upload
 
-# How long what was uploaded may take to show.
-SETTLE_S = 30.0
+# How long the server may take to show what it has accepted.
+SHOWN_S = 30.0
+# How long a run that has ended in the local log may take to end in W&B's file.
+END_S = 90.0
+# W&B's own process writes the last second a moment after the training's has died.
+LINGER_S = 2.0
+
+
+def is_verified(target: Target, server: Server) -> bool:
+    """Returns whether the last sync found all of a run on the server, and nothing has changed since."""
+    try:
+        return bool(Ledger(target, server.url).verified())
+    except OSError:
+        # Its sync reports what can't be read.
+        return False
 
 
 class Job:
@@ -31,7 +43,7 @@ class Job:
     Args:
         target: the run.
         server: where to.
-        say: takes a line on what is being done.
+        say: gets a line on each step.
     """
 
     def __init__(self, target: Target, server: Server, say: Callable[[str], None] = lambda line: None) -> None:
@@ -39,121 +51,107 @@ class Job:
         self._server = server
         self._say = say
         self._ledger = Ledger(target, server.url)
-        self._locks: Sequence[int] = ()
-        self._path = ""
-        self._local: RecordedRun | None = None
 
     def sync(self, watch: bool = False) -> Report:
-        """Brings the run to the server. What goes wrong on the server's side is in the report."""
-        target = self._target
-        if found := self._unchanged():
-            return found
-        if target.running:
-            if not target.fragments:
-                return Report(target, "running", "it is still being written, and has no W&B files: sync it at its end")
-            if not target.fragments[-1].parent.name.startswith("offline-"):
-                return Report(target, "running", "it is still being written, online: sync it when it has ended")
-            if not watch:
-                return Report(target, "running", "it is still being written: '--watch' keeps it visible")
+        """Brings the run to the server. Whatever goes wrong is in the report: other runs are synced all the same.
+
+        Args:
+            watch: whether to follow a run that is still being written.
+        """
         try:
-            fragments = self._fragments(watch)
-            self._path = target.path(self._server.entity)
-            spare = tempfile.TemporaryDirectory(prefix="trackkit-sync-")
-            with spare as home, locked(target.home, self._server.url, self._path) as self._locks:
-                return self._sync(fragments, Path(home), watch)
-        except ServerError as error:
-            return Report(target, "failed", str(error), url=self._url())
-        except BlockingIOError:
-            return Report(target, "failed", "it is being synced by another process; wait for that to end")
+            return self._verified() or self._running(watch) or self._sync(watch)
+        except Busy:
+            return Report(self._target, "failed", "another process is syncing it; wait for that to end")
+        except TrackKitError as error:
+            return Report(self._target, "failed", str(error))
+        except Exception as error:
+            logger.debug("the sync of '%s' failed", self._target.run_id, exc_info=error)
+            return Report(self._target, "failed", f"{type(error).__name__}: {error}")
 
-    # -- the steps -----------------------------------------------------------------------------------------------
-
-    def _sync(self, fragments: list[Fragment], spare: Path, watch: bool) -> Report:
-        self._local = self._read_local()
-        sender = Sender(self._target, self._server, self._ledger, self._locks)
-        server = self._server.run(self._path)
-        if server is not None and went_on_elsewhere(self._local, [each.file for each in fragments], server):
-            return self._judged(fragments, server)
-        for number, fragment in enumerate(fragments):
-            live = watch and number == len(fragments) - 1 and self._target.running
-            part = self._plan(fragments, server, live).parts[number]
-            if not fragment.needed(part, server) and not live:
-                continue
-            self._say(f"{'following' if live else 'uploading'} {fragment.name}")
-            sender.send(fragment, part, fragments[:number], server, spare / str(number), live)
-            if live:
-                fragments[number] = Fragment(fragment.path)
-                self._local = self._read_local()
-                part = self._plan(fragments, server).parts[number]
-            server = self._shown(partial(fragments[number].shown, part))
-        server = self._complete(fragments, server or ServerRun(self._path), spare)
-        return self._judged(fragments, server)
-
-    def _judged(self, fragments: Sequence[Fragment], server: ServerRun) -> Report:
-        report = judge(self._target, self._local, [each.file for each in fragments], server)
-        if report.verdict in ("complete", "superseded"):
-            found = {"path": self._path, "url": server.url, "rows": report.rows}
-            self._ledger.remember({**found, "verified": time.time()})
-        return report
-
-    def _fragments(self, watch: bool) -> list[Fragment]:
-        """The run's W&B files. Of a run that has just begun, W&B writes what run it is a second later."""
-        while True:
-            live = watch and self._target.running
-            fragments = in_order(map(Fragment, self._target.fragments))
-            if not live or fragments[-1].file.run_id:
-                return fragments
-            self._server.check_stopped()
-            time.sleep(0.5)
-
-    def _plan(self, fragments: Sequence[Fragment], server: ServerRun | None, live: bool = False) -> Plan:
-        local = self._local
-        expected = expected_rows(local.history) if local is not None else []
-        live_pass = int(local.run.get("passes", 1)) if live and local is not None else None
-        return plan(expected, fragments, server or ServerRun(self._path), epoch_axis(local), live_pass)
-
-    def _complete(self, fragments: Sequence[Fragment], server: ServerRun, spare: Path) -> ServerRun:
-        """Adds what the server lacks from the local log."""
-        if self._local is None:
-            return server
-        rows = self._plan(fragments, server).tail
-        adds = completion(self._local, expected_rows(self._local.history), rows, server)
-        if not adds:
-            return server
-        without = "" if fragments else f"no W&B files of it lie in '{self._target.root / 'wandb'}': "
-        self._say(f"{without}completing it from the local log: {adds}")
-        complete(adds.task(self._path, self._local, server, tempfile.mkdtemp(dir=spare)), self._server, self._locks)
-        return self._shown(
-            lambda run: not self._plan(fragments, run).tail and not lacking_columns(adds.summary, run.summary)
-        )
-
-    def _shown(self, arrived: Callable[[ServerRun], bool]) -> ServerRun:
-        """The run, once the server shows what it has taken: what does not show yet must not be sent again."""
-        deadline, pause = time.monotonic() + SETTLE_S, 0.1
-        while True:
-            server = self._server.run(self._path)
-            if server is not None and arrived(server):
-                return server
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"what was uploaded must show within {SETTLE_S:.0f} s, and does not; run the same command later"
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
-
-    # -- what is known -------------------------------------------------------------------------------------------
-
-    def _unchanged(self) -> Report | None:
+    def _verified(self) -> Report | None:
         found = self._ledger.verified()
         if not found:
             return None
-        rows = int(found["rows"])
-        reason = "verified before, and unchanged since: nothing to upload"
+        if not self._server.has(found["path"]):
+            self._say("the server does not have it any more: sending it again")
+            self._ledger.forget()
+            return None
+        reason, rows = "verified before and unchanged since: nothing to upload", int(found["rows"])
         return Report(self._target, "unchanged", reason, rows, rows, url=str(found["url"]))
 
-    def _read_local(self) -> RecordedRun | None:
-        return read_folder(self._target.folder) if self._target.folder is not None else None
+    def _running(self, watch: bool) -> Report | None:
+        """Returns the report on a run that is left alone because it is still being written."""
+        if not self._target.is_running:
+            return None
+        files = self._target.files
+        if not files:
+            reason = "it is still being written, without W&B files: sync it when it has ended"
+        elif not files[-1].parent.name.startswith("offline-"):
+            reason = "it is still being written, online: sync it when it has ended"
+        elif not watch:
+            reason = "it is still being written: use '--watch' to follow it"
+        else:
+            return None
+        return Report(self._target, "running", reason)
 
-    def _url(self) -> str:
-        entity, project, run_id = self._path.split("/") if self._path else ("", "", "")
-        return f"{self._server.url}/{entity}/{project}/runs/{run_id}" if run_id else ""
+    def _sync(self, watch: bool) -> Report:
+        path = self._target.path(self._server.entity)
+        with tempfile.TemporaryDirectory(prefix="trackkit-sync-") as home, locked(self._target.home):
+            if watch and self._target.is_running:
+                self._follow(path, Path(home) / "live")
+            server, source = self._server.run(path), gather(self._target)
+            found = lacking(source, server)
+            if found:
+                self._say(f"uploading {found}")
+                delta = Delta(Path(home), source, server, found)
+                delta.end(source)
+                upload(delta.path, self._server)
+                server, found = self._read_back(path, source)
+        result = report(source, server, found)
+        if result.verdict == "complete":
+            self._ledger.remember(path, server.url, result.rows)
+        return result
+
+    def _read_back(self, path: str, source: Source) -> tuple[ServerRun, Lacking]:
+        """Returns the run once the server shows what was sent, or as it is after a while."""
+        deadline, pause = time.monotonic() + SHOWN_S, 0.1
+        while True:
+            server = self._server.run(path)
+            found = lacking(source, server)
+            if not found.is_underway or time.monotonic() > deadline:
+                return server, found
+            self._server.check_stopped()
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+    def _follow(self, path: str, home: Path) -> None:
+        """Uploads a run while it is being written, until it ends."""
+        self._await_run_record()
+        readers = [RunFileReader(each) for each in self._target.files]
+        server, source = self._server.run(path), gather(self._target, readers, final=False)
+        delta = Delta(home, source, server, lacking(source, server))
+        self._say(f"following {self._target.files[-1].parent.name}")
+        ended_at: float | None = None
+        has_ended = False
+
+        def copy() -> None:
+            nonlocal ended_at, has_ended
+            if has_ended:
+                return
+            is_open = self._target.is_open
+            new = readers[-1].read(final=not is_open)
+            delta.follow(new)
+            has_ended = new.exit_code is not None
+            if not has_ended and not (self._target.is_running and is_open):
+                ended_at = ended_at or time.monotonic()
+                has_ended = time.monotonic() - ended_at > (END_S if is_open else LINGER_S)
+            if has_ended:
+                delta.end(gather(self._target))
+
+        upload(delta.path, self._server, copy)
+
+    def _await_run_record(self) -> None:
+        """Waits for W&B to write what run a file is of: a second after its start."""
+        while self._target.is_running and RunFileReader(self._target.files[-1]).read(final=False).run is None:
+            self._server.check_stopped()
+            time.sleep(0.5)

@@ -1,25 +1,24 @@
-"""What syncs have noted of a run, for each server that it went to."""
+"""Remembers which runs were verified, for each server."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from trackkit.local_log import index
 from trackkit.local_log.reader import read_json
-from trackkit.sync.target import Target
-
-NAME = "sync.json"
+from trackkit.sync.targets import Target
 
 
 class Ledger:
-    """The notes on a run: `sync.json` in its folder, or, where that takes no file, a file among the user's own.
+    """The notes on a run: `sync.json` in its folder or, if that is read-only, a file among the user's own.
 
-    For each server: `path`, `url`, `rows` and `verified` (Unix time in seconds) of the last sync that found everything,
-    `size` (the bytes of the run's files then) and `before` (see `noted`).
+    For each server: `path`, `url` and `rows` of the last sync that found everything, `verified` (its Unix time in
+    seconds) and `size` (the bytes of the run's files then).
 
     Args:
         target: the run.
@@ -31,41 +30,29 @@ class Ledger:
         self._server = server
 
     def verified(self) -> dict[str, Any]:
-        """What the last sync found on the server, where that was everything and nothing has changed since; else {}."""
-        notes = self._notes()
-        return notes if "size" in notes and notes["size"] == self._target.size() else {}
+        """Returns what the last sync found if it found everything and nothing has changed since; else {}."""
+        if self._target.folder is None and not self._target.files:
+            return {}
+        found = read_json(self._path).get(self._server)
+        return found if isinstance(found, dict) and found.get("size") == self._target.size() else {}
 
-    def noted(self, fragment: str, value: int) -> int:
-        """How many lines of console output the server had before a fragment's first upload: `value` if this is it."""
-        notes = self._notes()
-        before: dict[str, int] = notes.get("before", {})
-        if fragment not in before:
-            before[fragment] = value
-            self._write({**notes, "before": before})
-        return before[fragment]
-
-    def remember(self, found: dict[str, Any]) -> None:
+    def remember(self, path: str, url: str, rows: int) -> None:
         """Notes that all of the run is on the server."""
-        self._write({**self._notes(), **found, "size": self._target.size()})
+        size = self._target.size()
+        self._write({"path": path, "url": url, "rows": rows, "verified": time.time(), "size": size})
 
     def forget(self) -> None:
-        """The server has lost the run: what was noted is no longer so."""
+        """Drops the notes: the server has lost the run."""
         self._write({})
 
     @property
     def _path(self) -> Path:
         home = self._target.home
         if os.access(home, os.W_OK):
-            return home / NAME
+            return home / "sync.json"
         name = f"{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:24]}.json"
         own = [folder / "trackkit-sync" / name for folder in index.state_folders()]
-        return next((path for path in own if _takes_files(path.parent)), own[-1])
-
-    def _notes(self) -> dict[str, Any]:
-        if self._target.folder is None and not self._target.fragments:
-            return {}
-        found = read_json(self._path).get(self._server, {})
-        return found if isinstance(found, dict) else {}
+        return next((path for path in own if _is_writable(path.parent)), own[-1])
 
     def _write(self, notes: dict[str, Any]) -> None:
         path = self._path
@@ -74,7 +61,7 @@ class Ledger:
         os.replace(spare, path)
 
 
-def _takes_files(folder: Path) -> bool:
+def _is_writable(folder: Path) -> bool:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a W&B server has of a run, read through W&B's public API."""
+"""Reads runs from a W&B server through W&B's public API."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from trackkit.engine.records import Row
 from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.asking import put
+from trackkit.integrations.wandb.files import to_row
 from trackkit.integrations.wandb.server import credentials, probe
-from trackkit.local_log.reader import NOT_FINITE
+from trackkit.local_log.reader import ReadError, RecordedRun, finite_words
 
 T = TypeVar("T")
 
 PROBE_S = 5.0
+_PAGE = 10_000
+_STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}
 _NO_RUN = re.compile(r"could not find (run|project)\b", re.IGNORECASE)
 
 
 class ServerError(TrackKitError):
-    """The server can't be asked, or refuses."""
+    """The server does not answer, or refuses."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,12 @@ class ServerRun:
     Attributes:
         path: `entity/project/run_id`.
         url: its page.
-        state: W&B's word.
-        rows: the whole history, NaN and infinities as floats, with W&B's own `_step` and `_timestamp`.
-        lines: history lines that the server has taken; may be ahead of `rows`.
-        config, summary: without W&B's own keys.
+        state: W&B's word; "" if the server does not know the run.
+        rows: the whole history; `step` is W&B's, NaN and infinities are floats.
+        config: without W&B's own keys, `_*`.
+        summary: all columns.
         console: lines of console output.
-        seam: the last of them; None where there is none.
+        last_line: the last of them; "" without any.
         artifacts: digest to state of each artifact that the run logged.
         measured: Unix time in seconds of the newest system metrics.
         fields: name, group, job_type, tags and start.
@@ -48,32 +52,32 @@ class ServerRun:
     path: str
     url: str = ""
     state: str = ""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    lines: int = 0
+    rows: list[Row] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     console: int = 0
-    seam: str | None = None
+    last_line: str = ""
     artifacts: dict[str, str] = field(default_factory=dict)
     measured: float = 0.0
     fields: dict[str, Any] = field(default_factory=dict)
 
     @property
     def last_step(self) -> int:
-        """The highest `_step`; -1 without history."""
-        return max((row["_step"] for row in self.rows), default=-1)
+        """The highest step of W&B's; -1 without history."""
+        return max((row.step for row in self.rows), default=-1)
 
 
 class Server:
     """The W&B server that this environment is set up for.
 
     Args:
-        patience: seconds that it may stay without an answer before an error says so.
+        patience: seconds of silence after which a question fails.
 
     Attributes:
-        key, url, entity: what the environment says, and whose account it is.
-        probe_s: seconds between two looks at whether it still answers, and for one.
-        stopped: set where the user wants to stop.
+        key, url: the API key and the server's address, as W&B finds them.
+        entity: the account's default entity.
+        probe_s: seconds between two probes of whether the server still answers, and limit of each.
+        stopped: set when the user wants to stop.
 
     Raises:
         ServerError: there is no key, the server does not answer, or refuses the key.
@@ -86,9 +90,7 @@ class Server:
         self.probe_s = min(PROBE_S, patience / 2)
         self.stopped = threading.Event()
         if not self.key:
-            raise ServerError(
-                f"W&B needs a key for {self.url}, and there is none in WANDB_API_KEY or ~/.netrc; run 'wandb login'"
-            )
+            raise ServerError(f"No W&B API key for {self.url} in WANDB_API_KEY or ~/.netrc. Run `wandb login`.")
         if trouble := self.trouble():
             raise ServerError(trouble)
         import wandb
@@ -97,19 +99,19 @@ class Server:
         self.entity = self.ask(lambda: str(self._api.default_entity or ""))
 
     def trouble(self) -> str:
-        """Why the server can't be worked with now; "" where it can."""
+        """Returns why the server can't be used now; "" if it can."""
         found = probe(self.url, str(self.key), self.probe_s)
         if found is None:
             return ""
         if found in ("HTTP 401", "HTTP 403"):
-            return f"{self.url} must know the W&B key, and answers {found}; run 'wandb login --relogin'"
-        return f"the W&B server {self.url} must answer, and does not: {found}; try again later, nothing is lost"
+            return f"W&B at {self.url} rejected the API key ({found}). Run `wandb login --relogin`."
+        return f"W&B at {self.url} does not answer: {found}. Try again later; nothing is lost."
 
     def ask(self, question: Callable[[], T]) -> T:
-        """Answers a question to the server, within `patience` seconds of its last sign of life.
+        """Returns the answer to a question to the server.
 
         Raises:
-            ServerError: it has none, or it does not answer that question.
+            ServerError: the server was silent for `patience` seconds, or answered with an error.
         """
         answer = put(question)
         silent_since: float | None = None
@@ -129,48 +131,46 @@ class Server:
             raise
         except Exception as error:
             said = str(error) or type(error).__name__
-            raise ServerError(f"{self.url} must say what it has, and says: {said}") from error
+            raise ServerError(f"W&B at {self.url} answered with an error: {said}") from error
 
     def check_stopped(self) -> None:
-        """Raises ServerError where the user has asked to stop: `stopped` is set."""
+        """Raises ServerError if the user has asked to stop: `stopped` is set."""
         if self.stopped.is_set():
-            raise ServerError("stopped; what was uploaded stays, and the same command goes on from there")
+            raise ServerError("Stopped. What was uploaded stays; run the same command again to continue.")
 
     def has(self, path: str) -> bool:
-        """Whether there is a run at `entity/project/run_id`: one small request."""
+        """Returns whether there is a run at `entity/project/run_id`: one small request."""
         return self.ask(lambda: self._find(path) is not None)
 
-    def run(self, path: str) -> ServerRun | None:
-        """The run at `entity/project/run_id`; None where there is none."""
-        return self.ask(lambda: self._run(path))
+    def run(self, path: str) -> ServerRun:
+        """Reads the run at `entity/project/run_id`; an empty one without a state if the server does not know it."""
+        return self.ask(lambda: self._read(path))
 
     def _find(self, path: str) -> Any:
         self._api.flush()  # type: ignore[no-untyped-call]
         try:
             return self._api.run(path)
         except Exception as error:
-            # The name of a run may hold any word: only W&B's own sentence says that there is none.
+            # A run's name may hold any word: only W&B's own sentence says that there is no such run.
             if _NO_RUN.match(str(error)):
                 return None
             raise
 
-    def _run(self, path: str) -> ServerRun | None:
+    def _read(self, path: str) -> ServerRun:
         run = self._find(path)
         if run is None:
-            return None
-        rows = [_row(row) for row in run.scan_history(use_cache=False)]
-        lines, seam = _console(run)
+            return ServerRun(path)
+        lines = list(run.console_logs(last=1))
         system = run.history(samples=10_000, stream="system", pandas=False)
         return ServerRun(
             path=path,
             url=run.url,
             state=run.state,
-            rows=rows,
-            lines=int(run.historyLineCount or 0),
-            config={key: value for key, value in run.config.items() if not key.startswith("_")},
-            summary={key: value for key, value in run.summary._json_dict.items() if not key.startswith("_")},
-            console=lines,
-            seam=seam,
+            rows=[to_row(_cleaned(row), n) for n, row in enumerate(run.scan_history(page_size=_PAGE, use_cache=False))],
+            config={key: value for key, value in run.config.items() if key[:1] != "_"},
+            summary=dict(run.summary_metrics),
+            console=int(lines[-1].number) + 1 if lines else 0,
+            last_line=str(lines[-1].content) if lines else "",
             artifacts={artifact.digest: artifact.state for artifact in run.logged_artifacts()},
             measured=max((float(row.get("_timestamp") or 0.0) for row in system), default=0.0),
             fields={"name": run.name, "group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
@@ -178,16 +178,26 @@ class Server:
         )
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without its empty cells."""
-    return {
-        key: NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else value
-        for key, value in row.items()
-        if value is not None
-    }
+def read_server_run(entity: str, project: str, run_id: str) -> RecordedRun:
+    """Reads a run on a server, in the shape of `trackkit.read_run`.
+
+    Raises:
+        ReadError: the server can't be asked, or has no such run.
+    """
+    path = f"{entity}/{project}/{run_id}"
+    try:
+        server = Server()
+        run = server.run(path)
+    except ServerError as error:
+        raise ReadError(f"There is no folder '{path}', and the W&B server can't be asked for a run: {error}") from error
+    if not run.state:
+        raise ReadError(f"'{path}' is neither a folder nor a run on {server.url}. Give one of them.")
+    rows = [replace(row, values={k: v for k, v in row.values.items() if k[:1] != "_"}) for row in run.rows]
+    summary = {key: value for key, value in run.summary.items() if key[:1] != "_"}
+    fields = {"run_id": run_id, "status": _STATUS.get(run.state, run.state), "url": run.url, **run.fields}
+    return RecordedRun(rows, run.config, summary, fields)
 
 
-def _console(run: Any) -> tuple[int, str | None]:
-    """How many lines of console output there are, and the last: its number tells, without reading them all."""
-    lines = list(run.console_logs(last=1))
-    return (int(lines[-1].number) + 1, str(lines[-1].content)) if lines else (0, None)
+def _cleaned(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a row without its empty cells, and with NaN and infinities as floats."""
+    return finite_words({key: value for key, value in row.items() if value is not None})

@@ -1,23 +1,22 @@
-"""Runs the clients that bring a run to a server, each in a process of its own that is watched.
+"""Uploads a transaction log with W&B's own `wandb beta sync`, in a watched process.
 
-Transaction logs are uploaded by W&B's own `wandb beta sync`; what no file of W&B's has is added by `complete`.
+python -m trackkit.sync.upload LOG [--live]    # that process: it ends with the one that has started it
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from trackkit.sync.server_run import Server, ServerError
 
@@ -27,72 +26,41 @@ _NOT_FOR_UPLOADS = re.compile(
 )
 
 
-def upload(
-    path: Path, server: Server, locks: Sequence[int], live: bool = False, tick: Callable[[], None] = lambda: None
-) -> None:
-    """Uploads one transaction log.
+def upload(path: Path, server: Server, tick: Callable[[], None] | None = None) -> None:
+    """Uploads a transaction log.
 
     Args:
-        path: of the file.
+        path: of the log.
         server: where to.
-        locks: file descriptors of the run's locks, which the upload holds for as long as it lives.
-        live: whether the file still grows; the upload ends with the run's end in the file.
-        tick: called every half second.
+        tick: called every half second while the log still grows; the upload ends with the run's end in the log.
 
     Raises:
-        ServerError: it could not be uploaded.
+        ServerError: the upload failed, or the server was silent for longer than its patience.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "wandb",
-        "beta",
-        "sync",
-        str(path),
-        "--no-skip-synced",
-        # A run that was recorded online, and whose server went away.
-        "--no-skip-online",
-        *(["--live"] if live else []),
-    ]
-    marker = path.with_suffix(".wandb.synced")
-    marker.unlink(missing_ok=True)
-    said = run_watched(command, server, locks, tick)
-    # W&B's own exit code is 0 whatever happens; the marker is its word for an end.
-    if not marker.exists():
-        errors = [line.removeprefix("wandb: ERROR ") for line in said if "ERROR" in line] or said[-3:]
-        raise ServerError(f"'wandb sync' must end with a whole upload, and said: {' / '.join(errors)[:500]}")
-
-
-def run_watched(
-    command: Sequence[str], server: Server, locks: Sequence[int], tick: Callable[[], None] = lambda: None
-) -> list[str]:
-    """Runs a W&B client until it ends; gives the lines that it printed.
-
-    It lives in a process group of its own, which ends with this call whatever happens.
-
-    Raises:
-        ServerError: the server was silent for longer than its patience.
-    """
+    kept = {name: value for name, value in os.environ.items() if not _NOT_FOR_UPLOADS.fullmatch(name)}
     process = subprocess.Popen(
-        command,
-        env=_environment(server),
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "trackkit.sync.upload", str(path), *(["--live"] if tick is not None else [])],
+        env={**kept, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": str(server.key)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         start_new_session=True,
-        pass_fds=locks,
     )
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(_printed(process)), daemon=True)
+    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
     reader.start()
     try:
-        _watch(process, server, tick)
+        _watch(process, server, tick or (lambda: None))
         reader.join(5.0)
-        return lines
     finally:
         _end(process)
+    # W&B's exit code is 0 whatever happens; it leaves this marker if it believes to have sent everything.
+    if not path.with_suffix(".wandb.synced").exists():
+        said = [line.strip() for line in lines if line.strip()]
+        errors = [line.removeprefix("wandb: ERROR ") for line in said if "ERROR" in line] or said[-3:]
+        raise ServerError(f"`wandb beta sync` failed: {' / '.join(errors)[:500]}")
 
 
 def _watch(process: subprocess.Popen[str], server: Server, tick: Callable[[], None]) -> None:
@@ -108,7 +76,7 @@ def _watch(process: subprocess.Popen[str], server: Server, tick: Callable[[], No
         now = time.monotonic()
         if now > next_probe:
             next_probe = now + server.probe_s
-            # Not in this thread: a probe of a server that hangs would hold up what follows a growing file.
+            # In a thread: a probe of a server that hangs would hold up what follows a growing log.
             threading.Thread(target=lambda: troubles.put(server.trouble()), daemon=True).start()
         while not troubles.empty():
             trouble = troubles.get()
@@ -118,30 +86,25 @@ def _watch(process: subprocess.Popen[str], server: Server, tick: Callable[[], No
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Ends a client and all that it has started: what went on would upload behind our back."""
+    """Ends an upload and every process that it has started: one that was left would upload unseen."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
-def _printed(process: subprocess.Popen[str]) -> Iterable[str]:
-    assert process.stdout is not None
-    return [line.strip() for line in process.stdout if line.strip()]
+def main(log: str, *more: str) -> None:
+    """Runs W&B's uploader in this process, until it or the process that has started this one ends."""
+
+    def end_with_parent() -> None:
+        sys.stdin.read()
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    sys.argv = ["wandb", "beta", "sync", log, "--no-skip-synced", *more]
+    runpy.run_module("wandb", run_name="__main__", alter_sys=True)
 
 
-def _environment(server: Server) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not _NOT_FOR_UPLOADS.fullmatch(name)}
-    return {**kept, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": str(server.key)}
-
-
-def complete(task: dict[str, Any], server: Server, locks: Sequence[int]) -> None:
-    """Runs `complete` on a task.
-
-    Raises:
-        ServerError: it failed.
-    """
-    path = Path(task["folder"]) / "task.json"
-    path.write_text(json.dumps(task, default=str), encoding="utf-8")
-    said = run_watched([sys.executable, "-m", "trackkit.sync.complete", str(path)], server, locks)
-    if not (path.parent / "done").exists():
-        raise ServerError(f"completing the run from the local log failed: {' / '.join(said[-3:])[:500]}")
+if __name__ == "__main__":
+    main(*sys.argv[1:])

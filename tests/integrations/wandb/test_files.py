@@ -1,4 +1,4 @@
-"""W&B's transaction logs: read whole, cut short, damaged and growing, and written again byte for byte."""
+"""W&B's transaction logs are read whole, cut short, damaged and growing, and written byte for byte."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs
 from trackkit.integrations.wandb.blocks import BLOCK, Reader, Writer
-from trackkit.integrations.wandb.files import last_steps, parse, read_history, read_run_file
-from trackkit.sync.rest import Rest
+from trackkit.integrations.wandb.files import last_steps, read_history, read_run_file
 
 CODE = """
 import wandb
@@ -28,24 +27,21 @@ run.finish(exit_code=3)
 CHUNKS = """
 import sys, time, wandb
 run = wandb.init(project="p", id="r1", settings=wandb.Settings(x_disable_stats=True))
-for text in ("one\\ntwo\\nthr", "ee\\nfour", "\\nfive\\nsix\\n", "seven\\n"):
+for text in ("one\\ntwo\\nthr", "ee\\nfour", "\\nfive\\nsix\\n", "seven"):
     sys.stdout.write(text)
+    print(text[0], file=sys.stderr)
     time.sleep(0.3)
 run.finish()
 """
 
 
-@pytest.mark.parametrize("there", range(8))
-def test_the_rest_of_the_console_begins_behind_the_lines_that_are_there(tmp_path: Path, there: int) -> None:
-    """Output is recorded in pieces of several lines, and of parts of lines."""
+def test_console_is_read_as_lines(tmp_path: Path) -> None:
+    """Output is recorded in pieces of several lines, and of parts of lines, of two streams."""
     done = run_python(CHUNKS, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    rest = Rest(find_runs(tmp_path)[0], tmp_path / "rest", console=there)
-    rest.copy()
-    rest.close()
-    records = [parse(data) for data in Reader(rest.path).new()]
-    printed = "".join(each.output_raw.line for each in records if each.WhichOneof("record_type") == "output_raw")
-    assert printed.splitlines() == ["one", "two", "three", "four", "five", "six", "seven"][there:]
+    console = read_run_file(find_runs(tmp_path)[0]).console
+    lines = [[text for stream, text in console if stream == wanted] for wanted in (1, 0)]
+    assert lines == [["one", "two", "three", "four", "five", "six", "seven"], ["o", "e", "", "", "s"]]
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +53,18 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_all_of_a_file(recorded: Path) -> None:
+def test_whole_file_is_read(recorded: Path) -> None:
     run = read_run_file(recorded)
-    assert (run.run_id, run.project, run.tags, run.exit_code) == ("r1", "p", ["t"], 3)
-    assert (run.complete, run.whole, run.console, run.config["lr"]) == (True, True, 1, 0.1)
-    assert [row["_step"] for row in run.rows] == list(range(600))
-    assert [row["batch/loss"] for row in run.rows] == [1 / (step + 1) for step in range(600)]
-    assert run.rows[0]["bad"] != run.rows[0]["bad"]
+    assert (run.run.run_id, run.run.project, list(run.run.tags), run.exit_code) == ("r1", "p", ["t"], 3)
+    assert (run.whole, run.console, run.config["lr"]) == (True, [(1, "a line")], 0.1)
+    assert [row.step for row in run.rows] == list(range(600))
+    assert [row.values["batch/loss"] for row in run.rows] == [1 / (step + 1) for step in range(600)]
+    assert run.rows[0].values["bad"] != run.rows[0].values["bad"]
     assert last_steps(recorded) == {"_step": 599, "batch/step": 1198, "epoch/step": 500}
     assert recorded.stat().st_size > 3 * BLOCK
 
 
-def test_a_copy_is_the_same_byte_for_byte(recorded: Path, tmp_path: Path) -> None:
+def test_copy_is_the_same_byte_for_byte(recorded: Path, tmp_path: Path) -> None:
     writer = Writer(tmp_path / "copy.wandb")
     for record in Reader(recorded).new():
         writer.add(record)
@@ -76,7 +72,7 @@ def test_a_copy_is_the_same_byte_for_byte(recorded: Path, tmp_path: Path) -> Non
     assert (tmp_path / "copy.wandb").read_bytes() == recorded.read_bytes()
 
 
-def test_records_of_every_length_at_every_place(tmp_path: Path) -> None:
+def test_records_of_every_length_are_read_back(tmp_path: Path) -> None:
     generator = random.Random(0)
     lengths = [0, 1, 7, 100, BLOCK - 14, BLOCK - 7, BLOCK - 8, BLOCK - 6, BLOCK, 3 * BLOCK]
     records = [generator.randbytes(generator.choice(lengths)) for _ in range(300)]
@@ -87,7 +83,7 @@ def test_records_of_every_length_at_every_place(tmp_path: Path) -> None:
     assert list(Reader(tmp_path / "some.wandb").new()) == records
 
 
-def test_cut_anywhere_it_gives_what_is_whole(recorded: Path, tmp_path: Path) -> None:
+def test_file_cut_anywhere_gives_its_whole_records(recorded: Path, tmp_path: Path) -> None:
     data, path = recorded.read_bytes(), tmp_path / "cut.wandb"
     generator = random.Random(1)
     before = -1
@@ -96,26 +92,26 @@ def test_cut_anywhere_it_gives_what_is_whole(recorded: Path, tmp_path: Path) -> 
         rows = [row["_step"] for row in read_history(path)]
         assert rows == list(range(len(rows)))
         assert len(rows) >= before
-        assert not read_run_file(path).complete
+        assert read_run_file(path).exit_code is None
         before = len(rows)
     assert before > 300
 
 
-def test_a_damaged_block_costs_no_more_than_itself(recorded: Path, tmp_path: Path) -> None:
+def test_damaged_block_costs_only_itself(recorded: Path, tmp_path: Path) -> None:
     data, path = bytearray(recorded.read_bytes()), tmp_path / "damaged.wandb"
     data[BLOCK + 5000] ^= 255
     path.write_bytes(data)
     run = read_run_file(path)
     assert not run.whole
     assert run.exit_code == 3
-    steps = [row["_step"] for row in run.rows]
+    steps = [row.step for row in run.rows]
     gaps = [later - sooner for sooner, later in itertools.pairwise(steps) if later != sooner + 1]
     assert (len(gaps), steps[-1]) == (1, 599)
     path.write_bytes(b"no such file at all" * 10)
     assert (list(read_history(path)), read_run_file(path).whole) == ([], False)
 
 
-def test_a_file_that_grows_is_followed(recorded: Path, tmp_path: Path) -> None:
+def test_growing_file_is_followed(recorded: Path, tmp_path: Path) -> None:
     data, path = recorded.read_bytes(), tmp_path / "growing.wandb"
     path.touch()
     reader, found = Reader(path), []

@@ -1,22 +1,20 @@
-"""What W&B's transaction logs, `run-<id>.wandb`, say of their runs: protobuf records in LevelDB's log blocks."""
+"""Reads W&B's transaction logs, `run-<id>.wandb`: protobuf records in LevelDB's log blocks."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trackkit.engine.records import Row
 from trackkit.integrations.wandb.blocks import Reader
-from trackkit.integrations.wandb.console import Console
-from trackkit.schema.keys import AXES
 
-# W&B's own keys of a row, and axes.
-_NO_VALUES = frozenset({"_step", "_timestamp", "_runtime", "_wandb"}) | AXES
-# The run record stands second in a file.
+# The run record is the second one of a file.
 _HEAD_BYTES = 1 << 18
+_AXES = ("batch/step", "epoch/step", "_step")
 
 
 @dataclass
@@ -24,71 +22,131 @@ class RunFile:
     """What a transaction log holds.
 
     Attributes:
-        run_id, entity, project, name, group, job_type, tags: of the run; "" where unknown.
-        rows: history with its `_step`, oldest first.
-        summary, config: key to value; nested keys are joined by `/`.
-        axes: metric, or glob, to its x-axis.
-        artifacts: collection name and digest of each artifact that the run logged.
-        console: lines of console output, as W&B counts them.
-        exit_code: None where the run never ended, or its end is not in the file.
-        whole: whether every byte of the file belongs to a whole record.
+        folder: where the run's media and saved files are.
+        run: the run record (W&B's protobuf message); None if the file lacks it.
+        rows: history, in the order written; `step` is W&B's, values may be nested dictionaries.
+        summary, config: key to value, nested keys as dictionaries.
+        definitions: metric, or glob, to its serialized record.
+        artifacts: digest to name and serialized record, of each artifact that the run logged.
+        console: stream and text of each line printed.
+        stats: Unix time in seconds and serialized record of each reading of the system.
+        others: kind and serialized record of everything else that an upload needs.
+        exit_code: None if the file lacks the run's end.
+        whole: whether every byte belongs to a whole record.
     """
 
-    run_id: str = ""
-    entity: str = ""
-    project: str = ""
-    name: str = ""
-    group: str = ""
-    job_type: str = ""
-    tags: list[str] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path = Path()
+    run: Any = None
+    rows: list[Row] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    axes: dict[str, str] = field(default_factory=dict)
-    artifacts: list[tuple[str, str]] = field(default_factory=list)
-    console: int = 0
+    definitions: dict[str, bytes] = field(default_factory=dict)
+    artifacts: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    console: list[tuple[int, str]] = field(default_factory=list)
+    stats: list[tuple[float, bytes]] = field(default_factory=list)
+    others: list[tuple[str, bytes]] = field(default_factory=list)
     exit_code: int | None = None
     whole: bool = True
 
-    @property
-    def complete(self) -> bool:
-        """Whether the run's end is in the file."""
-        return self.exit_code is not None
+    def add(self, data: bytes, unfinished: dict[int, str]) -> None:
+        """Adds a serialized record.
+
+        Args:
+            data: the record.
+            unfinished: stream to the start of a line whose end is in a later record; kept up to date.
+        """
+        record = parse(data)
+        kind = record.WhichOneof("record_type")
+        if kind == "history":
+            self.rows.append(to_row(unpack(record.history.item, record.history.step.num), len(self.rows)))
+        elif kind == "summary":
+            _merge(self.summary, record.summary.update)
+            for item in record.summary.remove:
+                self.summary.pop(item.key or item.nested_key[0], None)
+        elif kind == "config":
+            _merge(self.config, record.config.update)
+        elif kind == "metric":
+            self.definitions[record.metric.name or record.metric.glob_name] = data
+        elif kind == "artifact":
+            self.artifacts[record.artifact.digest] = (record.artifact.name, data)
+        elif kind == "output_raw":
+            stream = record.output_raw.output_type
+            *lines, unfinished[stream] = (unfinished.get(stream, "") + record.output_raw.line).split("\n")
+            self.console += [(stream, line) for line in lines]
+        elif kind == "stats":
+            self.stats.append((record.stats.timestamp.ToNanoseconds() / 1e9, data))
+        elif kind == "exit":
+            self.exit_code = record.exit.exit_code
+        elif kind == "run":
+            self.run = record.run
+            _merge(self.config, record.run.config.update)
+        elif kind not in (None, "header", "footer", "final", "request"):
+            self.others.append((kind, data))
 
 
-def find_files(root: Path, run_id: str, kind: str = "*run") -> list[Path]:
-    """A run's transaction logs below its output folder, in order of start.
+class RunFileReader:
+    """Reads a transaction log that may still grow.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._folder = path.parent / "files"
+        self._reader = Reader(path)
+        self._unfinished: dict[int, str] = {}
+
+    def read(self, final: bool = True) -> RunFile:
+        """Returns what was not read before.
+
+        Args:
+            final: whether the file grows no more; see `Reader.new`.
+        """
+        file = RunFile(self._folder)
+        for data in self._reader.new(final):
+            file.add(data, self._unfinished)
+        if final:
+            file.console += [(stream, text) for stream, text in self._unfinished.items() if text]
+            file.whole = not self._reader.damaged and not self._reader.rest
+        return file
+
+
+def read_run_file(path: Path) -> RunFile:
+    """Reads a whole transaction log."""
+    return RunFileReader(path).read()
+
+
+def find_files(root: Path, run_id: str) -> list[Path]:
+    """Returns a run's transaction logs below its output folder, in order of start.
 
     Args:
         root: the output folder.
-        run_id: of the run. W&B puts a number behind it in the folder of a run that it begins again in one second.
-        kind: `offline-run`, `run` or both.
+        run_id: of the run.
     """
-    found = list(root.glob(f"wandb/{kind}-[0-9]*/run-{run_id}.wandb"))
+    found = list(root.glob(f"wandb/*run-[0-9]*/run-{run_id}.wandb"))
     return sorted(found, key=_began) if len(found) > 1 else found
 
 
 def _began(path: Path) -> tuple[float, str]:
-    """When a file was begun: the name of its folder is in local time, which another time zone puts out of order."""
+    """Returns when a file was started. Its folder's name is in local time, which may be another zone's."""
     name = path.parent.name.removeprefix("offline-")
-    for data in Reader(path, _HEAD_BYTES).new():
-        record = parse(data)
-        if record.WhichOneof("record_type") == "run":
-            return record.run.start_time.ToNanoseconds() / 1e9, name
+    run = read_run_record(path)
+    if run is not None:
+        return run.start_time.ToNanoseconds() / 1e9, name
     try:
         return time.mktime(time.strptime(name[4:19], "%Y%m%d_%H%M%S")), name
     except ValueError:
         return path.stat().st_mtime, name
 
 
-def read_records(path: Path) -> Iterator[Any]:
-    """Every whole record of a file, parsed."""
-    for data in Reader(path).new():
-        yield parse(data)
+def read_run_record(path: Path) -> Any:
+    """Returns a file's run record (W&B's protobuf message), read from its beginning; None if that lacks it."""
+    records = map(parse, Reader(path, _HEAD_BYTES).new())
+    return next((record.run for record in records if record.WhichOneof("record_type") == "run"), None)
 
 
 def parse(data: bytes) -> Any:
-    """A serialized record as W&B's protobuf message (its package carries no types)."""
+    """Returns a serialized record as W&B's protobuf message, whose package carries no types."""
     from wandb.proto import wandb_internal_pb2
 
     record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
@@ -97,71 +155,49 @@ def parse(data: bytes) -> Any:
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:
-    """The history rows in a file, oldest first, each with its `_step`; NaN and infinities as floats."""
-    for record in read_records(path):
+    """Yields the history rows of a file, oldest first, each with its `_step`; NaN and infinities as floats."""
+    for record in map(parse, Reader(path).new()):
         if record.WhichOneof("record_type") == "history":
-            yield history_row(record)
+            yield unpack(record.history.item, record.history.step.num)
 
 
 def last_steps(path: Path) -> dict[str, float | int]:
-    """For each axis key (`batch/step`, `epoch/step`, `_step`) the highest value in a file's history."""
+    """Returns for each axis key (`batch/step`, `epoch/step`, `_step`) the highest value in a file's history."""
     found: dict[str, float | int] = {}
     for row in read_history(path):
-        for axis in ("batch/step", "epoch/step", "_step"):
-            if axis in row:
-                found[axis] = max(row[axis], found.get(axis, row[axis]))
+        found.update({axis: max(row[axis], found.get(axis, row[axis])) for axis in _AXES if axis in row})
     return found
 
 
-def read_run_file(path: Path) -> RunFile:
-    """All that a file says of its run."""
-    run, reader, console = RunFile(), Reader(path), Console()
-    for data in reader.new():
-        record = parse(data)
-        _take(run, record)
-        console.take(record)
-    run.console = console.lines
-    run.whole = not reader.damaged and not reader.rest
-    return run
+def unpack(items: Any, step: int) -> dict[str, Any]:
+    """Returns the items of a history record as a row with its `_step`."""
+    return _merge({"_step": step}, items)
 
 
-def history_row(record: Any) -> dict[str, Any]:
-    """A history record as a row."""
-    row = _items(record.history.item)
-    row.setdefault("_step", record.history.step.num)
-    return row
+def to_row(values: dict[str, Any], number: int) -> Row:
+    """Returns a W&B row, of a file or a server, as a `Row` whose step is W&B's; its `_runtime` stays a value.
+
+    Args:
+        values: the row, `_step` and `_timestamp` included; both are removed.
+        number: position among the rows.
+    """
+    step, when = int(values.pop("_step")), float(values.pop("_timestamp", None) or 0.0)
+    return Row(number, "epoch" if "epoch/step" in values else "batch", step, when, values)
 
 
-def _take(run: RunFile, record: Any) -> None:
-    kind = record.WhichOneof("record_type")
-    if kind == "history":
-        run.rows.append(history_row(record))
-    elif kind == "summary":
-        run.summary.update(_items(record.summary.update))
-    elif kind == "config":
-        run.config.update(_items(record.config.update))
-    elif kind == "metric":
-        run.axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
-    elif kind == "artifact":
-        run.artifacts.append((record.artifact.name, record.artifact.digest))
-    elif kind == "exit":
-        run.exit_code = record.exit.exit_code
-    elif kind == "run":
-        of = record.run
-        run.run_id, run.entity, run.project, run.name = of.run_id, of.entity, of.project, of.display_name
-        run.group, run.job_type, run.tags = of.run_group, of.job_type, list(of.tags)
-        run.config.update(_items(of.config.update))
-
-
-def item_key(item: Any) -> str:
-    """The key of an item of a record."""
-    return str(item.key or "/".join(item.nested_key))
-
-
-def own_keys(row: Iterable[str]) -> set[str]:
-    """The keys of a row that carry its values: neither W&B's own nor axes."""
-    return set(row) - _NO_VALUES
-
-
-def _items(items: Any) -> dict[str, Any]:
-    return {item_key(item): json.loads(item.value_json) for item in items}
+def _merge(values: dict[str, Any], items: Any) -> dict[str, Any]:
+    """Adds the values of a record's items, those of nested keys to inner dictionaries; returns `values`."""
+    # One call of the parser for all: a history has hundreds of thousands of items.
+    found = json.loads(f"[{','.join([item.value_json for item in items])}]")
+    for item, value in zip(items, found, strict=True):
+        names = item.nested_key
+        if len(names) < 2:
+            values[item.key or names[0]] = value
+            continue
+        branch = values
+        for name in names[:-1]:
+            if not isinstance(branch.get(name), dict):
+                branch[name] = {}
+            branch = branch[name]
+        branch[names[-1]] = value
+    return values

@@ -1,0 +1,176 @@
+"""Gathers all that is known here of a run: its local log and its W&B files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from trackkit.engine.attempts import counted
+from trackkit.engine.records import Row
+from trackkit.integrations.wandb.files import RunFile, RunFileReader
+from trackkit.local_log.reader import RecordedRun, read_folder
+from trackkit.schema.keys import AXES
+from trackkit.sync.targets import Target
+
+# Where a value stands: an axis key, the step there, and the value's key. A value that is no key of ours, or lacks its
+# axis, stands at its row's time.
+Cell = tuple[str, float, str]
+TIME = "_timestamp"
+_AXIS_OF = {"batch": "batch/step", "device": "batch/step", "ranks": "batch/step", "epoch": "epoch/step"}
+
+
+def cells(row: Row) -> Iterator[tuple[Cell, str, Any]]:
+    """Yields cell, key and value of each value in a row."""
+    values, moment = row.values, round(row.time, 5)
+    for key, value in values.items():
+        if key not in AXES and key[:1] != "_":
+            axis = _AXIS_OF.get(key[: key.find("/")], "")
+            yield (axis, values[axis], key) if axis in values else (TIME, moment, key), key, value
+
+
+def by_cell(rows: Sequence[Row]) -> dict[Cell, list[Any]]:
+    """Returns the values at each cell."""
+    found: dict[Cell, list[Any]] = defaultdict(list)
+    for row in rows:
+        for cell, _, value in cells(row):
+            found[cell].append(value)
+    return found
+
+
+def is_ours(key: str) -> bool:
+    """Returns whether a key is one that TrackKit writes to history."""
+    return key[: key.find("/")] in _AXIS_OF
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run as recorded here.
+
+    Attributes:
+        target: the run.
+        local: its local log; None without one.
+        files: its W&B files, in the order of the training.
+    """
+
+    target: Target
+    local: RecordedRun | None
+    files: Sequence[RunFile]
+
+    @cached_property
+    def expected(self) -> list[Row]:
+        """The rows that a report counts: the local log's, of a repeated step the first attempt's; else the files'."""
+        if self.local is not None:
+            return [row for row in counted(self.local.rows, "first") if row.values.keys() - AXES]
+        return [row for file in self.files for row in file.rows if any(cells(row))]
+
+    @cached_property
+    def wanted(self) -> dict[Cell, list[Any]]:
+        """The values that the server must have at each cell: the local log's, and what only the files have."""
+        found = by_cell(self.expected)
+        if self.local is not None:
+            recorded = by_cell([row for file in self.files for row in file.rows])
+            found.update({cell: values for cell, values in recorded.items() if cell not in found})
+        return found
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All rows, of the files and the local log, in the order of the training; a file's before its twin."""
+        ours = self.expected if self.local is not None else []
+        spots, rank, ranked = _spots(ours), -1, []
+        for file in self.files:
+            rank = next((spot for spot in map(spots, file.rows) if spot >= 0), rank)
+            for row in file.rows:
+                rank = max(rank, spots(row))
+                ranked.append((rank, row))
+        return [row for _, row in sorted([*ranked, *enumerate(ours)], key=lambda pair: pair[0])]
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The whole summary: the files', then the last value of each epoch metric, then the local log's columns."""
+        summary: dict[str, Any] = {}
+        for file in self.files:
+            summary.update(file.summary)
+        if self.local is None:
+            return summary
+        epochs = sorted((row for row in self.expected if row.tier == "epoch"), key=lambda row: row.step)
+        last = {key: value for row in epochs for key, value in row.values.items() if key.startswith("epoch/")}
+        # The user may have asked W&B for a maximum or a mean: a column of columns.
+        summary.update({key: value for key, value in last.items() if not isinstance(summary.get(key), Mapping)})
+        status = self.local.run.get("status", "failed")
+        summary["final/status"] = "failed" if status == "running" else status
+        return {"_wandb": {"runtime": int(self.newest - self.started)}, **summary, **self.local.summary}
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The whole config: the files', then the local log's."""
+        config = {key: value for file in self.files for key, value in file.config.items()}
+        return {**config, **(self.local.config if self.local is not None else {})}
+
+    @cached_property
+    def newest(self) -> float:
+        """Unix time in seconds of the newest row; 0.0 without rows."""
+        return max((row.time for row in self.rows), default=0.0)
+
+    @cached_property
+    def started(self) -> float:
+        """Unix time in seconds at which the run started."""
+        times = [file.run.start_time.ToNanoseconds() / 1e9 for file in self.files if file.run is not None]
+        times += [row.time for row in self.rows[:1]]
+        if self.local is not None and "started" in self.local.run:
+            times.append(float(self.local.run["started"]))
+        return min(times, default=0.0)
+
+    @property
+    def epoch_axis(self) -> str:
+        """The axis of `epoch/*` that the run was set up with: `step` or `epoch`."""
+        return str(self.config.get("trackkit/settings/epoch_axis", "step"))
+
+    @property
+    def exit_code(self) -> int:
+        """How the run ended; 1 if its process was killed."""
+        if self.local is not None:
+            return int(self.local.run.get("exit_code", 0 if self.local.run.get("status") == "finished" else 1))
+        code = self.files[-1].exit_code if self.files else None
+        return 1 if code is None else code
+
+    @property
+    def is_preempted(self) -> bool:
+        """Whether its last process was ended to be requeued."""
+        if self.local is not None:
+            return bool(self.local.run.get("preempting"))
+        return any(kind == "preempting" for file in self.files[-1:] for kind, _ in file.others)
+
+
+def gather(target: Target, readers: Sequence[RunFileReader] = (), final: bool = True) -> Source:
+    """Reads all of a run.
+
+    Args:
+        target: the run.
+        readers: of its W&B files, to read on with later; by default new ones.
+        final: whether the last file grows no more.
+    """
+    local = read_folder(target.folder) if target.folder is not None else None
+    readers = readers or [RunFileReader(path) for path in target.files]
+    files = [reader.read(final or reader is not readers[-1]) for reader in readers]
+    if local is not None and len(files) > 1:
+        # A clock that was set back puts files out of order; the local log knows better.
+        spots = _spots(local.rows)
+        files.sort(key=lambda file: next((spot for spot in map(spots, file.rows) if spot >= 0), -1))
+    return Source(target, local, files)
+
+
+def _spots(rows: Sequence[Row]) -> Callable[[Row], int]:
+    """Returns what gives the position of a file's row among the local log's, by time or step, or -1."""
+    place: dict[Any, int] = {}
+    for number, row in enumerate(rows):
+        place.setdefault((row.tier, row.step), number)
+        place[round(row.time, 5)] = number
+
+    def spot(row: Row) -> int:
+        steps = ((tier, row.values.get(f"{tier}/step")) for tier in ("batch", "epoch"))
+        return next((place[key] for key in (round(row.time, 5), *steps) if key in place), -1)
+
+    return spot

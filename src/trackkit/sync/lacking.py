@@ -1,0 +1,176 @@
+"""Compares a run as recorded here with what the server has: what to send, and whether all has arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trackkit.engine.records import Row
+from trackkit.local_log.reader import NOT_FINITE
+from trackkit.schema.keys import AXES
+from trackkit.sync.gather import Cell, Source, by_cell, cells
+from trackkit.sync.server_run import ServerRun
+
+# W&B's words for a run that has not ended yet, as far as it knows; "" for one that it does not know.
+_OPEN = ("", "running", "crashed")
+_EMPTY: tuple[Any, ...] = (None, {}, [])
+
+
+class Stock:
+    """The values that the server has, or will have once what was found lacking is sent.
+
+    Args:
+        wanted: the values that it must have, by cell.
+        rows: its history.
+    """
+
+    def __init__(self, wanted: Mapping[Cell, Sequence[Any]], rows: Sequence[Row]) -> None:
+        self._wanted = wanted
+        self._there = by_cell(rows)
+
+    def lacking(self, row: Row) -> Row | None:
+        """Returns a row with only the values to send, and its axes; None without any. They then count as there."""
+        found: dict[str, Any] = {}
+        for cell, key, value in cells(row):
+            there, wanted = self._there.get(cell), self._wanted.get(cell)
+            if wanted is not None and not _holds(wanted, value):
+                continue
+            if there is None or (wanted is not None and len(there) < len(wanted) and not _holds(there, value)):
+                found[key] = value
+                self._there[cell].append(value)
+        if not found:
+            return None
+        return replace(row, values={k: v for k, v in row.values.items() if k in found or k in AXES or k == "_runtime"})
+
+    def differing(self) -> set[Cell]:
+        """Returns the cells where the server has other values: W&B replaces none."""
+        return {
+            cell
+            for cell, values in self._wanted.items()
+            if (there := self._there.get(cell)) != values and not all(_holds(there or (), value) for value in values)
+        }
+
+    def doubled(self) -> set[Cell]:
+        """Returns the cells where the server has more values than were recorded."""
+        return {cell for cell, values in self._wanted.items() if len(self._there.get(cell, ())) > len(values)}
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """What the server lacks of a run.
+
+    Attributes:
+        rows: what to send, in order, each with only the values that the server lacks and its axes.
+        absent: their cells.
+        differing: cells where it has other values.
+        doubled: cells where it has a value more than once.
+        summary, config: columns that it lacks, or has otherwise.
+        artifacts: digest to name of each artifact that is not COMMITTED.
+        ends: whether it does not know yet that the run has ended.
+        is_later: whether it has rows of a later attempt, recorded elsewhere, whose summary and end stay.
+        stock: to compare rows with that are recorded meanwhile.
+    """
+
+    rows: Sequence[Row]
+    absent: AbstractSet[Cell]
+    differing: AbstractSet[Cell]
+    doubled: AbstractSet[Cell]
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    artifacts: Mapping[str, str]
+    ends: bool
+    is_later: bool
+    stock: Stock
+
+    def __bool__(self) -> bool:
+        """Returns whether there is anything to send."""
+        return self.is_underway or bool(self.artifacts)
+
+    @property
+    def is_underway(self) -> bool:
+        """Whether the server may still be about to show what was sent."""
+        return bool(self.rows or self.summary or self.config or self.ends)
+
+    def __str__(self) -> str:
+        parts = {"summary": self.summary, "config": self.config, "artifacts": self.artifacts, "end": self.ends}
+        return ", ".join([f"{len(self.rows)} rows"] * bool(self.rows) + [name for name, part in parts.items() if part])
+
+
+def lacking(source: Source, server: ServerRun) -> Lacking:
+    """Compares value by value: ours by axis, step and key, all others by time and key.
+
+    Args:
+        source: the run as recorded here.
+        server: the run as the server has it.
+    """
+    stock = Stock(source.wanted, server.rows)
+    rows = [part for row in source.rows if (part := stock.lacking(row)) is not None]
+    is_later = _is_later(source, server)
+    summary = lacking_columns(source.summary, server.summary)
+    config = lacking_columns(source.config, server.config)
+    if is_later:
+        summary, config = (
+            {k: v for k, v in found.items() if k not in there}
+            for found, there in ((summary, server.summary), (config, server.config))
+        )
+    return Lacking(
+        rows=rows,
+        absent={cell for row in rows for cell, _, _ in cells(row)},
+        differing=stock.differing(),
+        doubled=stock.doubled(),
+        summary=summary,
+        config=config,
+        artifacts={
+            digest: name
+            for file in source.files
+            for digest, (name, _) in file.artifacts.items()
+            if server.artifacts.get(digest) != "COMMITTED"
+        },
+        ends=server.state in _OPEN and not is_later,
+        is_later=is_later,
+        stock=stock,
+    )
+
+
+def _is_later(source: Source, server: ServerRun) -> bool:
+    """Returns whether the server has newer rows of ours, at steps that are not recorded here."""
+    if source.local is None:
+        return False
+    places = {(row.tier, row.step) for row in source.local.rows}
+    newer = (row for row in server.rows if row.time > source.newest)
+    return any(
+        f"{tier}/step" in row.values and (tier, row.values[f"{tier}/step"]) not in places
+        for row in newer
+        for tier in ("batch", "epoch")
+    )
+
+
+def lacking_columns(local: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the columns that a server lacks, or has otherwise, without W&B's own (`_*`) and empty ones."""
+    return {
+        key: value
+        for key, value in local.items()
+        if key[:1] != "_" and not same(server.get(key), value) and not (value in _EMPTY and key not in server)
+    }
+
+
+def _holds(values: Iterable[Any], value: Any) -> bool:
+    """Returns whether one of the values is this one. Of pictures, tables and the like it need only be there."""
+    return any(
+        each == value or (isinstance(each, Mapping) and isinstance(value, Mapping)) or same(each, value)
+        for each in values
+    )
+
+
+def same(a: Any, b: Any) -> bool:
+    """Returns whether two values are equal as JSON: NaN is NaN, 1 is 1.0, integers beyond 2**53 are rounded."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return all(same(a.get(key), b.get(key)) or a.get(key) in _EMPTY for key in {*a, *b})
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    a, b = (NOT_FINITE.get(each, each) if isinstance(each, str) else each for each in (a, b))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return float(a) == float(b) or (a != a and b != b)
+    return bool(a == b)

@@ -1,0 +1,104 @@
+"""Records runs, syncs them to the loopback server and compares what arrived."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import clean_env
+from tests.wandb_server import WandbServer
+from tests.wandb_server.client import environment
+from trackkit import read_run
+
+
+def record(root: Path, run_id: str, first: int, last: int, *more: str) -> None:
+    """A run recorded offline by a process that has ended."""
+    process = start_recorder(root, run_id, first, last, *more)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == (-signal.SIGKILL if "kill" in more else 0), f"{out}\n{err}"
+
+
+def start_recorder(root: Path, run_id: str, first: int, last: int, *more: str) -> subprocess.Popen[str]:
+    root.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.support.recorder", str(root), run_id, str(first), str(last), *more]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=root, env=clean_env(), start_new_session=True, **pipes)
+
+
+def start_sync(server: WandbServer, home: Path, *arguments: str | Path, **env: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "trackkit.cli.main", "sync", *map(str, arguments)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A cluster's settings for its trainings must not lead an upload astray.
+    training = {"WANDB_MODE": "offline", "WANDB_PROJECT": "other", "WANDB_RUN_ID": "other", "WANDB_RESUME": "never"}
+    surroundings = {**environment(server, home), **training, "COLUMNS": "200", **env}
+    surroundings.pop("WANDB_DIR")
+    return subprocess.Popen(command, cwd=home, env=surroundings, stdin=subprocess.DEVNULL, **pipes)
+
+
+def finish_sync(process: subprocess.Popen[str], code: int, timeout: float = 300) -> str:
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"no end in {timeout} s\n{out}\n{err}") from None
+    assert process.returncode == code, f"ended with {process.returncode}, not {code}\n{out}\n{err}"
+    assert "Traceback" not in err, err
+    return out + err
+
+
+def sync(server: WandbServer, home: Path, *arguments: str | Path, code: int = 0, **env: str) -> str:
+    return finish_sync(start_sync(server, home, *arguments, **env), code)
+
+
+def plain_wandb_sync(server: WandbServer, home: Path, *paths: Path) -> None:
+    command = [sys.executable, "-m", "wandb", "beta", "sync", *map(str, paths)]
+    subprocess.run(command, cwd=home, env=environment(server, home), capture_output=True, timeout=300, check=True)
+
+
+def row_of(text: str, run_id: str) -> list[str]:
+    """The cells of a run in the printed table."""
+    found = [re.split(r" {2,}", line.strip()) for line in text.splitlines() if line.startswith(f"{run_id} ")]
+    assert len(found) == 1, text
+    return found[0]
+
+
+def assert_all_there(server: WandbServer, folder: Path, run_id: str) -> None:
+    """Every value of the local log is on the server once, nothing else is, and no step is there twice."""
+    key = lambda value: str(float(value))  # noqa: E731
+    local: Counter[Any] = Counter()
+    for row in read_run(folder).history:
+        axis = "epoch/step" if "epoch/step" in row else "batch/step"
+        local.update((axis, row[axis], name, key(value)) for name, value in row.items() if name[0] != "_")
+    remote: Counter[Any] = Counter()
+    for row in server.state.run(run_id).history:
+        for axis in ("batch", "epoch"):
+            if f"{axis}/step" in row:
+                named = {name: value for name, value in row.items() if name.startswith(f"{axis}/")}
+                remote.update((f"{axis}/step", row[f"{axis}/step"], name, key(v)) for name, v in named.items())
+    assert remote == local
+    steps = [row["_step"] for row in server.state.run(run_id).history]
+    assert steps == sorted(set(steps))
+
+
+def console(server: WandbServer, run_id: str) -> list[str]:
+    """The recorder's own lines."""
+    found = [re.search(r"step \d+$", line) for line in server.state.run(run_id).console]
+    return [match[0] for match in found if match]
+
+
+def wandb_files(root: Path) -> list[Path]:
+    return sorted(root.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def wait_for(condition: Any, timeout_s: float = 300) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
