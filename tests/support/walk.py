@@ -8,10 +8,11 @@ of one of TrackKit's functions carries the loss if the loss is
 - among its arguments, or in its result, or
 - its `self`, or an attribute of its `self`.
 
-The loss is: its value as a float, a tensor of it, a container or closure that holds it, or a window, row or device copy
-of the engine that does. Left out are comprehensions, and the callbacks other than `Loss`, which look at the same window
-and row and pass nothing on. The way ends in the training thread with the hook that emits the row, and in the writer
-thread with `run.log`. A return is a move to a file that the way has already left.
+The loss is: its value as a float, a tensor of it, a container or closure that holds it, or one of the engine's windows,
+rows and device copies, or Hugging Face's sorted logs, that do. Left out are comprehensions, and the callbacks other
+than `Loss`, which look at the same window and row and pass nothing on. The way ends in the training thread with the
+hook that emits the row, and in the writer thread with `run.log`. A return is a move to a file that the way has already
+left.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ from trackkit import TrackKit
 
 SOURCE = Path(trackkit.__file__).parent
 DOCS = SOURCE.parents[1] / "docs" / "architecture.md"
-CARRIERS = tuple(f"trackkit.engine.{name}" for name in ("window", "rows", "records", "device_copy"))
+CARRIERS = (
+    *(f"trackkit.engine.{name}" for name in ("window", "rows", "records", "device_copy")),
+    "trackkit.integrations.huggingface.logged",
+)
 DEPTH = 6
 FEW = 100
 
