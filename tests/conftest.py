@@ -1,4 +1,4 @@
-"""Every test starts in an empty folder, offline, with no settings of its surroundings."""
+"""Gives every test an empty folder, W&B offline, and no settings from the environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# The toys are small and the workers several: torch's own threads would only wait for one another.
+# The toys are small and there are several workers: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.wandb_server.fixture import wandb_server
@@ -18,13 +18,22 @@ from tests.wandb_server.fixture import wandb_server
 __all__ = ["isolated", "wandb_server"]
 
 
-# A job started in the background ignores Ctrl-C, and so would the programs that tests send it to.
+# A job in the background ignores Ctrl-C, and so would the programs that tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests that share a module's fixture in one worker, so that its trainings run once."""
+    for item in items:
+        fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 -- private
+        if any(each.scope == "module" for found in fixtures for each in found):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working directory, W&B offline without a key; whatever run a test leaves open is closed."""
+    """Runs the test in an empty folder, with W&B offline and without a key; closes the runs it leaves open."""
     for name in tuple(os.environ):
         if name.startswith(("WANDB_", "TRACKKIT_", "SLURM_")) or name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
             monkeypatch.delenv(name)

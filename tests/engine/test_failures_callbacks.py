@@ -36,7 +36,7 @@ CASES = [
 NEVER_CALLED = {("huggingface", "forget")}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def without(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], dict[tuple[Any, ...], Any]]:
     """Returns what a training records whose settings disable one callback; trains once for each of them."""
     folder = tmp_path_factory.mktemp("without")

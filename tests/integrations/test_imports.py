@@ -1,11 +1,9 @@
-"""What importing TrackKit costs and loads, and that one class serves every framework in any order of imports."""
+"""One class serves every framework, in any order of imports. What imports load: `tests/test_structure.py`."""
 
 from __future__ import annotations
 
-import ast
 import copy
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,60 +21,6 @@ def _run(code: str, cwd: Path) -> str:
     done = run_python(code, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_import_loads_no_framework(tmp_path: Path) -> None:
-    """Nor does making an instance. (How long it takes: `benchmarks/import_time.py`.)"""
-    code = f"""
-import sys
-import trackkit
-assert not {FOREIGN!r} & set(sys.modules), sorted({FOREIGN!r} & set(sys.modules))
-trackkit.TrackKit()
-loaded = ({FOREIGN!r} - {{"omegaconf"}}) & set(sys.modules)
-assert not loaded, loaded
-"""
-    _run(code, tmp_path)
-
-
-def _at_import(tree: ast.AST) -> Iterator[str]:
-    """Modules that are imported when the file is: those in functions and under TYPE_CHECKING are not."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            yield from _at_import(ast.Module(node.orelse, []))
-        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            yield from _at_import(node)
-
-
-def _ever(tree: ast.AST) -> Iterator[str]:
-    """Modules that are imported anywhere but under TYPE_CHECKING."""
-    yield from _at_import(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from _at_import(node)
-
-
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_file_imports_no_framework(path: Path) -> None:
-    """Only `integrations/` imports a framework, and only within functions; `sync/` may import wandb there."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not FOREIGN & {name.split(".")[0] for name in _at_import(tree)}
-    if "integrations" not in path.parts:
-        own = FOREIGN - {"torch", "omegaconf", "pynvml"} - ({"wandb"} if path.parent.name == "sync" else set())
-        assert not own & {name.split(".")[0] for name in _ever(tree)}
-
-
-def test_the_check_sees_an_import_wherever_it_hides() -> None:
-    """In a class body, a try, an else of TYPE_CHECKING: at import; in a method: later."""
-    tree = ast.parse(
-        "try:\n import a\nexcept ImportError:\n pass\nclass C:\n import b\n def f(self):\n  import c.d\n"
-        "if TYPE_CHECKING:\n import e\nelse:\n from f.g import h\n"
-    )
-    assert list(_at_import(tree)) == ["a", "b", "f.g"]
-    assert set(_ever(tree)) == {"a", "b", "c.d", "f.g"}
 
 
 BASES = """

@@ -123,11 +123,12 @@ def with_lightning(task: Task, callbacks: list[Any]) -> None:
         save_top_k=-1,
         auto_insert_metric_name=False,
     )
+    ddp: dict[str, Any] = {"strategy": "ddp", "devices": RANKS} if RANKS > 1 else {}
     trainer = pl.Trainer(
         max_epochs=-1,
         max_steps=task.steps,
         accelerator="cpu",
-        **({"strategy": "ddp", "devices": RANKS} if RANKS > 1 else {}),
+        **ddp,
         log_every_n_steps=1,
         default_root_dir=task.out,
         callbacks=[*callbacks, saving],

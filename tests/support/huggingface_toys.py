@@ -94,7 +94,7 @@ def mean_accuracy(prediction: Any) -> dict[str, float]:
 
 def logged(trainer: Trainer, name: str) -> list[tuple[int, Any]]:
     """Returns (step, value) of `name` from the trainer's own log history."""
-    return [(entry["step"], entry[name]) for entry in trainer.state.log_history if name in entry]
+    return [(int(entry["step"]), entry[name]) for entry in trainer.state.log_history if name in entry]
 
 
 @dataclass(frozen=True)

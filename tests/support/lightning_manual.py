@@ -21,7 +21,7 @@ class Manual(Silent):
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = super().training_step(batch, batch_idx)
-        optimizer = self.optimizers(use_pl_optimizer=not self.raw)
+        optimizer: Any = self.optimizers(use_pl_optimizer=not self.raw)
         self.manual_backward(loss / self.every)
         if (batch_idx + 1) % self.every == 0:
             self.norms.append(grad_norm(self.parameters()))

@@ -130,7 +130,7 @@ class Reference:
             batches = list(loader)
             for index, (inputs, targets) in enumerate(batches):
                 loss = nn.functional.mse_loss(self.layer(inputs), targets)
-                (loss / accumulate).backward()
+                (loss / accumulate).backward()  # type: ignore[no-untyped-call]
                 micro.append(loss.item())
                 if len(micro) < accumulate and index + 1 < len(batches):
                     continue

@@ -14,7 +14,7 @@ from trackkit import TrackKit
 OUTER, INNER = Recipe(epochs=2, every=1, lr=0.1), Recipe(epochs=1, every=2, lr=0.3)
 
 
-class Both(pl.Callback, transformers.TrainerCallback):  # type: ignore[misc]
+class Both(pl.Callback, transformers.TrainerCallback):
     """A callback that either framework takes."""
 
     def on_train_end(self, *_: Any, **__: Any) -> None:

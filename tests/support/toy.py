@@ -133,7 +133,8 @@ def with_lightning(recipe: Recipe, out: Path, callbacks: list[Any], **trainer_ar
             result = self.net(**batch)
             self.log("train_loss", result["loss"])
             self.log("train_acc", accuracy(result["logits"], batch["labels"]))
-            return result["loss"]
+            loss: torch.Tensor = result["loss"]
+            return loss
 
         def validation_step(self, batch: dict[str, torch.Tensor], _: int) -> None:
             result = self.net(**batch)
@@ -175,7 +176,7 @@ def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training
     from transformers import Trainer, TrainingArguments
 
     class ToyTrainer(Trainer):
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, *_: Any, **__: Any) -> Any:
             result = model(**inputs)
             if model.training:
                 self.last = {

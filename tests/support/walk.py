@@ -72,7 +72,7 @@ def walk(training: Callable[[list[float]], None]) -> list[Call]:
         trackkit.finish()
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     calls = [Call(*_label(each.code, each.own), each.writer) for each in tracer.calls if each.carries]
     return sorted(calls, key=lambda call: call.writer)
 

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class _Anchor:
-    """Keeps `object` from being the only base: Python refuses to exchange the bases of such a class."""
+if TYPE_CHECKING:
+    # To a type checker, TrackKit is a callback of every framework.
+    from typing import Any as _Anchor
+else:
+
+    class _Anchor:
+        """Keeps `object` from being the only base: Python refuses to exchange the bases of such a class."""
 
 
-class FrameworkBase(_Anchor):
+class FrameworkBase(_Anchor):  # type: ignore[misc]
     """Inherits from the hooks and the callback class of every framework that has been imported."""
 
 
