@@ -82,7 +82,7 @@ def test_no_file_imports_a_framework_or_torch_at_its_top() -> None:
 
 
 def test_importing_trackkit_loads_no_framework() -> None:
-    """Nor does making an instance, or importing every module. `benchmarks/import_time.py` measures how long it takes."""
+    """Nor does making an instance, or importing every module. For the time it takes: `benchmarks/import_time.py`."""
     code = f"""
 import importlib, sys
 import trackkit

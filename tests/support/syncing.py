@@ -75,13 +75,13 @@ def assert_all_there(server: WandbServer, folder: Path, run_id: str) -> None:
     local: Counter[Any] = Counter()
     for row in read_run(folder).history:
         axis = "epoch/step" if "epoch/step" in row else "batch/step"
-        local.update((axis, row[axis], name, key(value)) for name, value in row.items() if name[0] != "_")
+        local.update((axis, row[axis], name, key(value)) for name, value in row.items() if name[0] != "_")  # type: ignore[no-untyped-call]
     remote: Counter[Any] = Counter()
     for row in server.state.run(run_id).history:
         for axis in ("batch", "epoch"):
             if f"{axis}/step" in row:
                 named = {name: value for name, value in row.items() if name.startswith(f"{axis}/")}
-                remote.update((f"{axis}/step", row[f"{axis}/step"], name, key(v)) for name, v in named.items())
+                remote.update((f"{axis}/step", row[f"{axis}/step"], name, key(v)) for name, v in named.items())  # type: ignore[no-untyped-call]
     assert remote == local
     steps = [row["_step"] for row in server.state.run(run_id).history]
     assert steps == sorted(set(steps))
