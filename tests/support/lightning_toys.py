@@ -166,5 +166,5 @@ def untouched(runner: pl.Trainer) -> bool:
     loop = runner.fit_loop.epoch_loop
     wrapped = {"log_metrics", "update_train_step_metrics", "_on_before_fetch", "_on_after_fetch", "resume_end"}
     wrapped |= {"save_checkpoint", "run", "clip_gradients"}
-    owners = (runner, runner._logger_connector, runner._checkpoint_connector, loop, loop.val_loop)
+    owners = (runner, runner._logger_connector, runner._checkpoint_connector, loop, loop.val_loop)  # noqa: SLF001 -- TrackKit wraps methods of these
     return not any(wrapped & set(vars(owner)) for owner in (*owners, runner.precision_plugin))

@@ -99,7 +99,7 @@ def run_torchrun(processes: int, path: str, arguments: list[str]) -> None:
     def start(_: Any, command: tuple[str, ...], env: dict[str, str]) -> Worker:
         return Worker(path, arguments, env)
 
-    SubprocessHandler._popen = start  # type: ignore[assignment,method-assign]
+    SubprocessHandler._popen = start  # type: ignore[assignment,method-assign]  # noqa: SLF001 -- torch has no public way to start workers
     run.main(["--standalone", f"--nproc_per_node={processes}", path, *arguments])
 
 
@@ -144,11 +144,11 @@ def exit_after(program: Callable[[], None]) -> NoReturn:
         program()
     except SystemExit as error:
         code = error.code
-    except BaseException:
+    except BaseException:  # noqa: BLE001 -- as Python's own main program
         sys.excepthook(*sys.exc_info())
         code = 1
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 -- as Python's own main program
+    atexit._run_exitfuncs()  # noqa: SLF001 -- as Python's own main program
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))

@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
                 return rest.download(self.service, self.path)
             if operation == "metrics":
                 return Answer(body=b"", content_type="application/x-protobuf")
-        except Exception:
+        except Exception:  # noqa: BLE001 -- the fixture fails the test
             self.service.state.errors.append(traceback.format_exc())
             return json_answer({"errors": [{"message": "the test server failed"}]}, 500)
         self.service.state.unserved.append(f"{self.command} {self.path} {operation}")

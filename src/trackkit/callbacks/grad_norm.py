@@ -102,5 +102,5 @@ def _fused_norms(grads: list[Any]) -> list[Any]:
 
     dtype = grads[0].dtype
     wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
-    norms = torch._foreach_norm(grads, 2.0, dtype=wide)
+    norms = torch._foreach_norm(grads, 2.0, dtype=wide)  # noqa: SLF001 -- torch's clip_grad_norm_ uses it
     return [norm.float() for norm in norms] if dtype.is_complex else list(norms)

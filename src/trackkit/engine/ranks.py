@@ -191,7 +191,7 @@ class StoreExchange(Exchange):
                 wanted = dict(self._wanted)
             try:
                 progress = [self._look(row, key, deadline) for row, (key, deadline) in wanted.items()]
-            except Exception:
+            except Exception:  # noqa: BLE001 -- a lost store must not end the training
                 logger.warning("the process group's store is gone: later values are those of rank 0", exc_info=True)
                 self._give_up()
                 return
@@ -242,7 +242,7 @@ def _tcp_store() -> Any | None:
     with contextlib.suppress(ImportError, AttributeError, RuntimeError, ValueError):
         from torch._C._distributed_c10d import PrefixStore, TCPStore
 
-        store = dist.distributed_c10d._get_default_store()
+        store = dist.distributed_c10d._get_default_store()  # noqa: SLF001 -- torch has no public way to the store
         while isinstance(store, PrefixStore):
             store = store.underlying_store
         return store if isinstance(store, TCPStore) else None

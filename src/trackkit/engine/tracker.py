@@ -180,7 +180,7 @@ class Tracker:
                     # Of a step that was not completed.
                     self._forget()
                 self.row(moment)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- counted
             self.faults.add("the last step's row", error)
 
     def flush(self) -> None:
@@ -216,7 +216,7 @@ class Tracker:
         try:
             self.seal()
             self._drain(END_WAIT_S)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- counted
             self.faults.add("the last rows", error)
         self._queue.close()
         errors = self.faults.count

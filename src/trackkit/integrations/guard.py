@@ -56,7 +56,7 @@ def call_guarded(kit: Kit, name: str, function: Callable[..., Any], *args: Any, 
     """
     try:
         return function(*args, **kwargs)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- the guard of hooks
         _survive(kit, name, error)
         return None
 
@@ -68,7 +68,7 @@ def guarded(hook: Hook) -> Hook:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return hook(self, *args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- the guard of hooks
             _survive(self, hook.__name__, error)
             return None
 

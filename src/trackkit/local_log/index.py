@@ -71,7 +71,7 @@ def remember(folder: Path, run_id: str, project: str | None, mode: str) -> None:
     """Adds a run that starts. Never fails: a run that is not listed can still be synced by its folder."""
     try:
         _append([Entry(str(folder.absolute()), run_id, project or "", mode, round(time.time(), 3))])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- never fails
         logger.debug("cannot write the list of runs (%s): 'trackkit sync' needs this run's folder", error)
 
 
@@ -79,7 +79,7 @@ def mark(synced: Iterable[Entry], server: str) -> None:
     """Notes that a server has all of these runs, as they were when their entries were read. Never fails."""
     try:
         _append([replace(entry, synced=server) for entry in synced if entry.synced != server])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- never fails
         logger.debug("cannot write the list of runs (%s): runs that are on the server stay listed", error)
 
 
@@ -109,7 +109,7 @@ def compact() -> None:
                 spare = path.with_name(f".{path.name}.{os.getpid()}")
                 spare.write_bytes(kept)
                 os.replace(spare, path)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- never fails
         logger.debug("cannot compact the list of runs (%s)", error)
 
 

@@ -34,6 +34,6 @@ class Description:
         """Returns the result of `part`; `default` if it fails."""
         try:
             return part()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- counted
             self.faults.append((what, error))
             return default

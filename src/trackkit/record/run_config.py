@@ -187,7 +187,7 @@ def _text(value: Any) -> str:
     """Returns an object's text; its type if that raises."""
     try:
         return str(value)[:_MAX_SEARCHED]
-    except Exception:
+    except Exception:  # noqa: BLE001 -- the user's objects may raise anything
         return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 

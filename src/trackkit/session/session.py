@@ -173,7 +173,7 @@ class Session:
                 self.end("stopped" if interrupted else "failed", CTRL_C if interrupted else 1)
             elif self.phase == "evaluating":
                 self.end(*self._earlier_end())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- counted
             self.tracker.faults.add("the end of the run", error)
         self.tracker.close(self.exit_code)
 

@@ -64,7 +64,7 @@ class Job:
             return Report(self._target, "failed", "another process is syncing it; wait for that to end")
         except TrackKitError as error:
             return Report(self._target, "failed", str(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- one broken run must not stop the others
             logger.debug("the sync of '%s' failed", self._target.run_id, exc_info=error)
             return Report(self._target, "failed", f"{type(error).__name__}: {error}")
 

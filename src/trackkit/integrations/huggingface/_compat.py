@@ -1,5 +1,7 @@
 """Reaches the names that transformers and accelerate keep to themselves; nothing else of TrackKit does."""
 
+# ruff: noqa: SLF001 -- this file is where private names are reached
+
 from __future__ import annotations
 
 import dis

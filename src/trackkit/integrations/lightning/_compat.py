@@ -1,5 +1,7 @@
 """Private names of Lightning and torch. They are used here only; `PRIVATE` lists them."""
 
+# ruff: noqa: SLF001 -- this file is where private names are reached
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping

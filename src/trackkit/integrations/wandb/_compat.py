@@ -3,6 +3,8 @@
 Each function says what happens when its names are gone. `missing()` lists those that the installed wandb lacks.
 """
 
+# ruff: noqa: SLF001 -- this file is where private names are reached
+
 from __future__ import annotations
 
 import contextlib

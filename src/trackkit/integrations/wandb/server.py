@@ -89,7 +89,7 @@ def _request_viewer(url: str, key: str, timeout_s: float) -> str | None:
         return f"HTTP {error.code}"
     except urllib.error.URLError as error:
         return str(error.reason)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- passed on to the caller
         return str(error) or type(error).__name__
 
 
@@ -101,7 +101,7 @@ def put(question: Callable[[], T]) -> Future[T]:
         try:
             with _asking:
                 answer.set_result(question())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- passed on to the caller
             answer.set_exception(error)
 
     threading.Thread(target=work, name="trackkit-ask", daemon=True).start()

@@ -99,6 +99,6 @@ class Worker:
     def _run(self, task: Callable[[], None]) -> None:
         try:
             task()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- raised by the sink's next call
             # After the bound, errors come from the abandoned wandb-core and are expected.
             self._error = None if self._late else error
