@@ -31,11 +31,7 @@ class LearningRate(Callback):
 
     def gradients(self, gradients: Gradients) -> None:
         groups = gradients.optimizer.param_groups
-        rates: Sequence[float | torch.Tensor] | None = gradients.rates
-        if rates is None:
-            rates = [_copied(group["lr"]) for group in groups]
-        if len(rates) != len(groups):
-            return
+        rates = [_copied(group["lr"]) for group in groups]
         self._rates["batch/lr"] = rates[0]
         base = f"batch/lr/{gradients.name}" if gradients.name else "batch/lr"
         if gradients.name:

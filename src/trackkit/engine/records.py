@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,15 +34,12 @@ class Gradients(NamedTuple):
         name: its name where the training has several optimizers, else "".
         clipped: the framework has clipped them already, so their norm is no longer theirs.
         scale: the loss scale that they still carry (a device scalar); None when they are unscaled.
-        rates: the learning rates of the step, by parameter group, where the optimizer's own may be others by now:
-            empty where they are not known. None where they are the optimizer's own.
     """
 
     optimizer: torch.optim.Optimizer
     name: str = ""
     clipped: bool = False
     scale: torch.Tensor | None = None
-    rates: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
