@@ -35,13 +35,6 @@ def test_removed_name_is_reported(target: str, name: str, monkeypatch: pytest.Mo
     assert [each.partition(":")[2] for each in _compat.missing()] == [name]
 
 
-def test_attribute_that_no_method_sets_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attributes of instances are not on the class."""
-    names = [f"accelerate.optimizer:AcceleratedOptimizer.{name}" for name in ("scaler", "scaler_before_a_rename")]
-    monkeypatch.setattr(_compat, "PRIVATE", [_compat.Private(name, "", "", "") for name in names])
-    assert _compat.missing() == names[1:]
-
-
 def test_calling_handler_is_the_trainer_s_own_within_a_hook_and_none_outside(tmp_path: Path) -> None:
     handlers: list[Any] = []
 

@@ -4,29 +4,13 @@
 
 from __future__ import annotations
 
-import dis
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Private(NamedTuple):
-    """A name that may change without notice.
-
-    Attributes:
-        name: `module:Class.attribute`; the attribute may be one that only instances have.
-        why: what it is used for.
-        checked: the versions that it was checked on.
-        when_gone: what happens without it.
-    """
-
-    name: str
-    why: str
-    checked: str
-    when_gone: str
-
+from trackkit.integrations import private
+from trackkit.integrations.private import Private
 
 _TRANSFORMERS, _ACCELERATE = "transformers 5.23.0, 5.24.0", "accelerate 1.15.0"
 _HANDLER = "transformers.trainer_callback:CallbackHandler"
@@ -90,7 +74,7 @@ PRIVATE = [
 
 def missing() -> list[str]:
     """Returns the names in `PRIVATE` that the installed versions lack."""
-    return [private.name for private in PRIVATE if not _exists(private.name)]
+    return private.missing(PRIVATE)
 
 
 def calling_handler() -> Any:
@@ -165,18 +149,3 @@ def at_last_batch(loader: Any) -> bool:
 def register_report_to(module: Any, kit: type) -> None:
     """Makes `report_to="trackkit"` known to transformers' `integration_utils`."""
     getattr(module, "INTEGRATION_TO_CALLBACK", {})["trackkit"] = kit
-
-
-def _exists(name: str) -> bool:
-    """Returns whether `module:Class.attribute` exists, on the class or set by one of its methods."""
-    module, _, path = name.partition(":")
-    kind, _, attribute = path.partition(".")
-    try:
-        owner = getattr(import_module(module), kind)
-    except (ImportError, AttributeError):
-        return False
-    if not attribute or hasattr(owner, attribute):
-        return True
-    methods = [each for each in vars(owner).values() if hasattr(each, "__code__")]
-    stores = [step for method in methods for step in dis.get_instructions(method) if step.opname == "STORE_ATTR"]
-    return any(step.argval == attribute for step in stores)

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from trackkit.integrations.private import Private
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -13,22 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.amp.grad_scaler import GradScaler
     from torch.optim import Optimizer
-
-
-class Private(NamedTuple):
-    """A private name.
-
-    Attributes:
-        name: `owner.attribute`, dotted; `missing` knows the owners.
-        why: what it is used for.
-        checked: versions it was checked on.
-        when_gone: what happens in a version that lacks it.
-    """
-
-    name: str
-    why: str
-    checked: str
-    when_gone: str
 
 
 _PL = "lightning 2.6.6"

@@ -9,50 +9,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
-import inspect
 import os
 import types
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from trackkit.integrations import private
+from trackkit.integrations.private import Private
 
 if TYPE_CHECKING:
     import wandb
 
 _SETUP = "wandb.sdk.wandb_setup"
-_CONNECTION = "wandb.sdk.lib.service.service_connection.ServiceConnection"
+_CONNECTION = "wandb.sdk.lib.service.service_connection:ServiceConnection"
 _EXIT_WAITS = "The program's exit waits for a wandb-core that does not respond."
 _STALE = "The next run of the process fails if wandb-core did not respond at the end of this one."
 
 
-class Private(NamedTuple):
-    """A private name of wandb.
-
-    Attributes:
-        name: dotted: module, class, attribute.
-        why: what it is used for.
-        checked: wandb versions it was checked on.
-        when_gone: what happens without it.
-    """
-
-    name: str
-    why: str
-    checked: str
-    when_gone: str
-
-
 PRIVATE = [
     Private(
-        "wandb.sdk.wandb_run.Run._partial_history_callback",
+        "wandb.sdk.wandb_run:Run._partial_history_callback",
         "Rows logged by other code wait while TrackKit's row gets its step.",
         "0.31.0",
         "Every row asks wandb-core for the current step, and another logger's row in between may drop it.",
     ),
-    Private(f"{_SETUP}.singleton", "Finds the connection to wandb-core.", "0.31.0", _EXIT_WAITS),
-    Private(f"{_SETUP}._WandbSetup._connection", "The connection to wandb-core.", "0.31.0", _EXIT_WAITS),
-    Private(f"{_SETUP}._singleton", "Lets the next run start a new wandb-core.", "0.31.0", _STALE),
+    Private(f"{_SETUP}:singleton", "Finds the connection to wandb-core.", "0.31.0", _EXIT_WAITS),
+    Private(f"{_SETUP}:_WandbSetup._connection", "The connection to wandb-core.", "0.31.0", _EXIT_WAITS),
+    Private(f"{_SETUP}:_singleton", "Lets the next run start a new wandb-core.", "0.31.0", _STALE),
     Private(f"{_CONNECTION}._proc", "Tells whether this process started wandb-core.", "0.31.0", _EXIT_WAITS),
     Private(f"{_CONNECTION}._cleanup", "Unregisters wandb's exit handler.", "0.31.0", _EXIT_WAITS),
     Private(
@@ -62,51 +47,51 @@ PRIVATE = [
         "The thread prints a traceback at exit.",
     ),
     Private(
-        "wandb.sdk.lib.service.service_finalizer.ServiceFinalizer._queue",
+        "wandb.sdk.lib.service.service_finalizer:ServiceFinalizer._queue",
         "Ends the thread that cleans up after garbage collection.",
         "0.31.0",
         "The thread prints a traceback at exit.",
     ),
-    Private("wandb.sdk.lib.service.service_token.clear_service_in_env", "As _singleton.", "0.31.0", _STALE),
-    Private("wandb.sdk.lib.module.unset_globals", "Resets `wandb.run`.", "0.31.0", "`wandb.run` stays set."),
+    Private("wandb.sdk.lib.service.service_token:clear_service_in_env", "As _singleton.", "0.31.0", _STALE),
+    Private("wandb.sdk.lib.module:unset_globals", "Resets `wandb.run`.", "0.31.0", "`wandb.run` stays set."),
     Private(
-        "wandb.sdk.lib.wbauth.read_netrc_auth",
+        "wandb.sdk.lib.wbauth:read_netrc_auth",
         "Reads the API key from ~/.netrc without prompting.",
         "0.31.0",
         "Only WANDB_API_KEY and wandb's settings file provide a key.",
     ),
     Private(
-        "wandb.env.os",
+        "wandb.env:os",
         "Moves wandb's cache and staged artifacts out of the home folder.",
         "0.31.0",
         "They go to the home folder, unless WANDB_CACHE_DIR and WANDB_DATA_DIR are set.",
     ),
     Private(
-        "wandb.sdk.lib.service.service_process.os",
+        "wandb.sdk.lib.service.service_process:os",
         "Moves the logs of wandb-core out of the home folder.",
         "0.31.0",
         "They go to the home folder, unless WANDB_CACHE_DIR is set.",
     ),
     Private(
-        "wandb.sdk.wandb_settings.Settings.x_transaction_log_flush_interval",
+        "wandb.sdk.wandb_settings:Settings.x_transaction_log_flush_interval",
         "Writes the run's file every second instead of every 15.",
         "0.31.0",
         "A killed run loses up to 15 s of wandb's file; `trackkit sync` restores them from the local log.",
     ),
     Private(
-        "wandb.sdk.wandb_settings.Settings.x_disable_meta",
+        "wandb.sdk.wandb_settings:Settings.x_disable_meta",
         "Keeps secrets among the program's arguments and Slurm's variables from W&B.",
         "0.31.0",
         "W&B stores the program's arguments unmasked.",
     ),
     Private(
-        "wandb.proto.wandb_internal_pb2.Record",
+        "wandb.proto.wandb_internal_pb2:Record",
         "Reads and writes wandb's files.",
         "0.31.0",
         "Offline runs cannot be resumed or synced.",
     ),
     Private(
-        "wandb.apis.public.summary.Summary._json_dict",
+        "wandb.apis.public.summary:Summary._json_dict",
         "Reads a run's summary from the server as plain JSON.",
         "0.31.0",
         "`trackkit sync` cannot verify a run.",
@@ -116,27 +101,7 @@ PRIVATE = [
 
 def missing() -> list[str]:
     """Returns the names in `PRIVATE` that the installed wandb lacks."""
-    return [each.name for each in PRIVATE if not _exists(each.name)]
-
-
-def _exists(name: str) -> bool:
-    parts, at = name.split("."), 0
-    found: Any = None
-    for at in range(len(parts), 0, -1):
-        with contextlib.suppress(ImportError):
-            found = importlib.import_module(".".join(parts[:at]))
-            break
-    for part in parts[at:]:
-        if not hasattr(found, part):
-            return isinstance(found, type) and part in _instance_attributes(found)
-        found = getattr(found, part)
-    return True
-
-
-def _instance_attributes(kind: type) -> set[str]:
-    """Returns the names of fields, and of the attributes that `__init__` sets."""
-    code = getattr(kind.__init__, "__code__", None)  # type: ignore[misc]
-    return {*inspect.get_annotations(kind), *(code.co_names if code is not None else ())}
+    return private.missing(PRIVATE)
 
 
 def known_settings(values: Mapping[str, Any]) -> wandb.Settings:
