@@ -1,4 +1,4 @@
-"""How long `import trackkit` takes: the best of ten fresh interpreters, in ms.
+"""Measures how long `import trackkit` takes: the best of ten fresh interpreters, in ms.
 
 python benchmarks/import_time.py
 """

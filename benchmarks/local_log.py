@@ -1,4 +1,4 @@
-"""What the local log costs: writing a row of 20 values in the training thread, and reading rows back.
+"""Measures the local log: writing a row of 20 values in the training thread, and reading rows back.
 
     python benchmarks/local_log.py [ROWS]
 
@@ -25,7 +25,7 @@ CHUNK = 1000
 
 
 def write(root: Path, rows: int) -> list[float]:
-    """Seconds per row, for each chunk of rows."""
+    """Writes rows; returns the seconds per row of each chunk."""
     sink = LocalSink()
     sink.open(
         RunInfo("bench", "bench", root, run_folder(root, "bench"), time.time(), Start("none", "none", root, "fit"))
@@ -42,7 +42,7 @@ def write(root: Path, rows: int) -> list[float]:
 
 
 def row(number: int, generator: random.Random) -> Row:
-    """A row of 20 values: its step, and 19 floats of full length."""
+    """Returns a row of 20 values: its step, and 19 floats of full length."""
     values: dict[str, float | int] = {f"batch/metric_{index}": generator.random() for index in range(19)}
     return Row(number, "batch", number, 1.0e9 + number / 7, {"batch/step": number, **values})
 

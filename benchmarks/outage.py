@@ -1,4 +1,4 @@
-"""What an outage of the W&B server costs a training: seconds at the start, in the longest hook and at the end.
+"""Measures what an outage of the W&B server costs a training: seconds at the start, in the longest hook, at the end.
 
     python -m benchmarks.outage
 

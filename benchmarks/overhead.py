@@ -1,10 +1,10 @@
-"""What tracking costs: bare training, an empty callback, TrackKit and its peers, in one process, in turn.
+"""Measures the cost of tracking: bare training, an empty callback, TrackKit and its peers, in turn, in one process.
 
     python benchmarks/overhead.py [--framework lightning huggingface] [--rounds 7] [--steps 1000] [--every 10 50]
 
-Two figures for each round and variant. Wall: time per optimizer step, from the 20th step to the last, so without start
-and end. Hooks: time per step inside the callbacks' hooks and the framework's logging calls, summed, in rounds of their
-own, since the timing itself costs. Everything is offline, every row has the same content and cadence. The peers' sets:
+Prints two numbers for each round and variant. Wall: time per optimizer step, from the 20th step to the last, so without
+start and end. Hooks: time per step inside the callbacks' hooks and the framework's logging calls, in separate rounds,
+because timing has a cost too. Everything is offline, and every row has the same content and cadence. The peers' sets:
 
 - Lightning: `self.log` of the loss, WandbLogger, LearningRateMonitor, `grad_norm` at each row;
 - Hugging Face: WandbCallback.
@@ -35,7 +35,7 @@ BATCH = 32
 
 
 class Clock:
-    """Time of the steps between the warm-up and the end, and time spent inside hooks."""
+    """Measures the time of the steps between the warm-up and the end, and the time inside hooks."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -62,7 +62,7 @@ class Clock:
         return self.inside_at_end / (self.steps - WARM) * 1e6
 
     def time(self, owner: Any, *names: str) -> None:
-        """Counts the time inside `owner`'s methods; a method called by another counted one is counted once."""
+        """Counts the time inside `owner`'s methods; nested calls count once."""
         for name in names:
             setattr(owner, name, self._timed(getattr(owner, name)))
 
@@ -93,7 +93,7 @@ def batches(steps: int) -> torch.utils.data.TensorDataset:
 
 
 def hooks_of(callback: Any) -> list[str]:
-    """Those that the callback's own class, or TrackKit, defines: an empty one costs what the empty callback shows."""
+    """Returns the hooks that the callback's own class, or TrackKit, defines."""
     bases = (
         "lightning.pytorch.callbacks.callback",
         "pytorch_lightning.callbacks.callback",
@@ -172,7 +172,7 @@ def lightning_round(variant: str, steps: int, every: int, hooks: bool, folder: s
 
 
 class _adapter_timed:
-    """Counts what TrackKit does outside of its hooks: in what it wraps of the trainer's own."""
+    """Counts the time that TrackKit spends in methods of the trainer that it wraps."""
 
     def __init__(self, clock: Clock, active: bool) -> None:
         from trackkit.integrations.lightning import clock as pauses
@@ -273,7 +273,7 @@ VARIANTS = ("bare", "empty", "TrackKit", "peers")
 
 
 def measure(framework: str, rounds: int, steps: int, every: int, hooks: bool, folder: str) -> dict[str, list[float]]:
-    """Figures by variant, one for each round; the order of the variants turns with the rounds."""
+    """Returns the numbers of each variant, one per round; the order of the variants rotates with the rounds."""
     figures: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for number in range(-1, rounds):
         for turn in range(len(VARIANTS)):

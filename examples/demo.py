@@ -1,4 +1,4 @@
-"""`make demo`: two trainings, one with each framework, recorded offline, and their results side by side."""
+"""Trains once with each framework, recorded offline, and prints the results side by side: `make demo`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _summaries(runs: dict[str, Path]) -> Table:
-    """Their `final/*` columns side by side."""
+    """Returns a table of the runs' `final/*` columns."""
     columns = {title: json.loads((folder / "summary.json").read_text()) for title, folder in runs.items()}
     table = Table("final/*", *columns)
     for key in sorted({key for column in columns.values() for key in column}):

@@ -1,4 +1,4 @@
-"""A small convolutional net on scikit-learn's digits, with PyTorch Lightning and TrackKit.
+"""Trains a small convolutional net on scikit-learn's digits, with PyTorch Lightning and TrackKit.
 
 python examples/digits_lightning.py --out demo-runs/digits --epochs 3
 """

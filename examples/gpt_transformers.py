@@ -1,4 +1,4 @@
-"""A small GPT, built from a config, on the sources of Python's standard library, with Hugging Face and TrackKit.
+"""Trains a small GPT on the sources of Python's standard library, with Hugging Face and TrackKit.
 
 python examples/gpt_transformers.py --out demo-runs/gpt --steps 150
 """

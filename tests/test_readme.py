@@ -1,4 +1,4 @@
-"""The README keeps its word where a program can tell."""
+"""The settings and keys in the README exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trackkit.settings.sources import load_config
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_its_settings_file_is_read_and_has_every_setting_and_callback() -> None:
+def test_settings_file_has_every_setting_and_callback() -> None:
     found = re.findall(r"```yaml\n(project:.*?)```", README, re.DOTALL)
     assert len(found) == 1
     Path("trackkit.yaml").write_text(found[0], encoding="utf-8")
@@ -26,8 +26,8 @@ def test_its_settings_file_is_read_and_has_every_setting_and_callback() -> None:
     TrackKit()
 
 
-def test_the_keys_that_it_names_are_in_the_vocabulary() -> None:
-    """Old names of other tools stand in its table too: they begin with other words."""
+def test_named_keys_are_in_the_vocabulary() -> None:
+    """The names of other tools in its table begin with other words."""
     named = set(re.findall(r"`((?:batch|epoch|device|final)/[\w/]+)`", README))
     assert len(named) > 10
     assert {key for key in named if describe(key) is None} == set()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.support.local_log import local_run
-from tests.support.toy import Recipe, by_hand
+from tests.support.toy import Recipe, plain_training
 from tests.support.wandb_offline import find_runs, read_offline
 from tests.support.warm import run_torchrun
 
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def test_one_run_has_the_mean_over_ranks(framework: str, trained: Trained) -> None:
     """Two ranks with one batch each make the same steps as one rank that accumulates two, so all values agree."""
     out = trained(framework, "tracked")
-    truth = by_hand(Recipe(accumulation=2, clip=0.05))
+    truth = plain_training(Recipe(accumulation=2, clip=0.05))
     run = local_run(out)
     assert len(find_runs(out)) == 1
     for source in (run.history, read_offline(out).history):
@@ -90,5 +90,5 @@ def test_a_rank_that_fails_ends_the_job(framework: str, tmp_path: Path) -> None:
 
 def test_late_records_of_a_slow_rank_are_combined(trained: Trained) -> None:
     """Rows wait for late records, and the training does not."""
-    truth, run = by_hand(Recipe(accumulation=2, clip=0.05)), local_run(trained("lightning", "one-slow"))
+    truth, run = plain_training(Recipe(accumulation=2, clip=0.05)), local_run(trained("lightning", "one-slow"))
     assert [v for _, v in run.history("batch/loss")][-1] == pytest.approx(sum(truth.losses[-2:]) / 2, rel=2e-4)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.toy import TRAININGS, Recipe, Truth, by_hand, total_steps
+from tests.support.toy import TRAININGS, Recipe, Truth, plain_training, total_steps
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 
@@ -50,7 +50,7 @@ def test_both_frameworks_write_the_same_run(recipe: Recipe, tmp_path: Path) -> N
 def test_every_value_is_the_training_s_own(framework: str, recipe: Recipe, tmp_path: Path) -> None:
     """Window mean of the loss, norm before clipping, rate of the step taken, what was logged: as computed by hand."""
     sink, weights = _train(framework, recipe, tmp_path)
-    truth = by_hand(recipe)
+    truth = plain_training(recipe)
     for name, value in truth.weights.items():
         assert torch.allclose(weights[f"{name}"], value, atol=1e-6)
     for key, expected in _expected(recipe, truth).items():
@@ -89,7 +89,7 @@ def test_the_summary_has_the_last_and_the_best(framework: str, tmp_path: Path) -
     """`final/*` of both frameworks: the last validation, the best one and its step, the bill."""
     recipe = Recipe(epochs=3)
     sink, _ = _train(framework, recipe, tmp_path)
-    truth = by_hand(recipe)
+    truth = plain_training(recipe)
     best = min(truth.val, key=lambda each: each[1])
     assert sink.columns["final/val/loss"] == pytest.approx(truth.val[-1][1], rel=2e-4)
     assert sink.columns["final/val/acc"] == pytest.approx(truth.val[-1][2], rel=2e-4)

@@ -1,1 +1,1 @@
-"""What several tests share: toy models and data, readers of what was written, processes started as a user would."""
+"""Helpers that several tests share: toy models and data, readers of recorded runs, programs in processes."""

@@ -1,10 +1,9 @@
-"""A training that may come to a bad end, and may be gone on with.
+"""Trains until a given step, where it may crash; can also resume from a checkpoint.
 
     python -m tests.support.doomed TASK    # the fields of `Task`, as JSON; in the folder of the training
 
-80 steps in two epochs, each step a row, a checkpoint every 20 steps. What the optimizer has finished is appended to
-`truth`, one line a step, and what has been saved to `saved`: both by the script itself, whatever becomes of it. Under
-torchrun that is rank 0's.
+Takes 80 steps in two epochs, with a row for each step and a checkpoint every 20 steps. Appends a line to the file
+`truth` for each step the optimizer has finished, and to `saved` for each checkpoint. Under torchrun only rank 0 does.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ RANK, RANKS = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1
 
 @dataclass(frozen=True)
 class Task:
-    """What is varied.
+    """The options of a training.
 
     Attributes:
         framework: `lightning` or `huggingface`.
         kit: the settings of TrackKit; None trains without it.
-        resume: the checkpoint to go on from; "" for none.
-        out: folder that everything goes to.
-        before: Python to run first.
-        at, then: Python to run once so many steps are taken; `net` is the model.
-        after: Python to run at the end.
+        resume: the checkpoint to resume from; "" for none.
+        out: output folder.
+        before: Python code to run first.
+        at, then: step, and the Python code to run before it; `net` is the model.
+        after: Python code to run at the end.
         pause: seconds, before every step.
         steps: to train.
     """
@@ -56,19 +55,19 @@ class Task:
 
 
 def note(name: str, text: object) -> None:
-    """A line that no crash cuts short."""
+    """Appends a line to a file in one write, so that a crash does not cut it short."""
     file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(file, f"{text}\n".encode())
     os.close(file)
 
 
 def step_of(checkpoint: str) -> int:
-    """`.../checkpoint-40`, `.../checkpoint-40.ckpt`."""
+    """Returns the step in the name of a checkpoint: 40 for `.../checkpoint-40` and `.../checkpoint-40.ckpt`."""
     return int(checkpoint.rpartition("-")[2].partition(".")[0]) if checkpoint else 0
 
 
 def optimizer(net: torch.nn.Module, task: Task) -> torch.optim.Optimizer:
-    """SGD that notes its steps, and comes to the task's end."""
+    """Returns an SGD optimizer that notes its steps and runs the task's `then`."""
     taken = step_of(task.resume)
 
     class Doomed(torch.optim.SGD):
@@ -185,7 +184,7 @@ def main(task: Task) -> None:
 
 
 def run(task: dict[str, Any]) -> None:
-    """`main`, with the fields of a task."""
+    """Calls `main` with the fields of a task."""
     main(Task(**task))
 
 

@@ -20,19 +20,19 @@ class LocalRun:
         self.summary: dict[str, Any] = json.loads(summary.read_text()) if summary.exists() else {}
 
     def history(self, key: str) -> list[tuple[int, Any]]:
-        """(value of the key's own axis, value) wherever the key was logged."""
+        """Returns (value of the key's axis, value) of every row that has the key."""
         axis = "epoch/step" if key.startswith("epoch/") else "batch/step"
         return [(row[axis], row[key]) for row in self.rows if key in row]
 
 
 def local_runs(folder: Path) -> list[LocalRun]:
-    """Every run folder below `folder`, by start."""
+    """Returns every run below `folder`, in order of their starts."""
     found = [LocalRun(path.parent) for path in folder.glob("**/trackkit-runs/*/run.json")]
     return sorted(found, key=lambda run: run.run["started"])
 
 
 def local_run(folder: Path) -> LocalRun:
-    """The only run folder below `folder`."""
+    """Returns the only run below `folder`."""
     runs = local_runs(folder)
     assert len(runs) == 1, f"expected one run below {folder}, found {[run.folder for run in runs]}"
     return runs[0]

@@ -1,12 +1,15 @@
-"""A training in a process of its own that reports what TrackKit cost it, for tests of outages.
+"""Trains and reports what TrackKit did meanwhile, for tests of outages.
 
     python -m tests.support.measured FRAMEWORK [--mode M] [--epochs N] [--pause S] [--hold STEP ...] [--bare]
 
-24 steps an epoch, each a row. At a step of `--hold` the file `at-STEP` is made and `go-STEP` is waited for. The Python
-code of `--patch` is run before the training: the fault. The report is `report.json`: seconds of the first hook
-(`begin_s`), of the end (`end_s`) and of every other hook, longest first (`hooks`); what the training thread did with
-sockets between the first step and the last (`sockets`), and how many calls were seen at all; a digest of the weights.
-Seconds for which the thread was ready to go on and other programs had the processors are left out, but for `end_s`.
+Takes 24 steps an epoch, with a row for each. At each step of `--hold` it creates the file `at-STEP` and waits for the
+file `go-STEP`. `--patch` is Python code to run before the training. Writes `report.json`:
+
+- `begin_s`, `end_s`, `hooks`: seconds spent in the first hooks, at the end, and in the longest other hooks. Times in
+  which other programs had the processors do not count, except in `end_s`;
+- `sockets`: the socket calls of the training thread between the first step and the last;
+- `sockets_elsewhere`: the number of socket calls of all threads;
+- `weights`: a digest of the trained weights.
 """
 
 from __future__ import annotations
@@ -36,14 +39,14 @@ CALLS = ("connect", "send", "sendall", "sendto", "sendmsg", "recv", "recv_into",
 
 
 class Pace:
-    """Before TrackKit: pauses at every step and waits where it is told to."""
+    """Pauses at every step and waits at the given ones."""
 
     def __init__(self, pause: float, holds: list[int]) -> None:
         self._pause, self._holds = pause, holds
         self.training = False
 
     def of(self, framework: str) -> Pace:
-        """The same, as the framework takes it: each framework is imported only where it trains."""
+        """Makes this a callback of one framework; imports no other framework."""
         if framework == "lightning":
             from lightning.pytorch import Callback as Base
         else:
@@ -76,13 +79,13 @@ class Pace:
 
 
 def clock() -> tuple[float, float]:
-    """Seconds, and those for which this thread has waited for a processor so far."""
+    """Returns the time and the seconds for which this thread has waited for a processor so far."""
     waited = Path("/proc/thread-self/schedstat").read_text().split()[1]
     return time.perf_counter(), int(waited) / 1e9
 
 
 def timed(call: Callable[..., Any], name: str, times: list[tuple[float, str]]) -> Callable[..., Any]:
-    """`call`, whose durations go to `times`."""
+    """Returns a function that calls `call` and appends its duration to `times`."""
 
     @functools.wraps(call)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -97,7 +100,10 @@ def timed(call: Callable[..., Any], name: str, times: list[tuple[float, str]]) -
 
 
 def watch_sockets(training: Callable[[], bool]) -> list[list[str]]:
-    """Calls of the main thread while `training`, and all of others: [who, call, family, whether it may wait]."""
+    """Returns a list that collects socket calls: of the main thread while `training`, and of all other threads.
+
+    Each entry is [thread, call, family, whether it may wait].
+    """
     seen: list[list[str]] = []
     for name in CALLS:
         original = getattr(socket.socket, name)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A process that has not ended by then hangs, however busy the machine is: nothing is claimed by it.
+# Seconds after which a process counts as hanging, even on a busy machine.
 HANG_S = 300.0
 
 
 def clean_env(**more: str) -> dict[str, str]:
-    """This process's environment without W&B's, TrackKit's and a launcher's variables; W&B offline; two threads.
+    """Returns the environment without the variables of W&B, TrackKit and launchers, and with W&B offline.
 
-    The index of runs stays the test's own: nothing goes to the home folder.
+    The list of runs stays in the test's folder, not in the home folder.
     """
     dropped = ("WANDB_", "TRACKKIT_", "SLURM_", "TORCHELASTIC_")
     launcher = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}

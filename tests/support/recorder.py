@@ -1,10 +1,10 @@
-"""Records a run without a framework, as a process of its own: the tracker, the local log and W&B.
+"""Records a run without a framework, to the local log and W&B.
 
     python -m tests.support.recorder ROOT RUN_ID FIRST LAST [--pause S] [--end ok|kill]
 
-Each step from FIRST up to, not including, LAST makes a batch row and a printed line; each tenth an epoch row too. With
-`--artifact FILE` that file is logged as an artifact. With `--own` the user logs two values of their own at each step,
-without a step, as W&B's users do. A file `go` in ROOT, where `--wait` is given, lets the end begin.
+Each step from FIRST up to LAST (not included) makes a batch row and a printed line; each tenth makes an epoch row too.
+`--artifact FILE` logs a file as an artifact. `--own` logs two values of the user's at each step, without a step number.
+`--wait` waits for the file `go` in ROOT before the run ends.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Both(pl.Callback, transformers.TrainerCallback):
     """A callback that either framework takes."""
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        """The name that both have."""
+        """Does nothing; overrides both frameworks' method."""
 
 
 class Searching(Both):

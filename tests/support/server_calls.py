@@ -1,4 +1,4 @@
-"""Small requests to the test server, and what it has of them."""
+"""Sends small requests to the test server and reads what it received."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def steps(server: WandbServer, run_id: str) -> list[int]:
 
 
 def first_line(printed: str) -> str:
-    """Behind a failed init the client itself prints on stdout, where its logs are."""
+    """Returns the first printed line: after a failed init, the client prints the place of its logs on stdout."""
     return printed.splitlines()[0]
 
 
 def post(server: WandbServer, path: str, body: dict[str, Any], key: str = "") -> Any:
-    """A request made by hand."""
+    """Sends a POST request; returns the parsed answer."""
     token = base64.b64encode(f"api:{key or server.api_key}".encode()).decode()
     headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
     request = urllib.request.Request(server.url + path, json.dumps(body).encode(), headers)

@@ -18,7 +18,7 @@ from trackkit import read_run
 
 
 def record(root: Path, run_id: str, first: int, last: int, *more: str) -> None:
-    """A run recorded offline by a process that has ended."""
+    """Records a run offline in a process; returns after its end."""
     process = start_recorder(root, run_id, first, last, *more)
     out, err = process.communicate(timeout=300)
     assert process.returncode == (-signal.SIGKILL if "kill" in more else 0), f"{out}\n{err}"
@@ -63,14 +63,14 @@ def plain_wandb_sync(server: WandbServer, home: Path, *paths: Path) -> None:
 
 
 def row_of(text: str, run_id: str) -> list[str]:
-    """The cells of a run in the printed table."""
+    """Returns the cells of a run in the printed table."""
     found = [re.split(r" {2,}", line.strip()) for line in text.splitlines() if line.startswith(f"{run_id} ")]
     assert len(found) == 1, text
     return found[0]
 
 
 def assert_all_there(server: WandbServer, folder: Path, run_id: str) -> None:
-    """Every value of the local log is on the server once, nothing else is, and no step is there twice."""
+    """Asserts that the server has every value of the local log once, nothing else, and no step twice."""
     key = lambda value: str(float(value))  # noqa: E731
     local: Counter[Any] = Counter()
     for row in read_run(folder).history:
@@ -88,7 +88,7 @@ def assert_all_there(server: WandbServer, folder: Path, run_id: str) -> None:
 
 
 def console(server: WandbServer, run_id: str) -> list[str]:
-    """The recorder's own lines."""
+    """Returns the recorder's own lines."""
     found = [re.search(r"step \d+$", line) for line in server.state.run(run_id).console]
     return [match[0] for match in found if match]
 

@@ -1,7 +1,7 @@
-"""One toy training, as users of each framework write it, and the same by hand: the ground of the contract tests.
+"""One toy training for each framework, and the same in plain torch: contract tests compare their numbers.
 
-The data is in order and its batches are whole, so that every framework sees the same micro-batches. Both users log a
-loss and an accuracy of their last micro-batch, and evaluate a loss and an accuracy at each epoch's end.
+The data is in order and in whole batches, so every framework sees the same micro-batches. Each training logs loss and
+accuracy of the last micro-batch, and evaluates loss and accuracy at the end of each epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SAMPLES, FEATURES, CLASSES, BATCH = 96, 6, 3, 4
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is varied: everything else of the training is fixed."""
+    """The options of the training; everything else is fixed."""
 
     accumulation: int = 1
     clip: float = 0.0
@@ -31,7 +31,7 @@ class Recipe:
 
 @dataclass
 class Truth:
-    """The training's own numbers: per optimizer step, and per epoch."""
+    """The numbers of the training: per optimizer step, and per epoch."""
 
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -76,7 +76,7 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def schedule(step: int, total: int) -> float:
-    """Linear decay, as Hugging Face's default without warm-up."""
+    """Returns the factor of the learning rate: linear decay, Hugging Face's default without warm-up."""
     return max(0.0, (total - step) / total)
 
 
@@ -84,8 +84,8 @@ def total_steps(recipe: Recipe, ranks: int = 1) -> int:
     return recipe.epochs * SAMPLES // BATCH // recipe.accumulation // ranks
 
 
-def by_hand(recipe: Recipe) -> Truth:
-    """The same training in plain torch."""
+def plain_training(recipe: Recipe) -> Truth:
+    """Trains in plain torch."""
     net, train, val, truth = Net(), DataLoader(Points(), BATCH), DataLoader(Points(5, 24), BATCH), Truth()
     optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr)
     total, step = total_steps(recipe), 0
@@ -121,7 +121,7 @@ def by_hand(recipe: Recipe) -> Truth:
 
 
 def with_lightning(recipe: Recipe, out: Path, callbacks: list[Any], **trainer_arguments: Any) -> Net:
-    """The training by Lightning; `trainer_arguments` are added to the Trainer's."""
+    """Trains with Lightning; `trainer_arguments` are added to the Trainer's."""
     import lightning.pytorch as pl
 
     class Module(pl.LightningModule):
@@ -172,7 +172,7 @@ def with_lightning(recipe: Recipe, out: Path, callbacks: list[Any], **trainer_ar
 
 
 def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training_arguments: Any) -> Net:
-    """The training by Hugging Face; what its user logs besides is added where TRL adds it, in `log`."""
+    """Trains with Hugging Face; adds the logged accuracy in `log`, as TRL does."""
     from transformers import Trainer, TrainingArguments
 
     class ToyTrainer(Trainer):
@@ -225,7 +225,7 @@ def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training
 
 
 def _loader(data: Points, size: int) -> DataLoader[Any]:
-    """In order; over several ranks, every rank takes its batches in turn, as Hugging Face hands them out."""
+    """Returns a loader in order; several ranks take batches in turn, as with Hugging Face."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         from accelerate.data_loader import BatchSamplerShard
 

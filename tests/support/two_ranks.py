@@ -1,7 +1,7 @@
-"""Under torchrun: `two_ranks.py FRAMEWORK OUT VARIANT` trains the toy in gloo processes, and saves what each rank has.
+"""Trains the toy under torchrun and saves the weights of each rank: `two_ranks.py FRAMEWORK OUT VARIANT`.
 
-Variants: `tracked`; `bare`; `one-disabled`: rank 1's TrackKit is off; `one-fails`: rank 1 raises at its fifth step;
-`one-slow`: rank 1 is late at every step.
+Variants: `tracked`; `bare` (without TrackKit); `one-disabled` (rank 1's TrackKit is disabled); `one-fails` (rank 1
+raises at its fifth step); `one-slow` (rank 1 is late at every step).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads an offline W&B run file back, as tests want it."""
+"""Reads offline W&B run files."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class OfflineRun:
     exit_code: int | None
 
     def history(self, key: str) -> list[tuple[int, Any]]:
-        """(value of the key's own axis, value) wherever the key was logged."""
+        """Returns (value of the key's axis, value) of every row that has the key."""
         axis = "epoch/step" if key.startswith("epoch/") else "batch/step"
         return [(row[axis], row[key]) for row in self.rows if key in row]
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Every offline run file below `folder`, oldest first."""
+    """Returns every offline run file below `folder`, oldest first."""
     return sorted(folder.glob("**/wandb/offline-run-*/run-*.wandb"), key=lambda path: path.parent.name)
 
 
 def read_offline(path: Path, wait_s: float = 3.0) -> OfflineRun:
-    """The run in a `.wandb` file, or the only run below a folder.
+    """Returns the run in a `.wandb` file, or the only run below a folder.
 
-    W&B's own process writes the file's end shortly after `finish` has returned: a run without its exit code is read
-    again, for at most `wait_s` seconds.
+    W&B's own process writes the file's end shortly after `finish` has returned, so a run without an exit code is read
+    again for up to `wait_s` seconds.
     """
     deadline = time.monotonic() + wait_s
     while (run := _read(path)).exit_code is None and time.monotonic() < deadline:
@@ -70,7 +70,7 @@ def _read(path: Path) -> OfflineRun:
 
 
 def read_finished(path: Path, timeout_s: float = 10.0) -> OfflineRun:
-    """The same, once its end is on disk: within a process, `finish` may return a moment before that."""
+    """Returns the run once its exit code is in the file, or as it is after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     while (run := read_offline(path)).exit_code is None and time.monotonic() < deadline:
         time.sleep(0.05)

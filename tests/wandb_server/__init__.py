@@ -1,4 +1,4 @@
-"""A W&B server on 127.0.0.1 for tests: the real client works against it online. See `server.WandbServer`."""
+"""A W&B server on 127.0.0.1 for tests; the real client works with it online. See `server.WandbServer`."""
 
 from .server import WandbServer
 from .state import State

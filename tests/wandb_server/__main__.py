@@ -1,6 +1,6 @@
-"""Start the server by hand: `python -m tests.wandb_server [--port N] [--watch] [--fault MODE]`.
+"""Starts the server from the command line: `python -m tests.wandb_server [--port N] [--watch] [--fault MODE]`.
 
-It prints its address and the environment that a client needs; on Ctrl-C, what it received.
+Prints its address and the environment that a client needs; on Ctrl-C, a report of what it received.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .state import Request
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.wandb_server", description="A W&B server for tests.")
-    parser.add_argument("--port", type=int, default=0, help="the port on 127.0.0.1; a free one unless told")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; default: a free one")
     parser.add_argument("--watch", action="store_true", help="print requests as they arrive")
-    parser.add_argument("--fault", choices=MODES, default="none", help="a fault in force from the start")
+    parser.add_argument("--fault", choices=MODES, default="none", help="fault to start with")
     options = parser.parse_args()
     with WandbServer(port=options.port) as server:
         server.faults.set(options.fault)
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def watch(server: WandbServer) -> None:
-    """Print each request once the server is through with it."""
+    """Prints each request once it has been answered."""
     seen = 0
     waiting: list[Request] = []
     while True:

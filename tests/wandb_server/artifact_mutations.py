@@ -1,4 +1,4 @@
-"""GraphQL mutations of artifacts that are there: use, aliases, metadata, deletion."""
+"""Answers GraphQL mutations of existing artifacts: use, aliases, metadata, deletion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GraphQL nodes of artifacts: collections, aliases, memberships, versions, files."""
+"""Builds the GraphQL nodes of artifacts: collections, aliases, memberships, versions, files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GraphQL mutations by which an artifact version comes in: made, its manifest and files uploaded, committed."""
+"""Answers the GraphQL mutations of an upload: create a version, upload its manifest and files, commit it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_version(service: Service, artifact_id: str) -> tuple[Collection, Versio
 
 
 def _collection(service: Service, given: dict[str, Any]) -> Collection:
-    """The collection that an input of CreateArtifact names, made if it is new."""
+    """Returns the collection that an input of CreateArtifact names; creates it if it is new."""
     state = service.state
     entity, project = given.get("entityName") or state.entity, given["projectName"]
     name = given.get("artifactCollectionName") or given["artifactCollectionNames"][0]
@@ -36,7 +36,7 @@ def _collection(service: Service, given: dict[str, Any]) -> Collection:
 
 
 def create_artifact(service: Service, given: dict[str, Any]) -> Node:
-    """Make a pending version, or answer the one there is: same client id (sent again), or same digest."""
+    """Creates a pending version; returns the existing one if its client id (a retry) or digest is the same."""
     collection = _collection(service, given)
     aliases = [item["alias"] for item in given.get("aliases") or []]
     version = next(
@@ -69,7 +69,7 @@ def _manifest_node(service: Service, manifest: Manifest) -> Node:
 
 
 def create_manifest(service: Service, given: dict[str, Any]) -> Node:
-    """Called twice per version: without an address to find the manifest's id, then with one to upload it."""
+    """Returns the manifest's id, and in the second call for a version also the URL to upload it to."""
     _, version = find_version(service, given["artifactID"])
     kind, digest = given.get("type") or "FULL", given.get("digest") or ""
     manifest = next((item for item in version.manifests if item.kind == kind), None)
@@ -92,7 +92,7 @@ def update_manifest(service: Service, given: dict[str, Any]) -> Node:
 
 
 def create_files(service: Service, given: dict[str, Any]) -> Node:
-    """Where to PUT the files of a version; bytes that the collection has already need no upload."""
+    """Returns where to PUT the files of a version; files that the collection already has need no upload."""
     nodes: list[Node] = []
     for item in given["artifactFiles"]:
         collection, version = find_version(service, item["artifactID"])
@@ -115,7 +115,7 @@ def create_files(service: Service, given: dict[str, Any]) -> Node:
 
 
 def commit_artifact(service: Service, given: dict[str, Any]) -> Node:
-    """Make a version visible; all that its manifest names must have arrived."""
+    """Commits a version; fails unless every file of its manifest has arrived."""
     collection, version = find_version(service, given["artifactID"])
     manifest = version.manifest
     if manifest is None:

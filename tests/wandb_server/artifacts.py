@@ -1,4 +1,4 @@
-"""What the server received of artifacts, as plain data: collections, their versions, and the bytes of files."""
+"""Holds the received artifacts as plain data: collections, their versions, and the bytes of files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def digest_hex(digest: str) -> str:
-    """The hexadecimal form, used in addresses, of a base64 digest from a manifest."""
+    """Returns a manifest's base64 digest as hexadecimal digits, as used in URLs."""
     return base64.b64decode(digest).hex()
 
 
@@ -26,7 +26,7 @@ class Manifest:
     data: bytes | None = None
 
     def add_base(self, contents: dict[str, dict[str, Any]]) -> None:
-        """An incremental manifest names only what is new: put it over the contents of its base."""
+        """Adds the base's contents to an incremental manifest, which names only what is new."""
         if self.data is not None:
             own = json.loads(self.data)
             own["contents"] = {**contents, **own["contents"]}
@@ -58,7 +58,7 @@ class Version:
 
     @property
     def name(self) -> str:
-        """`v3`, or `pending`."""
+        """Returns `v3` and the like, or `pending`."""
         return "pending" if self.index is None else f"v{self.index}"
 
     @property
@@ -67,12 +67,12 @@ class Version:
 
     @property
     def manifest(self) -> Manifest | None:
-        """The newest manifest that has its bytes."""
+        """Returns the newest manifest whose bytes have arrived."""
         return next((manifest for manifest in reversed(self.manifests) if manifest.data is not None), None)
 
     @property
     def contents(self) -> dict[str, dict[str, Any]]:
-        """The manifest's entries by file name: digest, size, birthArtifactID, or ref for a reference."""
+        """Returns the manifest's entries by file name: digest, size, birthArtifactID, or ref for a reference."""
         manifest = self.manifest
         if manifest is None or manifest.data is None:
             return {}
@@ -102,30 +102,30 @@ class Collection:
 
     @property
     def live(self) -> list[Version]:
-        """The committed versions, oldest first."""
+        """Returns the committed versions, oldest first."""
         return [version for version in self.versions if version.state == "COMMITTED"]
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Alias -> version name."""
+        """Maps each alias to the name of its version."""
         return {alias: version.name for version in self.live for alias in version.aliases}
 
     def find(self, name: str) -> Version | None:
-        """The committed version under an alias, a version name such as `v2`, or a digest."""
+        """Returns the committed version with an alias, a name such as `v2`, or a digest."""
         for version in self.live:
             if name in version.aliases or name in (version.name, version.digest):
                 return version
         return None
 
     def commit(self, version: Version) -> None:
-        """Give a pending version its index and move its aliases to it."""
+        """Gives a pending version its index and moves its aliases to it."""
         if version.state == "PENDING":
             version.state, version.index = "COMMITTED", self.next_index
             self.next_index += 1
             self.move_aliases(version, version.aliases)
 
     def move_aliases(self, target: Version, aliases: list[str]) -> None:
-        """Point aliases at a version and take them away from all others."""
+        """Points aliases at a version and removes them from all others."""
         for version in self.live:
             if version is not target:
                 version.aliases = [alias for alias in version.aliases if alias not in aliases]
@@ -133,6 +133,6 @@ class Collection:
         target.updated_at = time.time()
 
     def delete(self, version: Version) -> None:
-        """Delete a version: its aliases go with it (`latest` too: nothing moves it to an older version)."""
+        """Deletes a version and its aliases; `latest` does not move to an older version."""
         version.aliases_before_deletion, version.aliases = version.aliases, []
         version.state, version.updated_at = "DELETED", time.time()

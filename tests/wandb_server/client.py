@@ -1,4 +1,4 @@
-"""Run a real client in a process of its own, so that neither its environment nor wandb-core outlives a test."""
+"""Runs a real client in a separate process, so that neither its environment nor wandb-core outlives a test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .server import WandbServer
 
 
 def environment(server: WandbServer, home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of this process without its W&B settings and proxies, and with those of the server."""
+    """Returns this process's environment, with W&B's variables set for the server and without proxies."""
     kept = {
         key: value
         for key, value in os.environ.items()
@@ -29,7 +29,7 @@ def start(
     command: str | Sequence[str],
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """Start Python code (a string) or a command (a list) in `home`, in a process group of its own."""
+    """Starts Python code (a string) or a command (a list) in `home`, in its own process group."""
     arguments = [sys.executable, "-c", command] if isinstance(command, str) else list(command)
     return subprocess.Popen(
         arguments,
@@ -44,14 +44,14 @@ def start(
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Kill a client; its wandb-core notices within two seconds and ends too."""
+    """Kills a client; its wandb-core ends within two seconds."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 300.0, code: int | None = 0) -> str:
-    """Wait for a client, check its exit code (None: any), and return what it printed on stdout."""
+    """Waits for a client and checks its exit code (None: any); returns its stdout."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -72,5 +72,5 @@ def run(
     env: Mapping[str, str] | None = None,
     code: int | None = 0,
 ) -> str:
-    """Start a client and wait for it."""
+    """Starts a client and waits for it; see `finish`."""
     return finish(start(server, home, command, env), timeout, code)

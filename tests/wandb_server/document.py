@@ -1,4 +1,4 @@
-"""Parse the part of the GraphQL language that W&B clients use into plain data.
+"""Parses the part of the GraphQL language that W&B clients use into plain data.
 
 Served: named operations with variables and defaults, aliases, arguments (lists and objects too), fragments,
 inline fragments, directives. Not served: subscriptions, block strings with indentation rules, type definitions.
@@ -195,5 +195,5 @@ class _Parser:
 
 
 def parse(text: str) -> Document:
-    """Parse a request's `query` text."""
+    """Parses the `query` text of a request."""
     return _Parser(text).document()

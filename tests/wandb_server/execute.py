@@ -1,7 +1,7 @@
-"""Run a parsed GraphQL document over nodes: plain dicts whose values may be functions of the arguments.
+"""Runs a parsed GraphQL document over nodes: plain dicts whose values may be functions of the arguments.
 
-A node names its type under `__typename`. A field that a node lacks answers the same error as the real service,
-which is how clients notice that a server is older than they are.
+A node names its type under `__typename`. For a field that a node lacks, the answer is the same error as the real
+service's: clients use it to recognize an older server.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Run:
         if isinstance(raw, list):
             return [self.value(item) for item in raw]
         if isinstance(raw, dict):
-            # A variable that was not sent leaves its key out: absent and null mean different things.
+            # A variable that was not sent is left out: absent and null mean different things.
             return {
                 key: self.value(item)
                 for key, item in raw.items()
@@ -82,7 +82,7 @@ class _Run:
 
 
 def merge(old: Any, new: Any) -> Any:
-    """Merge two answers for one field that was selected twice, as through two fragments."""
+    """Merges two answers for a field that was selected twice, for example in two fragments."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{key: merge(old.get(key), value) for key, value in new.items()}}
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -91,12 +91,12 @@ def merge(old: Any, new: Any) -> Any:
 
 
 def execute(document: Document, variables: Mapping[str, Any], root: Node) -> dict[str, Any]:
-    """Answer the `data` of a request."""
+    """Returns the `data` of the answer to a request."""
     return _Run(document, variables).select(document.selections, root)
 
 
 def connection(items: list[Node], arguments: Mapping[str, Any], typename: str = "Connection") -> Node:
-    """Serve a list as a Relay connection: `first`, `last` and `after` page through it, a cursor is a position."""
+    """Returns a page of a list as a Relay connection (`first`, `last`, `after`); a cursor is a position."""
     start = int(arguments.get("after") or 0)
     stop = start + int(arguments.get("first") or len(items))
     if arguments.get("last"):

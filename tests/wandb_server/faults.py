@@ -1,9 +1,9 @@
-"""Faults that can be switched while the server runs.
+"""Makes the server fail in ways that can be switched while it runs.
 
     server.faults.set("http_500")                      # every answer
     server.faults.set("hang", only="file_stream")      # one REST route or one GraphQL operation
-    server.faults.deny("CreateArtifact")               # an error for one operation, beside any other fault
-    server.faults.drop_every(3)                        # every third connection closed with no answer
+    server.faults.deny("CreateArtifact")               # an error for one operation, besides any other fault
+    server.faults.drop_every(3)                        # closes every third connection without an answer
     server.faults.clear()
 
 REST routes: file_stream, upload, download, metrics, other. `Faults.set` says what the modes do.
@@ -19,7 +19,7 @@ MODES = ("none", "refuse", "http_500", "http_429", "hang", "slow", "reset")
 
 
 class Faults:
-    """The faults in force. All methods may be called from any thread."""
+    """The active faults. All methods may be called from any thread."""
 
     def __init__(self, listen: Callable[[bool], None]) -> None:
         self._listen = listen
@@ -34,45 +34,48 @@ class Faults:
         self._count = 0
 
     def set(self, mode: str, only: str = "") -> None:
-        """Switch to one of MODES, for all requests or `only` for one operation or route.
+        """Switches to one of MODES, for all requests or for `only` one operation or route.
 
-        none: answer. refuse: nothing listens, and open connections are closed. http_500, http_429: answer that.
-        hang: take the request, and answer nothing until the mode changes. slow: one byte of the answer a second.
-        reset: TCP reset in mid-body: half the answer is sent, or, for an upload, half the file is read.
+        none: answers. refuse: does not listen, and closes open connections. http_500, http_429: answers that status.
+        hang: accepts requests and answers once the mode changes. slow: sends one byte of the answer a second.
+        reset: sends half of the answer (reads half of an upload), then a TCP reset.
+
+        Raises:
+            ValueError: an unknown mode, or `refuse` for one operation only.
         """
         if mode not in MODES:
             raise ValueError(f"unknown fault {mode!r}; there are {', '.join(MODES)}")
         if mode == "refuse" and only:
-            raise ValueError("a refused connection cannot tell what it would have asked for")
+            raise ValueError(f"'refuse' applies to all requests; got only={only!r}")
         with self._changed:
             self.mode, self.only = mode, only
             self._changed.notify_all()
         self._listen(mode != "refuse")
 
     def deny(self, name: str, status: int = 0) -> None:
-        """Answer an error to one GraphQL operation (status 200 unless told) or one REST route (403)."""
+        """Answers one GraphQL operation (default status 200) or one REST route (403) with an error."""
         self.denied[name] = status
 
     def allow(self, name: str) -> None:
-        """Take back a `deny`."""
+        """Undoes `deny`."""
         self.denied.pop(name, None)
 
     def drop_every(self, n: int, handled: bool = True) -> None:
-        """Close every n-th request's connection with no answer; 0 stops that.
+        """Closes the connection of every n-th request without an answer; 0 stops that.
 
-        `handled`: the request takes effect and only its answer is lost, so that a client sends it a second time.
+        With `handled`, the request takes effect and only its answer is lost, so the client sends it again.
         """
         self.drop_interval, self.drop_handled, self._count = n, handled, 0
 
     def clear(self) -> None:
-        """No faults."""
+        """Ends all faults."""
         self.denied.clear()
         self.drop_every(0)
         self.set("none")
 
     @contextmanager
     def active(self, mode: str, only: str = "") -> Iterator[None]:
-        """A mode for the length of a `with` block."""
+        """Sets a mode for the length of a `with` block."""
         self.set(mode, only)
         try:
             yield
@@ -80,7 +83,7 @@ class Faults:
             self.set("none")
 
     def of(self, operation: str) -> str:
-        """The fault that a request meets; counts it for `drop_every`."""
+        """Returns the fault for a request, "" for none; counts the request for `drop_every`."""
         with self._changed:
             if operation in self.denied:
                 return "deny"
@@ -93,6 +96,6 @@ class Faults:
             return ""
 
     def wait(self, mode: str, timeout: float | None = None) -> bool:
-        """Wait for as long as `mode` is in force; whether it ended within `timeout`."""
+        """Waits until the mode is no longer `mode`; returns False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self.mode != mode, timeout)

@@ -1,4 +1,4 @@
-"""Filters and order of `wandb.Api().runs(...)`: the part of the MongoDB language that the service takes.
+"""Filters and orders runs as `wandb.Api().runs(...)` does: the part of MongoDB's language that the service accepts.
 
 Served: equality, $and, $or, $not, $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists, $regex; keys `config.*`
 (with or without `.value`), `summary_metrics.*`, and the run's own fields in snake case or camel case.
@@ -28,12 +28,12 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def contains(value: Any, wanted: Any) -> bool:
-    """Equality; a list such as the tags also equals each of its members."""
+    """Returns whether values are equal; a list, such as the tags, also equals each of its members."""
     return bool(value == wanted or (isinstance(value, list) and wanted in value))
 
 
 def lookup(run: Run, key: str) -> Any:
-    """The value of a run under a key of a filter or an order."""
+    """Returns the value of a run for a key of a filter or an order."""
     head, _, rest = key.partition(".")
     if head == "config":
         value: Any = run.config
@@ -60,7 +60,7 @@ def lookup(run: Run, key: str) -> Any:
 
 
 def matches(run: Run, condition: Mapping[str, Any]) -> bool:
-    """Whether a run passes a filter."""
+    """Returns whether a run passes a filter."""
     for key, wanted in condition.items():
         if key == "$and":
             passed = all(matches(run, part) for part in wanted)
@@ -84,7 +84,7 @@ def matches(run: Run, condition: Mapping[str, Any]) -> bool:
 
 
 def ordered(runs: list[Run], order: str | None) -> list[Run]:
-    """Runs sorted by `+created_at`, `-summary_metrics.loss` and the like; those without the value come last."""
+    """Returns the runs sorted by `+created_at`, `-summary_metrics.loss` and the like; runs without the value last."""
     for part in reversed((order or "").split(",")):
         key = part.strip().lstrip("+-")
         if key:

@@ -1,4 +1,4 @@
-"""The pytest fixture. Import it in a conftest.py: `from tests.wandb_server.fixture import wandb_server`."""
+"""Provides the pytest fixture; import it in a conftest.py: `from tests.wandb_server.fixture import wandb_server`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .server import WandbServer
 
 @pytest.fixture
 def wandb_server() -> Iterator[WandbServer]:
-    """A W&B server of the test's own; the test fails if the server itself did."""
+    """Starts a W&B server for one test; fails the test if the server itself failed."""
     with WandbServer() as server:
         yield server
     assert not server.state.errors, "\n".join(server.state.errors)

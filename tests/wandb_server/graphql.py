@@ -1,9 +1,9 @@
-"""POST /graphql: the queries and mutations served, and the root from which requests are answered.
+"""Answers POST /graphql.
 
 Queries: viewer, serverInfo, entity, organization, project, model, models, artifact, artifactCollection,
 clientIDMapping. Mutations: see `run_mutations`, `artifact_uploads`, `artifact_mutations` and `sweeps`. Not served:
 lists of sweeps, launch, reports, registries and links, tags and new names of collections, distributed artifacts,
-multipart uploads, forks and rewinds, automations, teams. What a client asks of them is in `State.unserved`.
+multipart uploads, forks and rewinds, automations, teams. `State.unserved` lists requests for them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def query_root(service: Service) -> Node:
         return collection_node(service, found[0]) if found else None
 
     def model(arguments: dict[str, Any]) -> Node | None:
-        """The project as RunResumeStatus asks for it: note which run a client is about to go on with."""
+        """Returns the project for RunResumeStatus; notes which run the client is about to resume."""
         node = project_node(service, arguments.get("entityName"), arguments.get("name"))
         if node is None:
             return None
@@ -105,7 +105,7 @@ def mutation_root(service: Service, client: str) -> Node:
 
 
 def answer(service: Service, document: Document, variables: Mapping[str, Any], client: str) -> tuple[int, Node]:
-    """The HTTP status and the body for one request. `client`: the id of a writer in shared mode."""
+    """Returns the HTTP status and the body for one request; `client` is the id of a writer in shared mode."""
     with service.state.lock:
         root = query_root(service) if document.kind == "query" else mutation_root(service, client)
         try:

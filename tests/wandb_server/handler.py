@@ -1,4 +1,4 @@
-"""Take one HTTP request, log it, answer it, and apply the fault that it meets."""
+"""Handles HTTP requests: logs each, answers it, and applies the fault."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _NO_EFFECT = ("drop_unhandled", "hang", "http_500", "http_429", "deny")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of a client. `service`, `faults` and `api_key` are set on a subclass by the server."""
+    """Handles one connection of a client. The server sets `service`, `faults` and `api_key` on a subclass."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else the body of an answer waits 40 ms for the head's acknowledgement
+    disable_nagle_algorithm = True  # otherwise the body waits 40 ms for the head to be acknowledged
     service: Service
     faults: Faults
     api_key: str
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are logged in the state, not on stderr."""
+        """Does nothing: requests are logged in the state, not on stderr."""
 
     def do_GET(self) -> None:
         self.serve()
@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         return Answer(404, b"not found", "text/plain")
 
     def faulty(self, fault: str, document: Document | None) -> Answer:
-        """The answer, if any, of a fault under which the request takes no effect."""
+        """Returns the answer of a fault that keeps the request from taking effect; None if there is no such fault."""
         if fault == "http_500":
             return json_answer({"error": "internal server error"}, 500)
         if fault == "http_429":
@@ -137,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         return Answer(0)
 
     def send(self, request: Request, answer: Answer, fault: str) -> None:
-        """Send an answer, whole or as a fault has it; `status` stays 0 if it is not sent whole."""
+        """Sends an answer as the fault requires; `status` stays 0 if it is not sent whole."""
         if fault in ("drop", "drop_unhandled", "hang"):
             self.close_connection = True
             return
@@ -168,11 +168,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def reset(self, answer: Answer) -> None:
-        """Send half of an answer, if there is one, then a TCP reset instead of the rest."""
+        """Sends half of an answer, if there is one, and a TCP reset instead of the rest."""
         if answer.status:
             self.head(answer, len(answer.body))
             self.wfile.write(answer.body[: len(answer.body) // 2])
-        # With a linger time of zero, close() discards what is left and sends RST; the files share the socket.
+        # With a linger time of zero, close() discards unsent data and sends RST; the files share the socket.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.rfile.close()
         self.wfile.close()

@@ -1,4 +1,4 @@
-"""History as the service shows it: pages, samples, keys."""
+"""Returns history as the service does: pages, samples, keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .service import dumps
 
 
 def spread(rows: list[Any], samples: int | None) -> list[Any]:
-    """At most `samples` rows, evenly spread, the first and last among them."""
+    """Returns at most `samples` rows, evenly spread, with the first and the last."""
     if not samples or len(rows) <= samples:
         return rows
     if samples == 1:
@@ -19,10 +19,9 @@ def spread(rows: list[Any], samples: int | None) -> list[Any]:
 
 
 def history_rows(run: Run) -> list[dict[str, Any]]:
-    """History as the service shows it.
+    """Returns the history rows as the service shows them.
 
-    Writers in shared mode each count their own steps from 0, and it is the service that makes one count of them:
-    here a row's step is then its place in the order of arrival.
+    In shared mode each writer counts its own steps from 0; the service numbers the rows in order of arrival.
     """
     rows = run.rows(HISTORY)
     if run.clients:
@@ -31,7 +30,7 @@ def history_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def history(run: Run, arguments: dict[str, Any]) -> list[str]:
-    """Rows from `minStep` up to, not including, `maxStep`, as JSON lines."""
+    """Returns rows from `minStep` up to `maxStep` (not included), as JSON lines."""
     low, high = arguments.get("minStep"), arguments.get("maxStep")
     rows = [
         row
@@ -42,7 +41,7 @@ def history(run: Run, arguments: dict[str, Any]) -> list[str]:
 
 
 def sampled_history(run: Run, arguments: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """For each spec its rows: only the keys asked for, only rows that have them all, `maxStep` included."""
+    """Returns for each spec the rows that have all its keys, with these keys only; `maxStep` is included."""
     answer: list[list[dict[str, Any]]] = []
     for text in arguments["specs"]:
         spec = json.loads(text)
@@ -58,7 +57,7 @@ def sampled_history(run: Run, arguments: dict[str, Any]) -> list[list[dict[str, 
 
 
 def history_keys(run: Run) -> dict[str, Any] | None:
-    """The last step, and for each key how many values it has and the newest."""
+    """Returns the last step, and for each key the number of its values and the newest value."""
     rows = history_rows(run)
     if not rows:
         return None
@@ -73,6 +72,6 @@ def history_keys(run: Run) -> dict[str, Any] | None:
 
 
 def wandb_config(run: Run, keys: list[str] | None) -> str:
-    """The client's own record inside the config, by which it knows that a run has really begun."""
+    """Returns the client's own record inside the config; with it, the client knows that a run has started."""
     record = run.raw_config.get("_wandb", {}).get("value", {})
     return dumps({key: value for key, value in record.items() if keys is None or key in keys})

@@ -1,4 +1,4 @@
-"""GraphQL nodes of the account, of runs with their files and console, and of what names a project."""
+"""Builds the GraphQL nodes of the account, and of runs with their files and console."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_file(service: Service, run: Run, file: RunFile) -> Node:
 
 
 def run_files(service: Service, run: Run, arguments: dict[str, Any]) -> Node:
-    """Files whose bytes have arrived, by names or by an SQL LIKE pattern."""
+    """Returns the files whose bytes have arrived, by names or by an SQL LIKE pattern."""
     files = [file for _, file in sorted(run.files.items()) if file.data is not None]
     if arguments.get("names"):
         files = [file for file in files if file.name in arguments["names"]]
@@ -55,7 +55,7 @@ def console_lines(run: Run, arguments: dict[str, Any]) -> Node:
 
 
 def user(service: Service) -> Node:
-    """The one account that there is."""
+    """Returns the only account."""
     state = service.state
     return {
         "__typename": "User",
@@ -73,7 +73,7 @@ def user(service: Service) -> Node:
 
 
 def project_info(service: Service, entity: str, name: str) -> Node:
-    """What names a project; `project_nodes` adds what is in it."""
+    """Returns a project's names; `project_nodes` adds its content."""
     project = service.state.project(entity, name)
     return {
         "__typename": "Project",
@@ -94,7 +94,7 @@ def project_info(service: Service, entity: str, name: str) -> Node:
 
 
 def run_node(service: Service, run: Run) -> Node:
-    """A run; `project_nodes` adds its artifacts."""
+    """Returns a run; `project_nodes` adds its artifacts."""
     tail = 10
     return {
         "__typename": "Run",

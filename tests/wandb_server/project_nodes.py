@@ -1,4 +1,4 @@
-"""GraphQL nodes of projects with all that is in them: runs, sweeps, artifact types, collections."""
+"""Builds the GraphQL nodes of projects with their runs, sweeps, artifact types and collections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .sweeps import sweep_node
 
 
 def project_node(service: Service, entity: str | None, name: str | None) -> Node | None:
-    """A project, or None where nothing was ever sent to it."""
+    """Returns a project; None if nothing was ever sent to it."""
     state = service.state
     entity = entity or state.entity
     project = state.projects.get((entity, name or ""))
@@ -79,7 +79,7 @@ def project_node(service: Service, entity: str | None, name: str | None) -> Node
 
 
 def full_run_node(service: Service, run: Run) -> Node:
-    """A run with the artifacts that it logged and used."""
+    """Returns a run with the artifacts that it logged and used."""
 
     def artifacts(ids: list[str]) -> list[Node]:
         found = [service.version_of(artifact_id) for artifact_id in ids]

@@ -1,4 +1,4 @@
-"""Text about what a server received, for a person who started it by hand."""
+"""Formats what a server received, for the command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_lines(run: Run) -> list[str]:
 
 
 def report(state: State) -> str:
-    """Everything, in a page or so."""
+    """Returns a report of about a page."""
     with state.lock:
         lines: list[str] = []
         for run in state.runs.values():

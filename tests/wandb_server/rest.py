@@ -1,4 +1,4 @@
-"""The REST side: file_stream, uploads, downloads, and the telemetry that clients send."""
+"""Answers REST requests: file_stream, uploads, downloads, and the telemetry that clients send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from .runs import RunFile
 from .service import Service
 
-# The id of a writer in shared mode has one name on file_stream and another on GraphQL.
+# In shared mode, the id of a writer has one name in file_stream requests and another in GraphQL.
 SHARED_HEADER = "x-wandb-use-async-filestream"
 CLIENT_HEADERS = ("x-wandb-async-client-id", "x-wandb-client-id")
 
@@ -36,7 +36,7 @@ def path_parts(path: str) -> list[str]:
 
 
 def route(method: str, path: str) -> str:
-    """The name of a REST route, as used by faults and in the log of requests."""
+    """Returns the name of a REST route, as used by faults and in the log of requests."""
     parts = path_parts(path)
     if method == "POST" and parts[0] == "files" and parts[-1] == "file_stream":
         return "file_stream"
@@ -48,14 +48,14 @@ def route(method: str, path: str) -> str:
 
 
 def client_of(headers: Mapping[str, str]) -> str:
-    """The id of a client that writes in shared mode; "" for one that has its run to itself."""
+    """Returns the id of a client that writes in shared mode; "" outside shared mode."""
     if headers.get(SHARED_HEADER) != "true":
         return ""
     return next((headers[name] for name in CLIENT_HEADERS if headers.get(name)), "")
 
 
 def file_stream(service: Service, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> Answer:
-    """Store chunks of streamed files and what else a heartbeat says of a run."""
+    """Stores chunks of streamed files, and what a heartbeat says about the run."""
     _, entity, project, run_id, _ = path_parts(path)
     with service.state.lock:
         run = service.state.runs.get(f"{entity}/{project}/{run_id}")
@@ -77,14 +77,14 @@ def file_stream(service: Service, path: str, headers: Mapping[str, str], body: d
 
 
 def head_of(body: dict[str, Any]) -> dict[str, Any]:
-    """What the log of requests keeps of a file_stream body."""
+    """Returns what the log of requests keeps of a file_stream body."""
     files = body.get("files") or {}
     kept = {name: [chunk["offset"], len(chunk["content"])] for name, chunk in files.items()}
     return {**{key: value for key, value in body.items() if key != "files"}, "files": kept}
 
 
 def upload(service: Service, path: str, data: bytes) -> Answer:
-    """PUT of a file of a run, of an artifact's file, or of a manifest, at an address given out before."""
+    """Stores a file of a run, a file of an artifact, or a manifest, sent to a URL that a mutation returned."""
     parts = path_parts(path)
     state = service.state
     with state.lock:
@@ -109,7 +109,7 @@ def upload(service: Service, path: str, data: bytes) -> Answer:
 
 
 def download(service: Service, path: str) -> Answer:
-    """GET of anything uploaded; artifact files also at the addresses that clients make themselves."""
+    """Returns an uploaded file; artifact files also under the URLs that clients build themselves."""
     parts = path_parts(path)
     state = service.state
     data: bytes | None = None

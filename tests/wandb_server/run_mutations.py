@@ -1,4 +1,4 @@
-"""GraphQL mutations of runs and projects. Each takes the `input` object and answers the payload."""
+"""Answers GraphQL mutations of runs and projects. Each takes the `input` object and returns the payload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .runs import Run, RunFile
 from .service import Service
 from .state import Alert
 
-# Name in the input of UpsertBucket -> attribute of Run. What is absent or null stays as it was.
+# Maps names in the input of UpsertBucket to attributes of Run. Absent and null values change nothing.
 _FIELDS = {
     "displayName": "display_name",
     "notes": "notes",
@@ -28,7 +28,7 @@ _FIELDS = {
 
 
 def _run(service: Service, given: dict[str, Any]) -> Run:
-    """The run that `entityName`, `projectName` and `runName` of an input mean."""
+    """Returns the run that `entityName`, `projectName` and `runName` of an input name."""
     path = f"{given.get('entityName') or service.state.entity}/{given['projectName']}/{given['runName']}"
     run = service.state.runs.get(path)
     if run is None or run.deleted:
@@ -44,7 +44,7 @@ def _run_by_id(service: Service, storage_id: str) -> Run:
 
 
 def upsert_bucket(service: Service, given: dict[str, Any], client: str = "") -> Node:
-    """Make or update a run: by name as a client that writes it does, or by id as wandb.Api does.
+    """Creates or updates a run: by name, as a writing client does, or by id, as wandb.Api does.
 
     `client` is the id of a writer in shared mode.
     """
@@ -70,7 +70,7 @@ def upsert_bucket(service: Service, given: dict[str, Any], client: str = "") -> 
             setattr(run, attribute, given[key])
     if given.get("config"):
         config = json.loads(given["config"])
-        # A writer in shared mode knows only its own config, so that the keys of others stay.
+        # A writer in shared mode knows only its own config: the keys of others stay.
         run.raw_config = merge(run.raw_config, config) if client else config
     if given.get("summaryMetrics"):
         run.summary = json.loads(given["summaryMetrics"])
@@ -95,13 +95,13 @@ def update_run_state(service: Service, given: dict[str, Any]) -> Node:
 
 
 def stop_run(service: Service, given: dict[str, Any]) -> Node:
-    """Ask the client to stop: it learns so from the next answer to file_stream."""
+    """Asks the client to stop: the next answer to file_stream says so."""
     _run_by_id(service, given["id"]).stop_requested = True
     return {"success": True}
 
 
 def create_run_files(service: Service, given: dict[str, Any]) -> Node:
-    """Where to PUT files of a run."""
+    """Returns where to PUT files of a run."""
     run = _run(service, given)
     for name in given["files"]:
         run.files.setdefault(name, RunFile(name))
@@ -120,7 +120,7 @@ def mark_run_files_uploaded(service: Service, given: dict[str, Any]) -> Node:
 
 
 def delete_files(service: Service, given: dict[str, Any]) -> Node:
-    """Delete files of runs; the id of one is `storage id:name`."""
+    """Deletes files of runs; a file's id is `storage id:name`."""
     for file_id in given["files"]:
         storage_id, _, name = file_id.partition(":")
         _run_by_id(service, storage_id).files.pop(name, None)
@@ -136,7 +136,7 @@ def notify_alert(service: Service, given: dict[str, Any]) -> Node:
 
 
 def upsert_model(service: Service, given: dict[str, Any]) -> Node:
-    """Make a project."""
+    """Creates a project."""
     state = service.state
     entity = given.get("entityName") or state.entity
     inserted = (entity, given["name"]) not in state.projects

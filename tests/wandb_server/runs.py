@@ -1,4 +1,4 @@
-"""What the server received of one run, as plain data."""
+"""Holds what the server received of one run, as plain data."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Run:
     exit_code: int | None = None
     preempting: bool = False
     resumed: int = 0
-    """How often a client found this run by RunResumeStatus and then went on with it."""
+    """How often a client resumed this run after RunResumeStatus."""
     resume_asked: bool = False
     writers: list[str] = field(default_factory=list)
     """The ids of the clients that joined in shared mode."""
@@ -71,7 +71,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The user's config, unwrapped."""
+        """Returns the user's config, unwrapped."""
         return {
             key: item.get("value") if isinstance(item, dict) else item
             for key, item in self.raw_config.items()
@@ -80,26 +80,26 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The rows logged, in order of offset; NaN and infinities as floats."""
+        """Returns the logged rows, in order of offset; NaN and infinities are floats."""
         return self.rows(HISTORY)
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The rows of system metrics."""
+        """Returns the rows of system metrics."""
         return self.rows(EVENTS)
 
     @property
     def console(self) -> list[str]:
-        """Lines of console output as streamed, each with its level (for stderr) and time in front."""
+        """Returns the lines of console output as streamed, each with its level (for stderr) and time in front."""
         return self.lines(CONSOLE)
 
     @property
     def clients(self) -> list[str]:
-        """The ids of the clients that wrote history or other streams in shared mode."""
+        """Returns the ids of the clients that wrote history or other streams in shared mode."""
         return sorted({client for stream in list(self.streams.values()) for client, _ in list(stream) if client})
 
     def lines(self, name: str) -> list[str]:
-        """The lines of a streamed file; those of several writers are interleaved as they arrived."""
+        """Returns the lines of a streamed file; those of several writers in order of arrival."""
         stream = self.streams.get(name, {})
         if len({client for client, _ in list(stream)}) > 1:
             return list(stream.values())
@@ -109,17 +109,17 @@ class Run:
         return [json.loads(line) for line in self.lines(name)]
 
     def write(self, name: str, client: str, offset: int, content: list[str]) -> None:
-        """Store a chunk: line `i` of it belongs to `offset + i`, and one sent again takes its own place again."""
+        """Stores a chunk: its line `i` has the position `offset + i`, and replaces an earlier line there."""
         stream = self.streams.setdefault(name, {})
         for index, line in enumerate(content, offset):
             stream[client, index] = line
         if name == SUMMARY and content:
-            # One line, the whole summary; writers in shared mode each know only their own keys.
+            # One line holds the whole summary; in shared mode each writer knows only its own keys.
             self.summary = json.loads(content[-1]) if not client else {**self.summary, **json.loads(content[-1])}
 
     @property
     def state(self) -> str:
-        """The state that the service would show."""
+        """Returns the state that the service would show."""
         if self.forced_state:
             return self.forced_state
         if self.complete:
@@ -131,7 +131,7 @@ class Run:
         return "preempting" if self.preempting else "running"
 
     def join(self, client: str) -> None:
-        """A client sent UpsertBucket by name: it begins the run, goes on with it, or only has a new config."""
+        """Notes an UpsertBucket by name: the client starts the run, resumes it, or only updates its config."""
         known = client in self.writers
         if client and not known:
             self.writers.append(client)
@@ -139,7 +139,7 @@ class Run:
             self.reopen()
 
     def reopen(self) -> None:
-        """A run that had ended, or was to be resumed, begins anew."""
+        """Resets the end of a run that is resumed."""
         self.complete, self.exit_code, self.preempting, self.forced_state = False, None, False, ""
         self.stop_requested = False
         if self.resume_asked:

@@ -1,4 +1,4 @@
-"""The server: it binds 127.0.0.1 and a free port, and can be stopped and started again on the same one."""
+"""Runs the server on 127.0.0.1 and a free port; it can be stopped and started again on the same port."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .state import State
 API_KEY = "0123456789abcdef" * 2 + "01234567"
 HOST = "127.0.0.1"
 
-# Retries that come soon, and chunks sent every second instead of every 15 s. Whole seconds: the client cuts off
-# what is behind the point, and takes 0 for its own default.
+# Makes clients retry soon, and send chunks every second instead of every 15 s. The client ignores fractions of a
+# second and replaces 0 by its own default.
 QUICK = {
     "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1",
     "WANDB__FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "1",
@@ -32,7 +32,7 @@ QUICK = {
 
 
 class _Listener(ThreadingHTTPServer):
-    """Serves a socket that is bound already, and knows its open connections so that it can cut them."""
+    """Serves a bound socket, and keeps its open connections so that it can cut them."""
 
     daemon_threads = True
     block_on_close = False
@@ -55,7 +55,7 @@ class _Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of the server."""
+        """Does nothing: a client that disconnects is no error of the server."""
 
     def cut(self) -> None:
         for connection in list(self.connections):
@@ -89,7 +89,7 @@ class WandbServer:
         return f"http://{HOST}:{self.port}"
 
     def env(self, home: Path | None = None, quick: bool = True) -> dict[str, str]:
-        """The environment variables that a client needs; with `home`, all that it writes goes into that folder."""
+        """Returns the environment variables that a client needs; with `home`, it writes only into that folder."""
         env = {
             "WANDB_BASE_URL": self.url,
             "WANDB_API_KEY": self.api_key,
@@ -113,7 +113,7 @@ class WandbServer:
         return self
 
     def stop(self) -> None:
-        """Close the socket and all connections; `state` stays readable."""
+        """Closes the socket and all connections; `state` stays readable."""
         self.faults.clear()
         self._listen(False)
         with self._lock:
@@ -128,7 +128,7 @@ class WandbServer:
         return bound
 
     def _listen(self, wanted: bool) -> None:
-        """Listen, or refuse connections. A socket bound but not listening refuses, and keeps the port ours."""
+        """Listens or refuses connections. A socket that is bound but does not listen refuses and keeps the port."""
         with self._lock:
             if wanted and self._listener is None and self._held is not None:
                 fields = {"service": self.service, "faults": self.faults, "api_key": self.api_key}

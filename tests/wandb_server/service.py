@@ -1,4 +1,4 @@
-"""What the answering code shares: the state, the server's own address, and the features it says it has."""
+"""Holds what all answers need: the state, the server's URL, and the features it claims to have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FEATURES = (
 
 @dataclass
 class Service:
-    """The state and what is needed to answer about it."""
+    """The state, and what is needed to build answers from it."""
 
     state: State
     url: str = ""
@@ -54,22 +54,22 @@ class Service:
 
 
 def timestamp(seconds: float) -> str:
-    """A time as the service writes it."""
+    """Returns a time as the service writes it."""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def opaque(text: str) -> str:
-    """An id in the form that the service gives them."""
+    """Returns an id in the service's form."""
     return base64.b64encode(text.encode()).decode()
 
 
 def md5(data: bytes) -> str:
-    """The base64 MD5 under which files are known."""
+    """Returns the base64 MD5 digest that identifies a file."""
     return base64.b64encode(hashlib.md5(data).digest()).decode()
 
 
 def dumps(value: Any) -> str:
-    """JSON with NaN and infinities as strings: clients written in Go refuse the bare words."""
+    """Returns JSON with NaN and infinities as strings: clients written in Go reject the bare words."""
     return json.dumps(finite(value))
 
 

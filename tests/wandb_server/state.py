@@ -1,4 +1,4 @@
-"""What the server received, as plain data, for tests to look at."""
+"""Holds what the server received, as plain data, for tests to look at."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Request:
     size: int = 0
     status: int = 0
     done: bool = False
-    """Whether the server is through with it, answered or not."""
+    """Whether the server has finished with it, with or without an answer."""
     fault: str = ""
     variables: dict[str, Any] = field(default_factory=dict)
     """GraphQL variables, or the head of a file_stream body: per file its offset and number of lines."""
@@ -49,7 +49,7 @@ class Alert:
 
 @dataclass
 class Project:
-    """A project; it comes into being with its first run or artifact."""
+    """A project, created with its first run or artifact."""
 
     entity: str
     name: str
@@ -58,7 +58,7 @@ class Project:
 
 
 class State:
-    """All that arrived. Hold `lock` to read several things at one moment; single reads need none."""
+    """Everything that arrived. Hold `lock` for several reads at the same moment; a single read needs no lock."""
 
     def __init__(self, entity: str, username: str, crash_after: float) -> None:
         self.entity = entity
@@ -77,9 +77,9 @@ class State:
         self.alerts: list[Alert] = []
         self.requests: list[Request] = []
         self.unserved: list[str] = []
-        """What clients asked for and this server does not know; a test of a new feature looks here first."""
+        """Requests that this server does not know; look here first when a test of a new feature fails."""
         self.errors: list[str] = []
-        """Tracebacks of failures of the server itself; there should be none."""
+        """Tracebacks of errors of the server itself."""
         self._count = 0
 
     def number(self) -> int:
@@ -87,40 +87,42 @@ class State:
         return self._count
 
     def new_id(self, kind: str) -> str:
-        """An id such as the service makes: base64 of `Kind:number`."""
+        """Returns a new id in the service's form: base64 of `Kind:number`."""
         return base64.b64encode(f"{kind}:{self.number()}".encode()).decode()
 
     def run(self, run_id: str) -> Run:
-        """The only run with this id, in whatever project."""
+        """Returns the only run with this id, in any project."""
         with self.lock:
             found = [run for run in self.runs.values() if run.id == run_id]
         if len(found) != 1:
-            raise KeyError(f"{len(found)} runs with the id {run_id!r}; there are {sorted(self.runs)}")
+            raise KeyError(f"expected one run with the id {run_id!r}, found {len(found)} among {sorted(self.runs)}")
         return found[0]
 
     def run_by_storage_id(self, storage_id: str) -> Run | None:
         return next((run for run in self.runs.values() if run.storage_id == storage_id), None)
 
     def project(self, entity: str, name: str) -> Project:
-        """The project, made if it is new."""
+        """Returns the project; creates it if it is new."""
         if (entity, name) not in self.projects:
             self.projects[entity, name] = Project(entity, name, self.number())
         return self.projects[entity, name]
 
     def runs_of(self, entity: str, project: str) -> list[Run]:
-        """The runs of a project that are not deleted, in order of creation."""
+        """Returns the runs of a project that are not deleted, in order of creation."""
         return [run for run in self.runs.values() if (run.entity, run.project, run.deleted) == (entity, project, False)]
 
     def collection(self, name: str) -> Collection:
-        """The only artifact collection with this name, in whatever project."""
+        """Returns the only artifact collection with this name, in any project."""
         with self.lock:
             found = [collection for collection in self.collections.values() if collection.name == name]
         if len(found) != 1:
-            raise KeyError(f"{len(found)} collections named {name!r}; there are {sorted(self.collections)}")
+            raise KeyError(
+                f"expected one collection named {name!r}, found {len(found)} among {sorted(self.collections)}"
+            )
         return found[0]
 
     def version(self, artifact_id: str) -> tuple[Collection, Version] | None:
-        """An artifact version by its id, with its collection."""
+        """Returns an artifact version by its id, with its collection."""
         for collection in self.collections.values():
             for version in collection.versions:
                 if version.id == artifact_id:
@@ -128,7 +130,7 @@ class State:
         return None
 
     def file(self, collection: str, version: str, name: str) -> bytes:
-        """The bytes of one file of an artifact version, named by alias or `v2`."""
+        """Returns the bytes of a file of an artifact version, which is named by an alias or as `v2`."""
         with self.lock:
             found = self.collection(collection).find(version)
             if found is None:
@@ -137,7 +139,7 @@ class State:
             return self.blobs[f"{entry['birthArtifactID']}/{digest_hex(entry['digest'])}"]
 
     def wait_for(self, condition: Callable[[State], object], timeout: float = 300.0, what: str = "") -> None:
-        """Wait until `condition(state)` holds, looking again when a request arrives and when it is done."""
+        """Waits until `condition(state)` holds; checks it when a request arrives and when it is done."""
         with self.changed:
             if not self.changed.wait_for(lambda: condition(self), timeout):
                 raise TimeoutError(f"not within {timeout} s: {what or 'the awaited state'}")

@@ -1,7 +1,6 @@
-"""Sweeps, as far as `wandb.sweep` and `wandb.agent` in a program need them: every combination of values, once each.
+"""Answers requests of `wandb.sweep` and `wandb.agent`: a sweep runs every combination of values once.
 
-No search, no early stopping, and no agent is told to stop a run. An agent that has had all gets nothing. What a sweep
-was made from can be read back.
+Searches, early stopping and stopping a run are not supported. A sweep's configuration can be read back.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .service import Service
 
 @dataclass
 class Sweep:
-    """A sweep, what it was made from (YAML), and the combinations of values that no agent has had yet."""
+    """A sweep, its configuration (YAML), and the combinations of values that no agent has received yet."""
 
     name: str
     entity: str
@@ -42,7 +41,7 @@ def upsert_sweep(service: Service, given: dict[str, Any]) -> Node:
 
 
 def sweep_node(service: Service, entity: str, project: str, name: str) -> Node | None:
-    """The sweep as `wandb.Api().sweep` reads it; None where there is none of that name."""
+    """Returns the sweep as `wandb.Api().sweep` reads it; None if no sweep has the name."""
     sweep = service.state.sweeps.get(name)
     if sweep is None or (sweep.entity, sweep.project) != (entity, project):
         return None
@@ -65,14 +64,14 @@ def sweep_node(service: Service, entity: str, project: str, name: str) -> Node |
 
 
 def create_agent(service: Service, given: dict[str, Any]) -> Node:
-    """An agent; its id carries the name of its sweep."""
+    """Creates an agent; its id contains the name of its sweep."""
     if given["sweep"] not in service.state.sweeps:
         raise GraphQLError(f"sweep {given['sweep']} not found", status=404)
     return {"agent": {"id": f"{given['sweep']}:{service.state.number()}"}}
 
 
 def agent_heartbeat(service: Service, given: dict[str, Any]) -> Node:
-    """What the agent shall do next: begin a run, where none of its runs is at work."""
+    """Returns the agent's next command: to start a run, if none of its runs is active."""
     sweep = service.state.sweeps[given["id"].partition(":")[0]]
     trial = None if json.loads(given["runState"]) else next(sweep.trials, None)
     commands = []

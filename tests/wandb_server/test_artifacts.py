@@ -1,4 +1,4 @@
-"""The test server against the real wandb client: artifacts, and what wandb.Api reads back."""
+"""The test server with the real wandb client: artifacts, and what wandb.Api reads back."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ run.finish()
 """
 
 
-def test_artifact_versions_and_aliases(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_versions_and_aliases_are_kept(wandb_server: WandbServer, tmp_path: Path) -> None:
     versions = [("one", ["best"]), ("two", ["best", "step-2"]), ("two", ["again"]), ("three", ["step-3"])]
     assert run(wandb_server, tmp_path, ARTIFACTS % versions) == "['v0', 'v1', 'v1', 'v2']\n"
     state = wandb_server.state
     collection = state.collection("model")
-    # The second "two" has the digest of v1: no new version, but its alias arrives.
+    # The second "two" has the digest of v1: it makes no new version, but its alias is added.
     assert collection.aliases == {"best": "v1", "step-2": "v1", "again": "v1", "step-3": "v2", "latest": "v2"}
     assert [version.metadata for version in collection.live] == [{"text": "one"}, {"text": "two"}, {"text": "three"}]
     assert state.file("model", "best", "sub/own.txt") == b"two"
@@ -73,12 +73,12 @@ print([artifact.name for artifact in api.run("p/user").used_artifacts()])
     assert [version.deleted for version in collection.versions] == [True, False, True]
     assert set(collection.versions[2].aliases_before_deletion) == {"step-3", "latest"}
     assert (collection.live[0].metadata, collection.live[0].tags) == ({"text": "two", "note": 1}, ["kept"])
-    # The index of a deleted version is not used again.
+    # The index of a deleted version is not reused.
     assert run(wandb_server, tmp_path, ARTIFACTS % [("four", [])]) == "['v3']\n"
     assert state.unserved == []
 
 
-def test_tables_references_and_increments(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_tables_references_and_increments_are_stored(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = """
 import os, wandb
 run = wandb.init(project="p", id="r1")
@@ -116,7 +116,7 @@ collection.delete()
     assert state.unserved == []
 
 
-def test_a_server_without_new_features(tmp_path: Path) -> None:
+def test_client_works_with_a_server_without_new_features(tmp_path: Path) -> None:
     code = "import wandb; artifact = wandb.Api().artifact('p/model:best'); print(artifact.download('d'), artifact.size)"
     with WandbServer(features=()) as server:
         run(server, tmp_path, ARTIFACTS % [("one", ["best"])])
@@ -125,7 +125,7 @@ def test_a_server_without_new_features(tmp_path: Path) -> None:
         assert server.state.errors == []
 
 
-def test_api_reads_back(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_api_reads_everything_back(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = """
 import wandb
 for number in range(3):

@@ -1,4 +1,4 @@
-"""The faults of the test server, as the real wandb client meets them."""
+"""The faults of the test server, with the real wandb client."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ run.finish()
 
 
 @pytest.mark.parametrize("mode", ["refuse", "http_500", "http_429", "hang", "slow", "reset", "drop"])
-def test_outage_in_mid_run_loses_nothing(wandb_server: WandbServer, tmp_path: Path, mode: str) -> None:
+def test_outage_during_a_run_loses_nothing(wandb_server: WandbServer, tmp_path: Path, mode: str) -> None:
     server, state = wandb_server, wandb_server.state
     process = start(server, tmp_path, OUTAGE)
     try:
@@ -63,15 +63,14 @@ def test_outage_in_mid_run_loses_nothing(wandb_server: WandbServer, tmp_path: Pa
     assert mode == "refuse" or any(request.fault for request in state.requests)
 
 
-def test_broken_init_and_a_stopped_run(tmp_path: Path) -> None:
-    """In one test because each of these clients only waits, for some 15 s."""
+def test_broken_init_fails_and_a_run_is_stopped(tmp_path: Path) -> None:
+    """One test for all, because each of these clients only waits, for about 15 s."""
     init = """
-import time, wandb
-begin = time.monotonic()
+import wandb
 try:
     wandb.init(project="p", settings=wandb.Settings(init_timeout=3))
 except wandb.errors.Error as error:
-    print(type(error).__name__, round(time.monotonic() - begin))
+    print(type(error).__name__)
 """
     stop = """
 import time, wandb
@@ -92,9 +91,7 @@ run.finish()
             clients[mode] = start(server, tmp_path / mode, stop if mode == "none" else init)
         assert finish(clients.pop("none")) == "stopped\n"
         for mode, client in clients.items():
-            kind, seconds = first_line(finish(client)).split()
-            assert kind == "CommError", mode
-            assert 2 <= int(seconds) <= 25, mode
+            assert first_line(finish(client)) == "CommError", mode
             assert servers[mode].state.runs == {}
     finally:
         for server in servers.values():
@@ -103,7 +100,7 @@ run.finish()
             kill(client)
 
 
-def test_finish_with_a_hanging_server(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_finish_times_out_on_a_hanging_server(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = """
 import time, wandb
 run = wandb.init(project="p", id="r1", settings=wandb.Settings(finish_timeout=3, finish_timeout_raises=True))
@@ -111,11 +108,10 @@ run.log({"x": 1})
 open("ready", "w").close()
 while not __import__("os").path.exists("go"):
     time.sleep(0.05)
-begin = time.monotonic()
 try:
     run.finish()
 except TimeoutError:
-    print(round(time.monotonic() - begin))
+    print("timed out")
 """
     process = start(wandb_server, tmp_path, code)
     while not (tmp_path / "ready").exists():
@@ -123,11 +119,11 @@ except TimeoutError:
         time.sleep(0.05)
     wandb_server.faults.set("hang", only="file_stream")
     (tmp_path / "go").touch()
-    assert 2 <= int(finish(process)) <= 8
+    assert finish(process) == "timed out\n"
     assert not wandb_server.state.run("r1").complete
 
 
-def test_denied_operations(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_denied_operations_fail(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = """
 import wandb
 run = wandb.init(project="p", id="r1")
@@ -155,7 +151,7 @@ run.finish()
     assert "r2" not in "".join(wandb_server.state.runs)
 
 
-def test_wrong_key(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_wrong_key_is_rejected(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = "import wandb\ntry: wandb.init(project='p')\nexcept wandb.errors.Error as error: print(type(error).__name__)"
     assert first_line(run(wandb_server, tmp_path, code, env={"WANDB_API_KEY": "f" * 40})) == "CommError"
     assert wandb_server.state.runs == {}

@@ -1,4 +1,4 @@
-"""The test server by hand: requests that no client sends so, and its command line."""
+"""The test server without a client: single requests, and its command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,7 +23,7 @@ from tests.wandb_server.client import run
 from tests.wandb_server.document import parse
 
 
-def test_chunks_sent_again(wandb_server: WandbServer) -> None:
+def test_resent_chunks_replace_their_lines(wandb_server: WandbServer) -> None:
     upsert(wandb_server, "r1")
     path = "/files/test-team/p/r1/file_stream"
 
@@ -43,14 +42,14 @@ def test_chunks_sent_again(wandb_server: WandbServer) -> None:
         post(wandb_server, "/files/test-team/p/unknown/file_stream", {})
 
 
-def test_gzip_bodies(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_gzip_bodies_are_read(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = "import wandb\nwith wandb.init(project='p', id='r1') as run:\n    for i in range(300): run.log({'x': i})"
     run(wandb_server, tmp_path, code, env={"WANDB__FILE_STREAM_NO_GZIP": "false"})
     assert steps(wandb_server, "r1") == list(range(300))
     assert any(request.headers.get("content-encoding") == "gzip" for request in wandb_server.state.requests)
 
 
-def test_faults_on_the_wire(wandb_server: WandbServer) -> None:
+def test_each_fault_shows_in_the_connection(wandb_server: WandbServer) -> None:
     faults, query = wandb_server.faults, {"query": "query Viewer { viewer { username } }"}
     port = wandb_server.port
 
@@ -81,7 +80,6 @@ def test_faults_on_the_wire(wandb_server: WandbServer) -> None:
         ask()
     with faults.active("hang", only="file_stream"):
         assert ask() == expected
-    begin = time.monotonic()
     faults.set("slow")
     connection = socket.create_connection(("127.0.0.1", port))
     body = json.dumps(query).encode()
@@ -91,7 +89,7 @@ def test_faults_on_the_wire(wandb_server: WandbServer) -> None:
     received = b""
     while b"\r\n\r\n{" not in received:
         received += connection.recv(1)
-    assert 0.8 < time.monotonic() - begin < 3
+    assert not wandb_server.state.requests[-1].done
     faults.clear()
     while not received.endswith(b"}}}"):
         received += connection.recv(100)
@@ -131,7 +129,7 @@ def test_unknown_fields_are_noted(wandb_server: WandbServer) -> None:
     assert wandb_server.state.unserved == ['query New: Cannot query field "shoeSize" on type "User".']
 
 
-def test_started_by_hand(tmp_path: Path) -> None:
+def test_command_line_prints_environment_and_report(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.wandb_server", "--watch"]
     root = Path(__file__).resolve().parents[2]
     server = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
