@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import trackkit
-from tests.support.processes import run_python
+from tests.support.processes import ROOT, run_python
 from tests.support.structure import Import, Package, circles, imported, walk
 
 PACKAGE = Package(Path(trackkit.__file__).parent)
@@ -96,6 +96,14 @@ assert not loaded({FOREIGN - {"omegaconf"}!r}), loaded({FOREIGN!r})
 """
     done = run_python(code, cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
+
+
+def test_no_test_imports_from_another_test_module() -> None:
+    """Shared helpers are in `tests/support`."""
+    tests = Package(ROOT / "tests")
+    modules = {name for name in tests.modules if name.rpartition(".")[2].startswith("test_")}
+    assert modules
+    assert {(source, target) for source, target in tests.files if target in modules} == set()
 
 
 def test_every_way_to_write_an_import_is_found() -> None:
