@@ -23,8 +23,7 @@ from trackkit.schema.names import Names
 if TYPE_CHECKING:
     import torch
 
-END_WAIT_S = 2.0
-FLUSH_S = 0.5
+END_WAIT_S, FLUSH_S = 2.0, 0.5
 
 
 class Tracker:
@@ -100,7 +99,8 @@ class Tracker:
             data_s: seconds spent waiting for its data.
             steps: optimizer steps taken on it and the batches since the last one; 0 while gradients accumulate.
         """
-        self._emit()
+        if self._open is not None or self._queue.rows:
+            self._emit()
         self._window.add(loss, samples, tokens, data_s, steps)
         if steps:
             self._owes_row = True
