@@ -1,127 +1,75 @@
-"""Patterns of secrets: their names, their own forms, names before them in a text, values of the environment."""
+"""Masks the secrets of a text: of a known form, in URLs, after a name, and the values of the environment."""
 
 from __future__ import annotations
 
-import os
 import re
-from functools import lru_cache
 
-MASK = "***"
-# Shorter values may be any word.
-MIN_LENGTH = 8
+from trackkit.redaction import environment
+from trackkit.redaction.named import mask_named, mask_query, names_secret
+from trackkit.redaction.randomness import MIN_LENGTH, is_jumbled
+from trackkit.redaction.rules import MASK, mask_forms
 
-_OWNERS = (
-    "api|access|secret|private|auth|oauth|hub|hf|huggingface|wandb|openai|anthropic|gemini|google|gcp|azure|aws|cohere|"
-    "mistral|groq|replicate|together|comet|neptune|kaggle|mlflow|databricks|github|gitlab|slack|npm|pypi"
-)
-_NAMES = re.compile(
-    rf"(?:^|[_\- ])(?:(?:{_OWNERS}|encryption|signing|ssh|account|subscription|deploy|master)[_-]?key(?:[_-]?id)?|"
-    rf"(?:{_OWNERS}|bearer|refresh|session|security|bot|deploy|personal|service|csrf|jwt)[_-]?token|"
-    r"(?:client)?secret|passphrase|passcode|(?<=[_\-])pwd|credential|authorization|jwt|cookie)s?$|passw(?:or)?ds?$",
-    re.IGNORECASE,
-)
-_BARE_TOKEN = re.compile(r"tokens?$", re.IGNORECASE)
-# Names in a text that may also name something harmless.
-_WEAK = re.compile(r"^tokens?$|(?P<signature>(?:^|[_\-])sig(?:nature)?$)|(?P<folder>^pwd$)", re.IGNORECASE)
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+__all__ = ["MASK", "clip", "mask", "mask_name", "names_secret"]
 
-_VARIABLES = re.compile(
-    r"(?:^|_)(?:TOKEN|PASS|KEY_ID)$|PASSWORD|PASSWD|(?:^|_)(?:SECRET|PASSPHRASE|API_?KEY|CREDENTIAL)", re.IGNORECASE
-)
-_ORDINARY_VARIABLES = re.compile(
-    r"_(?:FILE|PATH|DIR|NAME|HOST|PORT|TYPE|ARN|VERSION|STORE|HELPER)$|"
-    r"(?:^|_)(?:PAD|EOS|BOS|UNK|SEP|CLS|MASK|IMAGE|AUDIO|VIDEO|USER|SYSTEM|ASSISTANT|START|END|STOP|MAX|NEW)_TOKEN$",
-    re.IGNORECASE,
-)
+# A form has at least so many characters in a row.
+_LONG = re.compile(r"[A-Za-z0-9_\-]{15}")
+# These may be followed by shorter ones.
+_SHORT = ("earer ", "EARER ", "Basic ", "PRIVATE KEY", "zapier")
+# A secret that a cut goes through has at most so many characters before it.
+_MAX_SECRET = 4096
 
-_VALUES = re.compile(
-    r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w\-]{20,}|sk-[A-Za-z0-9_\-]{20,}|"
-    r"A[KS]IA[0-9A-Z]{16}|AIza[\w\-]{35}|xox[abeprs]-[A-Za-z0-9\-]{10,}|\bwandb_v1_\w{20,}|"
-    r"\beyJ[\w\-]{8,}\.eyJ[\w\-]{8,}\.[\w\-]+|\bBearer\s+[\w.~+/\-]{8,}=*|"
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
-    re.DOTALL,
-)
-# Passwords may have characters that URLs do not allow; a port is no password.
-_URL_LOGIN = re.compile(
-    r"(?P<scheme>(?<![a-z])[a-z][a-z0-9+.\-]*://)(?:[^/\s:\"']+:(?!\d+(?:[/?#]|$))[^\s\"']*|[^/\s?#\"']+)@",
-    re.IGNORECASE,
-)
-_QUERY = re.compile(
-    r"(?P<kept>[?&](?:[\w.\-]*[_\-])?"
-    r"(?:sig|signature|key|awsaccesskeyid|credential|auth|token|password|pwd|secret|jwt)=)[^&\s\"'\\]+",
-    re.IGNORECASE,
-)
-_NAME_BEFORE = re.compile(
-    r"(?<![\w.\-])(?P<option>--?)?(?P<name>[A-Za-z_][\w.\-]*)(?P<quote>\\*[\"'])?"
-    r"(?:[ \t]*(?P<sign>=>|=(?!=)|:(?!//|:))[ \t]*|(?(option)[ \t]+(?!-)|(?!)))"
-)
-_VALUE = re.compile(
-    # In quotes, escaped ones too; in brackets; up to a semicolon; one word.
-    r"(?P<open>[bBrRuUfF]{0,2}(?P<quote>\\*[\"']))(?P<quoted>(?:(?!(?P=quote))(?:\\.|.))*)|[\[{(][^\]})]*|"
-    r"[^\s;\"'\\]+(?: [^\s;&\"'\\=\-][^\s;&\"'\\=]*)*(?=;)|"
-    r"(?:(?:Basic|Digest|Token) )?(?:(?!\\+[\"'])[^\s;&\"'])+?(?=[,)\]}]*(?:[\s;&\"']|\\+[\"']|$))",
-    re.DOTALL,
-)
-_NO_SECRET = re.compile(r"\s*(?:true|false|none|null|\*+)?\s*$", re.IGNORECASE)
-
-
-def names_secret(name: str) -> bool:
-    """Returns whether a name is that of a secret; for a path such as `secrets/db.login`, whether any part is."""
-    *outer, last = re.split(r"[./]", _CAMEL.sub("_", name))
-    return bool(_BARE_TOKEN.match(last)) or any(_NAMES.search(part) for part in (*outer, last))
+_URL = re.compile(r"[^\s\"']+")
+_SCHEME = re.compile(r"(?<![a-z])[a-z][a-z0-9+.\-]{0,30}$", re.IGNORECASE)
+_USER = re.compile(r"(?P<user>[^/\s:?#@]{0,512})(?P<colon>:)?(?P<port>\d+(?:[/?#,]|$))?")
 
 
 def mask(text: str) -> str:
-    """Returns `text` with its secrets masked; their names stay."""
-    for value in _of_environment() if len(text) >= MIN_LENGTH else ():
+    """Returns `text` with its secrets masked; their names stay. The time is linear in its length."""
+    if len(text) < MIN_LENGTH:
+        return mask_named(text)
+    for value in environment.secrets():
         text = text.replace(value, MASK)
-    text = _URL_LOGIN.sub(rf"\g<scheme>{MASK}@", _VALUES.sub(MASK, text))
-    return _mask_named(_QUERY.sub(rf"\g<kept>{MASK}", text))
+    return mask_name(text)
 
 
-def _mask_named(text: str) -> str:
-    """Masks `password=x`, `password: x`, `"password": "x"` and `--password x`."""
-    kept: list[str] = []
-    done = 0
-    for before in _NAME_BEFORE.finditer(text):
-        if before.start() < done or not (_WEAK.search(before["name"]) or names_secret(before["name"])):
-            continue
-        value = _VALUE.match(text, before.end())
-        if value is None or not _is_secret_pair(before, value):
-            continue
-        kept += [text[done : before.end()], value["open"] or "", MASK]
-        done = value.end()
-    return "".join([*kept, text[done:]])
+def mask_name(text: str) -> str:
+    """Returns the name of a setting, a metric or a key with secrets masked, but no value of the environment."""
+    if _LONG.search(text) or any(hint in text for hint in _SHORT):
+        text = mask_forms(text)
+    if "://" in text and "@" in text:
+        text = _URL.sub(_mask_login, text)
+    return mask_named(mask_query(text))
 
 
-def _is_secret_pair(before: re.Match[str], value: re.Match[str]) -> bool:
-    given = value["quoted"] if value["open"] else value[0]
-    if _NO_SECRET.match(given):
+def clip(text: str, length: int) -> str:
+    """Returns the first `length` characters of `text`, without the beginning of a word that the cut goes through.
+
+    Call it before `mask`: half a secret no longer looks like one.
+    """
+    if len(text) <= length:
+        return text
+    cut = length
+    while cut > max(0, length - _MAX_SECRET) and not text[cut - 1].isspace():
+        cut -= 1
+    return text[:cut] if cut else text[: max(0, length - _MAX_SECRET)]
+
+
+def _mask_login(run: re.Match[str]) -> str:
+    """Masks the login of a URL. A password may have characters that URLs do not allow: it ends at the last `@`."""
+    text = run[0]
+    begin, end = text.find("://"), text.rfind("@")
+    while -1 < begin < end:
+        if _SCHEME.search(text, max(0, begin - 40), begin) and _is_login(text, begin + 3, end):
+            return f"{text[: begin + 3]}{MASK}{text[end:]}"
+        begin = text.find("://", begin + 3)
+    return text
+
+
+def _is_login(text: str, begin: int, end: int) -> bool:
+    """Returns whether a password, or a user that is a token, is between `://` and `@`."""
+    user = _USER.match(text, begin, end)
+    if user is None or text.startswith("sha256:", end + 1):
         return False
-    weak = _WEAK.search(before["name"])
-    if weak is None:
-        return True
-    random = len(given) >= MIN_LENGTH and any(each.isdigit() for each in given)
-    if weak["signature"]:
-        return random
-    if weak["folder"]:
-        return before["sign"] == "=" and not set("/\\") & set(given)
-    # A token may also be a number, a list of words or a word of prose.
-    prose = before["sign"] == ":" and not before["quote"]
-    return not re.match(r"[\[{(]|\d+(?:/|$)", given) and (random or not prose)
-
-
-def _of_environment() -> list[str]:
-    """Returns the secrets in the environment variables, longest first."""
-    found = {value for name, value in os.environ.items() if _is_secret_variable(name, value)}
-    return sorted(found, key=len, reverse=True)
-
-
-@lru_cache(maxsize=4096)
-def _is_secret_variable(name: str, value: str) -> bool:
-    if len(value) < MIN_LENGTH or _ORDINARY_VARIABLES.search(name):
-        return False
-    if name.upper().endswith("_KEY") and len(value) >= 2 * MIN_LENGTH and any(each.isdigit() for each in value):
-        return True
-    # Many variables name a file with the secret.
-    return bool(_VARIABLES.search(name) or names_secret(name)) and not os.path.exists(value)
+    if user["colon"]:
+        return user["port"] is None and user.end("colon") < end
+    return user.end() == end and is_jumbled(user["user"])

@@ -6,7 +6,8 @@ import os
 import re
 from typing import Any
 
-from trackkit.redaction.patterns import MASK, mask, names_secret
+from trackkit.redaction.named import is_placeholder
+from trackkit.redaction.patterns import MASK, mask, mask_name, names_secret
 
 __all__ = ["MASK", "is_secret", "redact", "redact_arguments", "slurm_has_secrets"]
 
@@ -22,7 +23,7 @@ def is_secret(name: str, value: Any) -> bool:
     if isinstance(value, str) and value and mask(value) != value:
         return True
     if isinstance(value, (str, bytes)):
-        return bool(value) and names_secret(name)
+        return bool(value) and names_secret(name) and not is_placeholder(name, value)
     # Command lines and YAML files turn a password of digits into a number.
     return isinstance(value, int) and not isinstance(value, bool) and bool(_PASSWORD.search(name))
 
@@ -51,6 +52,9 @@ def redact_arguments(arguments: list[str]) -> list[str]:
     for word in arguments:
         option = _ARGUMENT.match(word)
         secret = option is not None and names_secret(option["name"])
+        given = "x" if option is None or option["value"] is None else option["value"].strip("\"'")
+        if option is not None and is_placeholder(option["name"], given):
+            secret = False
         if mask_next and not word.startswith("-"):
             kept.append(MASK)
         elif option is not None and secret and option["value"] is not None:
@@ -67,4 +71,4 @@ def slurm_has_secrets() -> bool:
 
 
 def _key(key: Any) -> Any:
-    return mask(key) if isinstance(key, str) else key
+    return mask_name(key) if isinstance(key, str) else key
