@@ -40,7 +40,7 @@ class Counting(Trainer):
 
 
 def arguments(out: Path | str, **given: Any) -> TrainingArguments:
-    """Returns quiet arguments: on the CPU, four samples a batch, no checkpoints, no `report_to`."""
+    """Returns quiet arguments: on the CPU, four samples a batch, a logged first step, no checkpoints, no `report_to`."""
     defaults: dict[str, Any] = {
         "num_train_epochs": 1,
         "per_device_train_batch_size": 4,
@@ -48,6 +48,7 @@ def arguments(out: Path | str, **given: Any) -> TrainingArguments:
         "learning_rate": LR,
         "optim": "sgd",
         "logging_steps": 2,
+        "logging_first_step": True,
         "save_strategy": "no",
         "report_to": "none",
         "use_cpu": True,

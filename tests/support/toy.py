@@ -209,6 +209,7 @@ def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training
             optim="sgd",
             lr_scheduler_type="linear",
             logging_steps=recipe.every,
+            logging_first_step=True,
             eval_strategy="epoch",
             save_strategy="no",
             use_cpu=True,

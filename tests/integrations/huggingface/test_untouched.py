@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import Trainer, set_seed
+from transformers import EarlyStoppingCallback, Trainer, set_seed
 
-from tests.support.huggingface_toys import make_trainer, mean_accuracy
+from tests.support.huggingface_toys import Sequential, make_trainer, mean_accuracy, train
 from tests.support.local_log import local_run
 from tests.support.toy import Net, Points
 from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
 
 
 class Noisy(Net):
@@ -49,6 +50,48 @@ def test_weights_and_random_states_are_bit_identical(tmp_path: Path, given: dict
     assert all(torch.equal(bare[name], tracked[name]) for name in bare)
     assert not torch.equal(bare["layers.0.weight"], Net().layers[0].weight), "the model must have learned"
     assert states == bare_states
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"logging_steps": 500},
+        {"logging_steps": 5, "num_train_epochs": 3},
+        {"logging_steps": 5, "logging_first_step": True, "gradient_accumulation_steps": 4, "num_train_epochs": 3},
+        {"logging_strategy": "no", "max_steps": 7},
+        {"logging_strategy": "epoch", "num_train_epochs": 3, "eval_strategy": "steps", "eval_steps": 2},
+        {"logging_steps": 500, "eval_strategy": "epoch", "num_train_epochs": 9, "stops": True},
+        {"logging_steps": 4, "eval_strategy": "steps", "eval_steps": 3, "num_train_epochs": 9, "stops": True},
+    ],
+)
+def test_trainer_logs_what_it_logs_without(tmp_path: Path, given: dict[str, Any]) -> None:
+    """Equal `log_history`, for steps that log rarely, epochs, accumulation and early stopping."""
+    stops = given.get("stops", False)
+    more = {**{name: value for name, value in given.items() if name != "stops"}}
+    more |= {"metric_for_best_model": "loss", "learning_rate": 0.0} if stops else {}
+    histories = []
+    for name, kits in (("bare", []), ("tracked", [TrackKit(sinks=[MemorySink()])])):
+        callbacks = [*kits, EarlyStoppingCallback(2)] if stops else kits
+        trainer = make_trainer(tmp_path / name, callbacks, val=Points(5, 12), **{"logging_first_step": False, **more})
+        trainer.train()
+        histories.append([_without_times(entry) for entry in trainer.state.log_history])
+    assert histories[0] == histories[1]
+
+
+def _without_times(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if not name.endswith(("_runtime", "_per_second"))}
+
+
+def test_trainer_whose_log_takes_one_argument_is_recorded(tmp_path: Path) -> None:
+    """It can't log steps, with or without TrackKit; nothing asks it to."""
+
+    class Short(Sequential):
+        def log(self, logs: dict[str, Any]) -> None:  # type: ignore[override]
+            super().log(logs)
+
+    sink, _ = train(tmp_path, kind=Short, logging_steps=500, logging_first_step=False)
+    assert [row.step for row in sink.rows] == [1, 6]
+    assert sink.columns["final/status"] == "finished"
 
 
 def test_disabled_mode_records_nothing_and_writes_no_file(tmp_path: Path) -> None:

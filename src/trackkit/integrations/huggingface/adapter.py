@@ -83,7 +83,8 @@ class HuggingFaceAdapter(NullAdapter):
         )
         session = self._kit.begin(self._resumed(start, args, carried), self._runs)
         _compat.carry(state, progress.carried_with(session.checkpoint_fields()))
-        return Fit(session, state, progress, kwargs.get("optimizer"))
+        evaluates = {"steps": state.eval_steps, "epoch": sizes.updates(args.gradient_accumulation_steps)}
+        return Fit(session, state, progress, kwargs.get("optimizer"), evaluates.get(str(args.eval_strategy.value)) or 0)
 
     def epoch_ends(self, control: Any) -> None:
         self._fit.epoch_ends(control.should_epoch_stop or control.should_training_stop)

@@ -22,6 +22,10 @@ class NullFit:
     def step_begins(self) -> None:
         """`on_step_begin`: the batches of this update have been fetched."""
 
+    def may_end(self, step: int) -> bool:
+        """Returns whether early stopping may end the training after `step`."""
+        return False
+
     def before_step(self, optimizer: Any) -> None:
         """`on_pre_optimizer_step` of a step that may make a row."""
 
@@ -58,13 +62,15 @@ class Fit(NullFit):
         state: the trainer's, which holds its counters.
         progress: the counters that the state lacks.
         optimizer: the trainer's.
+        evaluates: steps between two evaluations; 0 if there are none.
     """
 
-    def __init__(self, session: Session, state: Any, progress: Progress, optimizer: Any) -> None:
+    def __init__(self, session: Session, state: Any, progress: Progress, optimizer: Any, evaluates: int) -> None:
         self._session = session
         self._tracker = session.tracker
         self._progress = progress
         self._state = state
+        self._evaluates = evaluates
         self._scaled = _compat.is_scaled(optimizer)
         self._seen_step = self._row_step = state.global_step
         self._samples, self._tokens = progress.samples(self._seen_step), int(state.num_input_tokens_seen)
@@ -74,6 +80,9 @@ class Fit(NullFit):
 
     def step_begins(self) -> None:
         self._data_s += time.perf_counter() - self._mark
+
+    def may_end(self, step: int) -> bool:
+        return self._evaluates > 0 and step % self._evaluates == 0
 
     def before_step(self, optimizer: Any) -> None:
         # Gradients are clipped already; the learning rate is still that of this step.

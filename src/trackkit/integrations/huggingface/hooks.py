@@ -14,9 +14,8 @@ from trackkit.integrations.huggingface.trainers import Trainers
 class HuggingFaceHooks:
     """The hooks of a transformers callback. Each calls the adapter of the calling trainer, or its training.
 
-    Hugging Face computes loss, gradient norm and learning rate only where it logs. `control.should_log` asks it to log
-    the first and the last step too. The trainer's state alone decides that, since logging gathers the loss over the
-    ranks and all of them have to agree.
+    Rows follow the trainer's own logging, which is left as it is: Hugging Face computes loss and gradient norm only
+    where it logs. The first and the last step make a row too, with what TrackKit measures itself.
     """
 
     TRANSIENT = frozenset({"_huggingface_fit", "_huggingface_trainers"})
@@ -44,21 +43,17 @@ class HuggingFaceHooks:
     @guarded
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step = state.global_step + 1
-        if step % (state.logging_steps or 1) == 0 or self._huggingface_first_or_last(step, state):
-            self._huggingface_fit.before_step(kwargs["optimizer"])
+        fit = self._huggingface_fit
+        if step % (state.logging_steps or 1) == 0 or self._huggingface_first_or_last(step, state) or fit.may_end(step):
+            fit.before_step(kwargs["optimizer"])
 
     @guarded
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._huggingface_first_or_last(state.global_step, state):
-            control.should_log = True
-        self._huggingface_fit.step_ends(control.should_log, kwargs["optimizer"])
+        row = control.should_log or self._huggingface_first_or_last(state.global_step, state)
+        self._huggingface_fit.step_ends(row, kwargs["optimizer"])
 
     @guarded
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # Early stopping decides in the evaluation that follows; no event is left to log in after it.
-        may_stop = control.should_evaluate and args.metric_for_best_model is not None
-        if control.should_training_stop or may_stop:
-            control.should_log = True
         self._huggingface_trainers.adapter().epoch_ends(control)
 
     @guarded
