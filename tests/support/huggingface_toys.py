@@ -40,7 +40,7 @@ class Counting(Trainer):
 
 
 def arguments(out: Path | str, **given: Any) -> TrainingArguments:
-    """Returns quiet arguments: on the CPU, four samples a batch, a logged first step, no checkpoints, no `report_to`."""
+    """Returns quiet arguments: CPU, four samples a batch, a logged first step, no checkpoints, no `report_to`."""
     defaults: dict[str, Any] = {
         "num_train_epochs": 1,
         "per_device_train_batch_size": 4,
