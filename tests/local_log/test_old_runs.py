@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -18,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.support.toy import Net, Points
+from tests.support.warm import run_module
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import TrackKit, finish, read_run
@@ -127,10 +126,7 @@ def test_old_checkpoint_resumes_its_run(recorded: Path) -> None:
 def test_old_runs_are_synced(wandb_server: WandbServer, recorded: Path) -> None:
     """Every value is on the server once; of a repeated step the first attempt's."""
     folders = [str(recorded / name) for name, _ in RUNS]
-    command = [sys.executable, "-m", "trackkit.cli.main", "sync", *folders]
-    done = subprocess.run(
-        command, env=environment(wandb_server, recorded), cwd=recorded, capture_output=True, text=True, timeout=300
-    )
+    done = run_module("trackkit.cli.main", "sync", *folders, cwd=recorded, env=environment(wandb_server, recorded))
     assert done.returncode == 0, done.stdout + done.stderr
     for name, steps in RUNS:
         local = read_run(recorded / name)

@@ -49,10 +49,10 @@ class Training(Process):
         assert ended == code, f"the training ended with {ended}, not {code}\n{self.stderr}"
         return self
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
+    def kill(self) -> None:
         """Kills the training and W&B's own process."""
         with contextlib.suppress(OSError):
-            os.killpg(self.pid, number)
+            os.killpg(self.pid, signal.SIGKILL)
 
     @property
     def lines(self) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from tests.support.doomed import TRAIN, Task
 from tests.support.local_log import LocalRun
 from tests.support.processes import HANG_S
 from tests.support.wandb_offline import find_runs
-from tests.support.warm import Program, last_checkpoint
+from tests.support.warm import Program, last_checkpoint, run_module
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import TrackKit, finish
@@ -62,8 +60,7 @@ def send(server: WandbServer, home: Path, tool: str) -> None:
     else:
         commands = [["trackkit.cli.main", "sync", str(home / "out")]]
     for command in commands:
-        env = {**environment(server, home), "WANDB_MODE": "online"}
-        done = subprocess.run([sys.executable, "-m", *command], cwd=home, env=env, capture_output=True, text=True)
+        done = run_module(*command, cwd=home, env={**environment(server, home), "WANDB_MODE": "online"})
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 

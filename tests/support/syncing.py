@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import clean_env
+from tests.support.warm import Process, run_module, start_module
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import read_run
@@ -20,46 +18,40 @@ from trackkit import read_run
 def record(root: Path, run_id: str, first: int, last: int, *more: str) -> None:
     """Records a run offline in a process; returns after its end."""
     process = start_recorder(root, run_id, first, last, *more)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == (-signal.SIGKILL if "kill" in more else 0), f"{out}\n{err}"
+    assert process.wait() == (-signal.SIGKILL if "kill" in more else 0), f"{process.stdout}\n{process.stderr}"
 
 
-def start_recorder(root: Path, run_id: str, first: int, last: int, *more: str) -> subprocess.Popen[str]:
+def start_recorder(root: Path, run_id: str, first: int, last: int, *more: str) -> Process:
+    """Starts recording a run; see `recorder` for the arguments."""
     root.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.support.recorder", str(root), run_id, str(first), str(last), *more]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=root, env=clean_env(), start_new_session=True, **pipes)
+    return start_module("tests.support.recorder", [str(root), run_id, str(first), str(last), *more], root)
 
 
-def start_sync(server: WandbServer, home: Path, *arguments: str | Path, **env: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "trackkit.cli.main", "sync", *map(str, arguments)]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # A cluster's settings for its trainings must not lead an upload astray.
+def start_sync(server: WandbServer, home: Path, *arguments: str | Path, **env: str) -> Process:
+    """Starts `trackkit sync`, with a training's W&B variables set: it must ignore them."""
     training = {"WANDB_MODE": "offline", "WANDB_PROJECT": "other", "WANDB_RUN_ID": "other", "WANDB_RESUME": "never"}
     surroundings = {**environment(server, home), **training, "COLUMNS": "200", **env}
     surroundings.pop("WANDB_DIR")
-    return subprocess.Popen(command, cwd=home, env=surroundings, stdin=subprocess.DEVNULL, **pipes)
+    return start_module("trackkit.cli.main", ["sync", *map(str, arguments)], home, surroundings)
 
 
-def finish_sync(process: subprocess.Popen[str], code: int, timeout: float = 300) -> str:
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-        raise AssertionError(f"no end in {timeout} s\n{out}\n{err}") from None
-    assert process.returncode == code, f"ended with {process.returncode}, not {code}\n{out}\n{err}"
-    assert "Traceback" not in err, err
-    return out + err
+def finish_sync(process: Process, code: int) -> str:
+    """Waits for a sync and checks its exit code; returns what it printed."""
+    ended = process.wait()
+    assert ended == code, f"ended with {ended}, not {code}\n{process.stdout}\n{process.stderr}"
+    assert "Traceback" not in process.stderr, process.stderr
+    return process.stdout + process.stderr
 
 
 def sync(server: WandbServer, home: Path, *arguments: str | Path, code: int = 0, **env: str) -> str:
+    """Runs `trackkit sync`; returns what it printed."""
     return finish_sync(start_sync(server, home, *arguments, **env), code)
 
 
 def plain_wandb_sync(server: WandbServer, home: Path, *paths: Path) -> None:
-    command = [sys.executable, "-m", "wandb", "beta", "sync", *map(str, paths)]
-    subprocess.run(command, cwd=home, env=environment(server, home), capture_output=True, timeout=300, check=True)
+    """Runs W&B's own sync."""
+    done = run_module("wandb", "beta", "sync", *map(str, paths), cwd=home, env=environment(server, home))
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def row_of(text: str, run_id: str) -> list[str]:

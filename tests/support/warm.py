@@ -22,6 +22,7 @@ from tests.support.processes import HANG_S, ROOT, clean_env
 
 _lock = threading.Lock()
 _parents: list[subprocess.Popen[str]] = []
+_homes: list[tempfile.TemporaryDirectory[str]] = []
 
 
 class Process:
@@ -37,7 +38,7 @@ class Process:
     def __init__(
         self, home: Path, target: str, arguments: list[Any], env: Mapping[str, str], cwd: Path | None = None
     ) -> None:
-        self.home = home
+        self.home, self.target = home, target
         home.mkdir(parents=True, exist_ok=True)
         for name in ("pid", "code"):
             (home / name).unlink(missing_ok=True)
@@ -56,10 +57,24 @@ class Process:
             self.kill()
             raise
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
+    def poll(self) -> int | None:
+        """Returns the exit code; None while the program runs."""
+        path = self.home / "code"
+        return int(path.read_text()) if path.exists() else None
+
+    def complete(self, timeout: float = HANG_S) -> subprocess.CompletedProcess[str]:
+        """Waits for the end; returns what `subprocess.run` would."""
+        code = self.wait(timeout)
+        return subprocess.CompletedProcess([self.target], code, self.stdout, self.stderr)
+
+    def send_signal(self, number: int) -> None:
         """Sends a signal to the program; does nothing if it has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kills the program; does nothing if it has ended."""
+        self.send_signal(signal.SIGKILL)
 
     @property
     def pid(self) -> int:
@@ -109,39 +124,58 @@ def last_checkpoint(home: Path) -> str:
     return path.read_text().splitlines()[-1] if path.exists() else ""
 
 
+def start_script(
+    script: Path | str, arguments: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None
+) -> Process:
+    """Starts a script file, or code given as text, as `python script arguments...` does."""
+    home = _new_home()
+    return _start(home, "run_script", [_file(script, home), list(arguments)], cwd, env)
+
+
+def start_module(name: str, arguments: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Process:
+    """Starts a module as `python -m name arguments...` does."""
+    return _start(_new_home(), "run_module", [name, list(arguments)], cwd, env)
+
+
 def run_script(
-    script: Path | str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = HANG_S
+    script: Path | str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a script file, or code given as text, that imports a framework. See `processes.run_python`."""
-    return _run("run_script", [], script, arguments, cwd, env, timeout)
+    """Runs a script that imports a framework to its end. See `processes.run_python`."""
+    return start_script(script, arguments, cwd, env).complete()
+
+
+def run_module(
+    name: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a module to its end."""
+    return start_module(name, arguments, cwd, env).complete()
 
 
 def run_torchrun(
     script: Path, *arguments: str, cwd: Path, processes: int = 2, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script file under torchrun, in `processes` gloo processes. See `processes.run_torchrun`."""
-    return _run("run_torchrun", [processes], script, arguments, cwd, env, HANG_S)
+    return _start(_new_home(), "run_torchrun", [processes, str(script), list(arguments)], cwd, env).complete()
 
 
-def _run(
-    function: str,
-    first: list[Any],
-    script: Path | str,
-    arguments: Sequence[str],
-    cwd: Path,
-    env: Mapping[str, str] | None,
-    timeout: float,
-) -> subprocess.CompletedProcess[str]:
-    with tempfile.TemporaryDirectory() as home:
-        path = script if isinstance(script, Path) else Path(home, "script.py")
-        if isinstance(script, str):
-            path.write_text(script)
-        given = [*first, str(path), list(arguments)]
-        process = Process(
-            Path(home), f"tests.support.warm_parent:{function}", given, clean_env() if env is None else env, cwd
-        )
-        code = process.wait(timeout)
-        return subprocess.CompletedProcess([str(path), *arguments], code, process.stdout, process.stderr)
+def _start(home: Path, function: str, arguments: list[Any], cwd: Path, env: Mapping[str, str] | None) -> Process:
+    target = f"tests.support.warm_parent:{function}"
+    return Process(home, target, arguments, clean_env() if env is None else env, cwd)
+
+
+def _new_home() -> Path:
+    """Returns a new folder for the files of a process, which may not lie in its working directory."""
+    if not _homes:
+        _homes.append(tempfile.TemporaryDirectory(prefix="warm-", ignore_cleanup_errors=True))
+    return Path(tempfile.mkdtemp(dir=_homes[0].name))
+
+
+def _file(script: Path | str, home: Path) -> str:
+    if isinstance(script, Path):
+        return str(script)
+    path = home / "script.py"
+    path.write_text(script)
+    return str(path)
 
 
 def _parent() -> subprocess.Popen[str]:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+# The last ones are imported by W&B and the frameworks when a training starts: W&B's own take a second.
 IMPORTS = (
     "lightning.pytorch",
     "transformers.trainer",
@@ -31,6 +32,13 @@ IMPORTS = (
     "torch.distributed.run",
     "wandb",
     "trackkit.session.open",
+    "trackkit.integrations.huggingface.adapter",
+    "trackkit.integrations.lightning.adapter",
+    "trackkit.integrations.wandb.sink",
+    "trackkit.integrations.wandb.catch_up",
+    "omegaconf",
+    "torch.utils.serialization.config",
+    "wandb.sdk.launch.inputs.internal",
 )
 
 
@@ -38,6 +46,7 @@ def serve() -> None:
     """Forks a program for each line of stdin and writes its exit code to `code` in its folder, until stdin ends."""
     for name in IMPORTS:
         importlib.import_module(name)
+    folders = [each for each in gc.get_objects() if isinstance(each, tempfile.TemporaryDirectory)]
     # The garbage collector of a child leaves the parent's objects alone: that would copy their memory pages.
     gc.collect()
     gc.freeze()
@@ -52,7 +61,7 @@ def serve() -> None:
             order = json.loads(line)
             pid = os.fork()
             if pid == 0:
-                return become(order)
+                return become(order, folders)
             homes[pid] = order["home"]
         for pid in tuple(homes):
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -60,13 +69,16 @@ def serve() -> None:
                 write(f"{homes.pop(pid)}/code", str(os.waitstatus_to_exitcode(status)))
 
 
-def become(order: dict[str, Any]) -> None:
-    """Turns this process into the program that `order` describes."""
+def become(order: dict[str, Any], folders: list[tempfile.TemporaryDirectory[str]]) -> None:
+    """Turns this process into the program that `order` describes, with its own temporary folders."""
     os.setsid()
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
     tempfile.tempdir = None
+    for folder in folders:
+        folder._finalizer.detach()  # type: ignore[attr-defined]  # noqa: SLF001 -- the folder is the parent's
+        folder.__init__()  # type: ignore[misc]
     home = Path(order["home"])
     for target, path in enumerate((Path(os.devnull), home / "out.txt", home / "err.txt")):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -89,6 +101,12 @@ def run_script(path: str, arguments: list[str]) -> None:
     sys.argv = [path, *arguments]
     sys.path.insert(0, str(Path(path).parent))
     runpy.run_path(path, run_name="__main__")
+
+
+def run_module(name: str, arguments: list[str]) -> None:
+    """Runs a module as `python -m name arguments...` does."""
+    sys.argv = [name, *arguments]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def run_torchrun(processes: int, path: str, arguments: list[str]) -> None:

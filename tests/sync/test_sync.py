@@ -155,7 +155,7 @@ def test_stopped_sync_is_resumed(wandb_server: WandbServer, tmp_path: Path, how:
             wandb_server.faults.set("refuse")
         else:
             process.send_signal(signal.SIGINT)
-        printed = finish_sync(process, 1 if how == "outage" else 130, 60)
+        printed = finish_sync(process, 1 if how == "outage" else 130)
     finally:
         process.kill()
     assert ("does not answer" if how == "outage" else "run the same command again to continue") in printed
@@ -242,7 +242,7 @@ def test_watch_follows_running_runs_until_they_end(wandb_server: WandbServer, tm
         assert wandb_server.state.run("r1").state == "running"
         if end == "ok":
             process.send_signal(signal.SIGINT)
-            finish_sync(process, 130, 40)
+            finish_sync(process, 130)
             process = start_sync(wandb_server, tmp_path, "--watch")
             wandb_server.state.wait_for(lambda state: all(state.run(name).resumed for name in ("r1", "r2")))
         (root / "go").touch()

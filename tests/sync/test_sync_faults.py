@@ -76,7 +76,9 @@ def test_read_only_folder_is_synced_and_remembered(wandb_server: WandbServer, tm
                 text=True,
                 preexec_fn=_without_overrides,
             )
-            assert row_of(finish_sync(done, 0), "r1")[-1] == verdict
+            printed, errors = done.communicate(timeout=300)
+            assert done.returncode == 0, f"{printed}\n{errors}"
+            assert row_of(printed, "r1")[-1] == verdict
         assert {path: path.stat().st_mtime for path in before} == before
     finally:
         for path in paths:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from tests.support.doomed import STEPS, Task
 from tests.support.resuming import KILL
 from tests.support.syncing import assert_all_there, plain_wandb_sync, record, row_of, sync, wandb_files
-from tests.support.warm import Program, last_checkpoint
+from tests.support.warm import Program, last_checkpoint, run_script
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import read_run
@@ -39,8 +37,8 @@ run.finish()
 
 def resend(server: WandbServer, home: Path, root: Path, first: int, last: int) -> None:
     rows = root / "trackkit-runs" / "r1" / "rows.jsonl"
-    command = [sys.executable, "-c", RESEND, str(rows), str(first), str(last)]
-    subprocess.run(command, cwd=home, env=environment(server, home), capture_output=True, timeout=100, check=True)
+    done = run_script(RESEND, str(rows), str(first), str(last), cwd=home, env=environment(server, home))
+    assert done.returncode == 0, done.stderr
 
 
 def parsed(stream: dict[tuple[str, int], str]) -> list[tuple[tuple[str, int], dict[str, Any]]]:

@@ -1,14 +1,17 @@
-"""Runs a real client in a separate process, so that neither its environment nor wandb-core outlives a test."""
+"""Runs a real client in a separate process, so that neither its environment nor wandb-core outlives a test.
+
+The processes are forked from one that has imported W&B, which takes two seconds.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.support.warm import Process, start_module, start_script
 
 from .server import WandbServer
 
@@ -24,53 +27,35 @@ def environment(server: WandbServer, home: Path, extra: Mapping[str, str] | None
 
 
 def start(
-    server: WandbServer,
-    home: Path,
-    command: str | Sequence[str],
-    env: Mapping[str, str] | None = None,
-) -> subprocess.Popen[str]:
-    """Starts Python code (a string) or a command (a list) in `home`, in its own process group."""
-    arguments = [sys.executable, "-c", command] if isinstance(command, str) else list(command)
-    return subprocess.Popen(
-        arguments,
-        cwd=home,
-        env=environment(server, home, env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    server: WandbServer, home: Path, command: str | Sequence[str], env: Mapping[str, str] | None = None
+) -> Process:
+    """Starts Python code (a string, or `-c` with arguments) or a module (`-m` with arguments) in `home`."""
+    given = ["-c", command] if isinstance(command, str) else list(command)
+    start_it = {"-c": start_script, "-m": start_module}[given[0]]
+    return start_it(given[1], given[2:], home, environment(server, home, env))
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Process) -> None:
     """Kills a client; its wandb-core ends within two seconds."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 300.0, code: int | None = 0) -> str:
+def finish(process: Process, code: int | None = 0) -> str:
     """Waits for a client and checks its exit code (None: any); returns its stdout."""
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        raise AssertionError(f"the client did not end in {timeout} s\n{out}\n{err}") from None
-    if code is not None and process.returncode != code:
-        raise AssertionError(f"the client ended with {process.returncode}, not {code}\n{out}\n{err}")
-    return out
+    ended = process.wait()
+    if code is not None and ended != code:
+        raise AssertionError(f"the client ended with {ended}, not {code}\n{process.stdout}\n{process.stderr}")
+    return process.stdout
 
 
 def run(
     server: WandbServer,
     home: Path,
     command: str | Sequence[str],
-    timeout: float = 300.0,
     env: Mapping[str, str] | None = None,
     code: int | None = 0,
 ) -> str:
     """Starts a client and waits for it; see `finish`."""
-    return finish(start(server, home, command, env), timeout, code)
+    return finish(start(server, home, command, env), code)

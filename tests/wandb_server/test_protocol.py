@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -105,7 +104,7 @@ run.finish()
 """
 
     def client(resume: str, first: int, last: int, ends: int = 0) -> str:
-        command = [sys.executable, "-c", code, resume, str(first), str(last)]
+        command = ["-c", code, resume, str(first), str(last)]
         return run(wandb_server, tmp_path, command, code=ends)
 
     client("must", 0, 3, ends=1)
@@ -136,7 +135,7 @@ run.summary[f"done/{rank}"] = True
 print("rank", rank, "is done")
 run.finish()
 """
-    clients = [start(wandb_server, tmp_path, [sys.executable, "-c", code, str(rank)]) for rank in range(3)]
+    clients = [start(wandb_server, tmp_path, ["-c", code, str(rank)]) for rank in range(3)]
     for client in clients:
         finish(client)
     got = wandb_server.state.run("r1")
@@ -178,7 +177,7 @@ with open("folder", "w") as file:
     run(wandb_server, tmp_path, code)
     assert wandb_server.state.runs == {}
     folder = (tmp_path / "folder").read_text()
-    run(wandb_server, tmp_path, [str(Path(sys.executable).with_name("wandb")), "sync", folder])
+    run(wandb_server, tmp_path, ["-m", "wandb", "sync", folder])
     state = wandb_server.state
     got = state.run("r1")
     assert steps(wandb_server, "r1") == list(range(0, 20, 2))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from tests.support.measured_training import Training
 from tests.support.processes import ROOT
+from tests.support.warm import run_module
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from tests.wandb_server.runs import Run
@@ -58,7 +57,6 @@ def assert_complete(server: WandbServer, training: Training) -> None:
 
 def sync(server: WandbServer, training: Training) -> str:
     """Runs `trackkit sync` on the run; returns what it prints."""
-    command = [sys.executable, "-m", "trackkit.cli.main", "sync", str(training.local.folder)]
     env = {
         **environment(server, training.home),
         "TRACKKIT_INDEX": os.devnull,
@@ -66,7 +64,7 @@ def sync(server: WandbServer, training: Training) -> str:
         "PYTHONPATH": str(ROOT),
     }
     env.pop("WANDB_DIR")
-    done = subprocess.run(command, cwd=training.home, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = run_module("trackkit.cli.main", "sync", str(training.local.folder), cwd=training.home, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

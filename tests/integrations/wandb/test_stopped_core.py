@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 from tests.support.doomed import Task
 from tests.support.local_log import local_run
 from tests.support.resuming import online
-from tests.support.warm import Program
+from tests.support.warm import Program, run_module
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 
@@ -82,11 +80,10 @@ def test_next_training_of_the_program_is_recorded(tmp_path: Path) -> None:
 
 
 def send(server: WandbServer, home: Path) -> None:
-    command = [sys.executable, "-m", "trackkit.cli.main", "sync", str(home / "out")]
     env = {**environment(server, home), "WANDB_MODE": "online"}
     deadline = time.monotonic() + 60
     while True:
-        done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True)
+        done = run_module("trackkit.cli.main", "sync", str(home / "out"), cwd=home, env=env)
         if done.returncode == 0 and "complete" in done.stdout:
             return
         assert time.monotonic() < deadline, f"{done.stdout}\n{done.stderr}"
