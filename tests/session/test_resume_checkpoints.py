@@ -46,7 +46,7 @@ def nameless(checkpoint: Path) -> Path:
     """Removes the fields about the run from a checkpoint."""
     if checkpoint.is_dir():
         state = json.loads((checkpoint / "trainer_state.json").read_text())
-        del state["stateful_callbacks"]["trackkit"]
+        del state["stateful_callbacks"]["TrainerControl"]["attributes"]["trackkit"]
         (checkpoint / "trainer_state.json").write_text(json.dumps(state))
     else:
         state = torch.load(checkpoint, weights_only=False)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trackkit.engine.run_info import History
 from trackkit.errors import ConfigError
+from trackkit.local_log import index
 from trackkit.local_log.owner import claim
 from trackkit.local_log.reader import RUNS, read_folder, read_json, run_folder
 
@@ -152,18 +153,35 @@ def read_earlier(root: Path, run_id: str) -> History:
     )
 
 
-def checkpoint_fields(run_id: str, root: Path, project: str, seen: tuple[int, int] | None = None) -> dict[str, Any]:
+def checkpoint_fields(run_id: str, project: str, seen: tuple[int, int] | None = None) -> dict[str, Any]:
     """Returns what a checkpoint keeps of its run, in plain types: it may be loaded with `weights_only=True`.
 
+    The same training gives the same fields, but for the run id: no time, no path.
+
     Args:
-        run_id, root, project: of the run.
+        run_id, project: of the run.
         seen: samples and tokens so far; None if the framework's checkpoints count them.
     """
-    fields = {"run_id": run_id, "root": str(root), "project": project, "saved": time.time()}
+    fields = {"run_id": run_id, "project": project}
     return fields if seen is None else {**fields, "samples": seen[0], "tokens": seen[1]}
 
 
 def _home(run_id: str, root: Path, checkpoint: Mapping[str, Any] | None) -> Path | None:
-    """Returns the folder that has the run's folder: `root`, else the checkpoint's; None if neither has it."""
-    homes = [root, *([Path(str(checkpoint["root"]))] if checkpoint is not None and "root" in checkpoint else [])]
+    """Returns the folder that has the run's folder; None if none has it.
+
+    Looks in `root`, in the folder that a checkpoint of an earlier version names, and in the user's list of runs.
+    """
+    if run_folder(root, run_id).is_dir():
+        return root
+    if checkpoint is None:
+        return None
+    homes = [Path(str(checkpoint["root"]))] if "root" in checkpoint else []
+    homes += [Path(entry.folder).parent.parent for entry in reversed(_listed()) if entry.run_id == run_id]
     return next((each for each in homes if run_folder(each, run_id).is_dir()), None)
+
+
+def _listed() -> list[index.Entry]:
+    """Returns the user's list of runs; empty if there is no home folder for it."""
+    with suppress(RuntimeError, OSError):
+        return index.entries()
+    return []

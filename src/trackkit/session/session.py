@@ -85,7 +85,7 @@ class Session:
             counted: whether to include samples and tokens: a framework's checkpoints may count them.
         """
         seen = self.tracker.seen if counted else None
-        return checkpoint_fields(self.info.run_id, self.info.root, self.project, seen)
+        return checkpoint_fields(self.info.run_id, self.project, seen)
 
     def start(self) -> None:
         """Opens the sinks; from now on the run is closed at exit."""

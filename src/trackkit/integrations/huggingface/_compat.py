@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from trackkit.integrations import private
 from trackkit.integrations.private import Private
 
 _TRANSFORMERS, _ACCELERATE = "transformers 5.23.0, 5.24.0", "accelerate 1.15.0"
+_CARRIER, _OURS = "TrainerControl", "trackkit"
 _HANDLER = "transformers.trainer_callback:CallbackHandler"
 _NO_TRAINER = "one TrackKit in several trainers records them in one run; two in one trainer both record"
 _WRAPPED = "the run config describes accelerate's wrapper"
@@ -25,6 +27,12 @@ PRIVATE = [
     Private(
         "transformers.trainer_callback:TrainerState.stateful_callbacks",
         "carries plain data in a checkpoint: the run's id and counts",
+        _TRANSFORMERS,
+        "a resumed training starts a new run",
+    ),
+    Private(
+        "transformers.trainer_callback:TrainerControl.state",
+        "what the trainer adds to the state when it saves, and so the place of that data",
         _TRANSFORMERS,
         "a resumed training starts a new run",
     ),
@@ -94,14 +102,39 @@ def kits_of(handler: Any, hooks: type) -> list[Any]:
     return [each for each in getattr(handler, "callbacks", ()) if isinstance(each, hooks)]
 
 
+class _Callbacks(dict[str, Any]):
+    """The states of callbacks that a checkpoint holds; that of the trainer's own control object carries ours.
+
+    A name of our own among them makes a trainer that restores callbacks warn of it, and that of a callback makes it
+    replace the callback by a new one with default settings.
+    """
+
+    fields: Mapping[str, Any] = MappingProxyType({})
+
+    def __setitem__(self, name: str, state: Any) -> None:
+        if name == _CARRIER and self.fields and isinstance(state, dict):
+            ours = {_OURS: copy.deepcopy(dict(self.fields))}
+            state = {**state, "attributes": {**state.get("attributes", {}), **ours}}
+        super().__setitem__(name, state)
+
+
 def carried(state: Any) -> Mapping[str, Any]:
     """Returns what `carry` put into the checkpoint that a trainer's state was loaded from; empty if nothing."""
-    return getattr(state, "stateful_callbacks", {}).get("trackkit", {}).get("attributes", {})  # type: ignore[no-any-return]
+    callbacks = getattr(state, "stateful_callbacks", None) or {}
+    own, old = callbacks.get(_CARRIER), callbacks.get(_OURS)
+    fields = own.get("attributes", {}).get(_OURS) if isinstance(own, dict) else None
+    if fields is None and isinstance(old, dict):
+        # Earlier versions wrote an entry of their own.
+        fields = old.get("attributes")
+    return fields if isinstance(fields, dict) else {}
 
 
-def carry(state: Any, attributes: Mapping[str, Any]) -> None:
-    """Makes every checkpoint carry `attributes`: a trainer saves plain data that lies under a callback's name."""
-    getattr(state, "stateful_callbacks", {})["trackkit"] = {"args": {}, "attributes": attributes}
+def carry(state: Any, fields: Mapping[str, Any]) -> None:
+    """Makes every checkpoint carry `fields`, plain data, as they are when it is saved."""
+    callbacks = _Callbacks(getattr(state, "stateful_callbacks", None) or {})
+    callbacks.pop(_OURS, None)
+    callbacks.fields = fields
+    state.stateful_callbacks = callbacks
 
 
 def bare_optimizer(optimizer: Any) -> Any:

@@ -82,7 +82,7 @@ class HuggingFaceAdapter(NullAdapter):
             tokens=int(state.num_input_tokens_seen),
         )
         session = self._kit.begin(self._resumed(start, args, carried), self._runs)
-        _compat.carry(state, progress.carried_with(session.checkpoint_fields()))
+        _compat.carry(state, {**session.checkpoint_fields(), "progress": progress.fields})
         evaluates = {"steps": state.eval_steps, "epoch": sizes.updates(args.gradient_accumulation_steps)}
         return Fit(session, state, progress, kwargs.get("optimizer"), evaluates.get(str(args.eval_strategy.value)) or 0)
 

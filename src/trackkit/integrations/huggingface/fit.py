@@ -10,9 +10,9 @@ from trackkit.engine.records import Gradients, Moment
 from trackkit.engine.run_info import Status
 from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.huggingface.logged import MEAN_LOSS
+from trackkit.integrations.huggingface.progress import Losses, Progress
 
 if TYPE_CHECKING:
-    from trackkit.integrations.huggingface.progress import Progress
     from trackkit.session.session import Session
 
 
@@ -70,6 +70,7 @@ class Fit(NullFit):
         self._tracker = session.tracker
         self._progress = progress
         self._state = state
+        self._losses = Losses(state.log_history, state.global_step)
         self._evaluates = evaluates
         self._scaled = _compat.is_scaled(optimizer)
         self._seen_step = self._row_step = state.global_step
@@ -103,7 +104,7 @@ class Fit(NullFit):
         if session is not self._session or session.phase != "fitting":
             return
         if loss is not None:
-            self._progress.add_loss(loss, self._state.global_step)
+            self._losses.add(loss, self._state.global_step)
         if self._state.global_step != self._row_step:
             # The trainer logs a step that `on_step_end` did not announce, such as at an epoch's end.
             self._tracker.last_row()
@@ -111,7 +112,7 @@ class Fit(NullFit):
     def totals(self, columns: Mapping[str, float]) -> None:
         total = dict(columns)
         loss = total.pop(MEAN_LOSS, None)
-        mean = None if loss is None else self._progress.mean_loss(loss, self._state.global_step)
+        mean = None if loss is None else self._losses.mean(loss, self._state.global_step)
         self._tracker.note(total if mean is None else {**total, MEAN_LOSS: mean})
 
     def saving(self) -> None:

@@ -1,15 +1,14 @@
-"""Counts what the trainer's state does not: samples seen and the mean loss. A checkpoint carries it."""
+"""Counts what the trainer's state does not: samples seen, which a checkpoint carries, and the mean loss."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trackkit.integrations.huggingface import _compat
 
-_KEY = "progress"
 _NO_LENGTH = (TypeError, AttributeError, NotImplementedError)
 
 
@@ -47,7 +46,7 @@ class Sizes:
 
 
 class Progress:
-    """Counts samples and averages the loss, over all calls of a training that was resumed.
+    """Counts samples over all calls of a training that was resumed.
 
     Args:
         loader: the training's.
@@ -59,7 +58,8 @@ class Progress:
 
     Attributes:
         fields: plain numbers for a checkpoint to carry, updated in place: `samples` seen when step `at` was taken,
-            samples of an `update`, samples left in the epoch (`room`), the sum of `loss` over `loss_steps` steps.
+            samples of an `update`, samples left in the epoch then (`room`). A resumed training has the same ones as
+            one that was not interrupted.
     """
 
     def __init__(
@@ -67,29 +67,28 @@ class Progress:
     ) -> None:
         self._loader = loader
         self._sizes = sizes
-        self._last_logged = step
         updates = sizes.updates(accumulation)
         update = None if sizes.batch is None else sizes.batch * accumulation
         whole, into = divmod(step, updates) if updates else (0, step)
-        computed = {"samples": whole * (sizes.epoch or 0), "at": whole * (updates or 0), "update": update}
-        computed["room"] = sizes.epoch
-        before: Mapping[str, Any] = carried.get(_KEY, {})
+        begun = {
+            "samples": None if update is None else whole * (sizes.epoch or 0),
+            "at": step - into,
+            "update": update,
+            "room": sizes.epoch,
+        }
+        before = _counts(carried) or begun
+        if (
+            skips
+            and before["update"] == update
+            and (updates is None or (before["at"], before["room"]) == (step - into, sizes.epoch))
+        ):
+            self.fields = before
+            return
         room = sizes.epoch
         if room is not None and update is not None and skips:
             room -= into * update
-        self.fields: dict[str, Any] = {
-            "samples": _samples(before or computed, step) if update is not None else None,
-            "at": step,
-            "update": update,
-            "room": room,
-            "loss": before.get("loss", 0.0),
-            "loss_steps": before.get("loss_steps", 0),
-        }
-        self._first, self._before = step, (self.fields["loss"], self.fields["loss_steps"])
-
-    def carried_with(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what a checkpoint carries: `attributes` of the run, and these fields."""
-        return {**attributes, _KEY: self.fields}
+        samples = _samples(before, step) if update is not None else None
+        self.fields = {"samples": samples, "at": step, "update": update, "room": room}
 
     def samples(self, step: int) -> int | None:
         """Returns the samples seen over all ranks up to `step`; None if unknown."""
@@ -104,19 +103,41 @@ class Progress:
         self.fields["samples"] = self.samples(step) if known else None
         self.fields.update(at=step, room=self._sizes.epoch)
 
-    def add_loss(self, loss: float, step: int) -> None:
-        """Adds the mean loss that the trainer logged of the steps since its last log."""
-        steps, self._last_logged = step - self._last_logged, step
-        self.fields["loss"] += loss * steps
-        self.fields["loss_steps"] += steps
 
-    def mean_loss(self, loss: float, step: int) -> float | None:
-        """Returns the mean loss of the whole training, from that of this call; None if the call took no step."""
-        steps = step - self._first
-        total, before = self._before
-        if not before:
-            return loss if steps else None
-        return (total + loss * steps) / (before + steps) if steps else None
+class Losses:
+    """Averages the losses that a trainer logs, over all calls of a training that was resumed.
+
+    Args:
+        history: the trainer's log history; that of a resumed training begins before the checkpoint.
+        step: optimizer steps taken before.
+    """
+
+    def __init__(self, history: Sequence[Mapping[str, Any]], step: int) -> None:
+        self._sum, self._steps, self._last = 0.0, 0, 0
+        for entry in history:
+            if "learning_rate" in entry and isinstance(loss := entry.get("loss"), (int, float)):
+                self.add(loss, int(entry.get("step", 0)))
+        self._first = self._last = step
+
+    def add(self, loss: float, step: int) -> None:
+        """Adds the mean loss of the steps since the last log."""
+        steps, self._last = step - self._last, step
+        self._sum += loss * steps
+        self._steps += steps
+
+    def mean(self, framework: float, step: int) -> float | None:
+        """Returns the mean loss of the whole training; None if it is unknown, or if this call took no step.
+
+        Args:
+            framework: the trainer's own mean. That of a resumed training is of no use: depending on the version, it
+                divides the losses of this call by the steps of all calls.
+            step: optimizer steps taken.
+        """
+        if step == self._first:
+            return None
+        if not self._first:
+            return framework
+        return self._sum / self._steps if self._steps else None
 
 
 def _drawn(dataset: Any, sampler: Any) -> int:
@@ -125,6 +146,13 @@ def _drawn(dataset: Any, sampler: Any) -> int:
         return len(sampler)
     except _NO_LENGTH:
         return len(dataset)
+
+
+def _counts(carried: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the counts that a checkpoint carries; None if it has none."""
+    before = carried.get("progress")
+    names = ("samples", "at", "update", "room")
+    return {name: before[name] for name in names} if isinstance(before, dict) and before.keys() >= set(names) else None
 
 
 def _samples(fields: Mapping[str, Any], step: int) -> int | None:
