@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from trackkit.engine.sink import Sink
 from trackkit.engine.tracker import Tracker
 from trackkit.local_log import index
 from trackkit.local_log.owner import claim
+from trackkit.local_log.private import make_folder, make_temporary_folder
 from trackkit.local_log.reader import run_folder
 from trackkit.local_log.writer import LocalSink
 from trackkit.notices import ensure_heard, logger
@@ -136,7 +136,7 @@ def free_id(root: Path, run_id: str) -> str:
     number, free = 1, run_id
     while True:
         try:
-            run_folder(root, free).mkdir(parents=True)
+            run_folder(root, free).mkdir(mode=0o700, parents=True)
         except FileExistsError:
             number += 1
             free = f"{run_id}-{number}"
@@ -151,11 +151,11 @@ def _writable(root: Path, run_id: str) -> Path:
     """Returns `root`; if no run folder can be made in it, warns and returns a temporary folder of this user."""
     folder = run_folder(root, run_id)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             return root
     except OSError as error:
-        spare = Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}"
+        spare = make_temporary_folder()
         logger.warning(
             "cannot write to the run folder '%s' (%s): recording in '%s' instead. Set 'dir' to a writable folder.",
             folder,
