@@ -22,6 +22,7 @@ from trackkit.notices import ensure_heard, logger
 from trackkit.record.description import Description
 from trackkit.record.git import GitState, read_git
 from trackkit.record.run_config import flatten, package_version, recorded, runtime_config
+from trackkit.redaction.patterns import mask_name
 from trackkit.redaction.redact import redact
 from trackkit.schema.names import Names
 from trackkit.session import identity, resume
@@ -213,6 +214,6 @@ def _session(config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Seq
     callbacks = build_callbacks(config.callbacks)
     reduce = {key: how for callback in callbacks for key, how in callback.REDUCE.items()}
     exchange = ranks.open_exchange(rank, reduce)
-    tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
+    tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms, mask_name))
     phase: Phase = "fitting" if info.start.is_fit else "evaluating"
     return Session(tracker, info, phase, sinks, str(config.project), exchange)
