@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -136,7 +137,9 @@ def with_lightning(task: Task, callbacks: list[Any]) -> None:
         num_sanity_val_steps=0,
         logger=False,
     )
-    trainer.fit(Module(), ckpt_path=task.resume or None, weights_only=False)
+    # Lightning 2.5 does not have the argument, and loads everything.
+    everything: Any = {"weights_only": False} if "weights_only" in signature(trainer.fit).parameters else {}
+    trainer.fit(Module(), ckpt_path=task.resume or None, **everything)
 
 
 def with_huggingface(task: Task, callbacks: list[Any]) -> None:

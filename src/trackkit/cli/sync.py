@@ -72,12 +72,14 @@ def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Con
     from trackkit.sync.report import Report
     from trackkit.sync.server_run import Server
     from trackkit.sync.targets import find_targets, several_folders
+    from trackkit.sync.upload import require_wandb
 
     if not runs:
         index.compact()
     targets, known = find_targets(runs), {Path(entry.folder).resolve(): entry for entry in index.entries()}
     if not targets:
         return []
+    require_wandb()
     server = Server(patience)
     several = several_folders(targets, server.entity)
     if not runs:

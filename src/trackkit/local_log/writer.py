@@ -28,7 +28,6 @@ from trackkit.engine.records import Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.local_log.owner import claim, release
-from trackkit.local_log.private import make_folder, opener
 from trackkit.local_log.reader import read_json
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -103,12 +102,12 @@ class LocalSink(Sink):
             release(self.folder)
 
     def _open_in(self, folder: Path) -> None:
-        make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         claim(folder)
         path = folder / "rows.jsonl"
         # The first row must not join a line that a crash cut short.
         cut = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
-        self._rows = os.fdopen(opener(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a", encoding="utf-8")
+        self._rows = path.open("a", encoding="utf-8")
         # A resumed run keeps its columns.
         self._summary = read_json(folder / "summary.json")
         if cut:
@@ -119,13 +118,9 @@ class LocalSink(Sink):
         """Replaces a file atomically: readers see the old one or the new one, also after a crash."""
         assert self.folder is not None
         text = json.dumps(_strict(values), indent=1, default=str, allow_nan=False)
-        spare, path = self.folder / f".{name}.{os.getpid()}", self.folder / name
-        with open(spare, "w", encoding="utf-8", opener=opener) as file:
-            file.write(text + "\n")
-        if path.exists():
-            # The user may have opened it to a group.
-            spare.chmod(path.stat().st_mode & 0o777)
-        os.replace(spare, path)
+        spare = self.folder / f".{name}.{os.getpid()}"
+        spare.write_text(text + "\n", encoding="utf-8")
+        os.replace(spare, self.folder / name)
 
 
 def _strict(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,8 +36,7 @@ class EvaluationSets:
     If several sets want one segment, compared without case, the first keeps it and the others get a hash.
     """
 
-    def __init__(self, clean: Callable[[str], str] = str) -> None:
-        self._clean = clean
+    def __init__(self) -> None:
         self._segments: dict[tuple[str, str], str] = {}
         self._notices: list[str] = []
 
@@ -54,7 +53,7 @@ class EvaluationSets:
         return notices
 
     def _add(self, split: str, given: str) -> str:
-        wanted = segment = sanitize(self._clean(given).replace("/", "_"))
+        wanted = segment = sanitize(given.replace("/", "_"))
         for (other, first), used in self._segments.items():
             if other == split and used.lower() == wanted.lower():
                 segment = f"{wanted}_{zlib.crc32(given.encode()):08x}"
@@ -76,15 +75,9 @@ class Names:
     Args:
         mode: `canonical`, `keep` or `strict`.
         synonyms: canonical name to the name that replaces it.
-        clean: masks the secrets in a name, before anything else is done with it.
     """
 
-    def __init__(
-        self,
-        mode: str = "canonical",
-        synonyms: Mapping[str, str] | None = None,
-        clean: Callable[[str], str] = str,
-    ) -> None:
+    def __init__(self, mode: str = "canonical", synonyms: Mapping[str, str] | None = None) -> None:
         self.mode = mode
         self.synonyms = dict(synonyms or {})
         self._logged: dict[tuple[str, str], _Logged] = {}
@@ -93,8 +86,7 @@ class Names:
         self._used: set[str] = set()
         self._noticed: set[tuple[str, str]] = set()
         self._notices: list[str] = []
-        self._clean = clean
-        self._sets = EvaluationSets(clean)
+        self._sets = EvaluationSets()
 
     def claim(self, keys: Iterable[str], where: Where) -> None:
         """Reserves the keys that TrackKit measures; a logged name that has one of them gets the key of its own name."""
@@ -131,18 +123,17 @@ class Names:
         return notices
 
     def _add(self, name: str, where: Where) -> None:
-        shown = self._clean(name)
-        short = canonical(shown, where)
+        short = canonical(name, where)
         if self.mode == "strict":
-            self._check_known(shown, short)
+            self._check_known(name, short)
         short = self.synonyms.get(name, self.synonyms.get(short, short))
         keep = self.mode == "keep"
         logged = _Logged(
             where.prefix,
             name,
-            wanted=where.prefix + (shown if keep else sanitize(short)),
-            own=where.prefix + (shown if keep else sanitize(shown)),
-            spelled=where.spelled(shown),
+            wanted=where.prefix + (name if keep else sanitize(short)),
+            own=where.prefix + (name if keep else sanitize(name)),
+            spelled=where.spelled(name),
         )
         lower = logged.wanted.lower()
         if self.mode == "strict":

@@ -52,7 +52,7 @@ class Ledger:
             return home / "sync.json"
         name = f"{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:24]}.json"
         own = [folder / "trackkit-sync" / name for folder in index.state_folders()]
-        return next((path for path in own if _is_writable(path.parent)), home / "sync.json")
+        return next((path for path in own if _is_writable(path.parent)), own[-1])
 
     def _write(self, notes: dict[str, Any]) -> None:
         path = self._path

@@ -18,12 +18,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trackkit.integrations.wandb import _compat
 from trackkit.sync.server_run import Server, ServerError
 
 # A run's own settings must not change where an upload goes.
 _NOT_FOR_UPLOADS = re.compile(
     r"WANDB_(MODE|SILENT|QUIET|ENTITY|PROJECT|NAME|NOTES|TAGS|DIR|JOB_TYPE|RESUME|RUN_\w+|SWEEP_\w+)"
 )
+
+
+def require_wandb() -> None:
+    """Checks that the installed wandb can upload what it did not write itself.
+
+    Raises:
+        ServerError: it is too old.
+    """
+    if not _compat.resumes_from_files():
+        import wandb
+
+        raise ServerError(
+            f"`trackkit sync` needs a newer wandb than the installed {wandb.__version__}: run `pip install -U wandb`. "
+            "Nothing was uploaded."
+        )
 
 
 def upload(path: Path, server: Server, tick: Callable[[], None] | None = None) -> None:

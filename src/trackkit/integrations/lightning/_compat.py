@@ -42,7 +42,7 @@ PRIVATE = [
     Private("Results._forked_name", "values of a batch at which Lightning does not log", _PL, f"{_FAILS} them"),
     Private("Trainer._evaluation_loop", "names of evaluation sets", _PL, f"{_FAILS} values of several sets"),
     Private("Trainer.validate_loop._combined_loader", "names of sets", _PL, f"{_FAILS} values of several sets"),
-    Private("Trainer._val_check_time_interval", "time between validations", _PL, f"{_FAILS} batch rows"),
+    Private("Trainer._val_check_time_interval", "time between validations", _PL, "treated as Lightning 2.5: none"),
     Private("Trainer.fit_loop.setup_data._last_val_time", "time of a validation", _PL, f"{_FAILS} gradient norms"),
     Private("GradScaler._per_optimizer_states", "skipped steps", _TORCH, f"{_FAILS} 16-bit gradient norms"),
     Private("GradScaler._scale", "unscaled norms", _TORCH, f"{_FAILS} 16-bit gradient norms"),
@@ -97,9 +97,8 @@ def evaluation_loaders(trainer: Trainer) -> Any:
 
 
 def validation_interval(trainer: Trainer) -> float | None:
-    """Returns the seconds between validations; None if they are not spaced by time."""
-    interval: float | None = trainer._val_check_time_interval  # type: ignore[attr-defined]
-    return interval
+    """Returns the seconds between validations; None if they are not spaced by time, as always before Lightning 2.6."""
+    return getattr(trainer, "_val_check_time_interval", None)
 
 
 def last_validation(trainer: Trainer) -> float:

@@ -201,6 +201,13 @@ def parse_record(data: bytes) -> Any:
     return record
 
 
+def resumes_from_files() -> bool:
+    """Returns whether a wandb file can ask the server to resume its run, as `trackkit sync` needs it."""
+    from wandb.proto import wandb_internal_pb2
+
+    return "resume" in wandb_internal_pb2.RunRecord.DESCRIPTOR.fields_by_name  # type: ignore[attr-defined]
+
+
 def summary_dict(run: Any) -> dict[str, Any]:
     """Returns the summary of a `wandb.apis.public.Run` as plain JSON values.
 
