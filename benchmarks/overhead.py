@@ -1,6 +1,7 @@
 """Measures the cost of tracking: bare training, an empty callback, TrackKit and its peers, in turn, in one process.
 
     python benchmarks/overhead.py [--framework lightning huggingface] [--rounds 7] [--steps 1000] [--every 10 50]
+                                  [--device cpu]
 
 Prints two numbers for each round and variant. Wall: time per optimizer step, from the 20th step to the last, so without
 start and end. Hooks: time per step inside the callbacks' hooks and the framework's logging calls, in separate rounds,
@@ -29,6 +30,7 @@ for variable in ("WANDB_RUN_ID", "WANDB_PROJECT"):
 
 import torch  # noqa: E402
 
+DEVICE = "cpu"
 WARM = 20
 WIDTH = 64
 BATCH = 32
@@ -46,6 +48,9 @@ class Clock:
 
     def tick(self) -> None:
         self.seen += 1
+        if DEVICE != "cpu" and self.seen in (WARM, self.steps):
+            # The work of the steps before is part of their time.
+            torch.cuda.synchronize()
         if self.seen == WARM:
             self.began = time.perf_counter()
             self.inside = 0.0
@@ -148,7 +153,8 @@ def lightning_round(variant: str, steps: int, every: int, hooks: bool, folder: s
     logger: Any = WandbLogger(project="overhead", save_dir=folder, offline=True) if peers else False
     trainer = pl.Trainer(
         max_epochs=1,
-        accelerator="cpu",
+        accelerator="cpu" if DEVICE == "cpu" else "gpu",
+        devices=1,
         log_every_n_steps=every,
         logger=logger,
         callbacks=callbacks,
@@ -240,7 +246,7 @@ def huggingface_round(variant: str, steps: int, every: int, hooks: bool, folder:
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            use_cpu=True,
+            use_cpu=DEVICE == "cpu",
         ),
         train_dataset=Data(),
         callbacks=callbacks,
@@ -310,17 +316,30 @@ def report(framework: str, rounds: int, steps: int, every: int, folder: str) -> 
     print(f"  hooks  TrackKit / peers {ours / theirs:.3f}")
 
 
+def set_device(parser: argparse.ArgumentParser, device: str) -> None:
+    global DEVICE
+    if device not in ("cpu", "cuda"):
+        parser.error(f"--device is cpu or cuda, not {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error(f"no CUDA device: torch {torch.__version__} sees none")
+    DEVICE = device
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framework", nargs="+", choices=ROUNDS, default=list(ROUNDS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--every", type=int, nargs="+", default=[10, 50], help="steps per row; 50 is Lightning's own")
+    parser.add_argument("--device", default=DEVICE, help="cpu or cuda: one device, all variants on it")
     arguments = parser.parse_args()
+    set_device(parser, arguments.device)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    if DEVICE != "cpu":
+        machine += f", {torch.cuda.get_device_name()}"
     print(f"torch {torch.__version__}, {machine}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRACKKIT_INDEX"] = os.path.join(folder, "index.jsonl")
