@@ -2,14 +2,26 @@
 
 PYTHON ?= python3
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+INSTALL := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+STAMP := .ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+READY := $(VENV)/$(STAMP)
 
 # Without a process that imports torch, or a training that takes seconds.
 QUICK := tests/callbacks tests/schema tests/settings tests/redaction/test_redaction.py tests/redaction/test_secret_text.py \
 	tests/test_structure.py tests/test_readme.py
 
-.PHONY: check demo test lint wheel-test bench docs clean
+# The outside judges (docs/judges.md), none part of `make test`; the first two have environments of their own.
+FRAMEWORKS := .venv-frameworks
+FRAMEWORKS_NEED := cloudpickle datasets parameterized pytest-rerunfailures sentencepiece tensorboard
+LIGHTNING ?=
+TRANSFORMERS ?=
+OLDEST := .venv-oldest
+OLDEST_TESTS := tests/integrations/test_contract.py tests/integrations/test_imports.py \
+	tests/integrations/lightning/test_evaluation.py tests/integrations/huggingface/test_evaluation.py \
+	tests/session/test_resume.py tests/sync/test_installed_wandb.py
+GPU_PYTHON ?= $(VENV)/bin/python
+
+.PHONY: check demo test lint wheel-test bench docs test-frameworks test-oldest test-gpu clean
 
 demo: $(READY)
 	$(VENV)/bin/python examples/demo.py
@@ -35,13 +47,38 @@ docs: $(READY)
 	$(VENV)/bin/python -m trackkit.schema.keys > docs/schema.md
 	$(VENV)/bin/python -m tests.support.walk
 
+test-frameworks: $(FRAMEWORKS)/$(STAMP)
+	$(FRAMEWORKS)/bin/python tests/frameworks/run.py --lightning "$(LIGHTNING)" --transformers "$(TRANSFORMERS)"
+
+test-oldest: $(OLDEST)/$(STAMP)
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider $(OLDEST_TESTS)
+
+test-gpu: $(if $(filter $(VENV)/%,$(GPU_PYTHON)),$(READY))
+	PYTHONPATH=src $(GPU_PYTHON) -m tests.gpu.run
+
 # Installs torch first and under the constraints, so that no other package pulls in a CUDA build.
 $(READY):
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt torch
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(VENV)/bin/python $(INSTALL) torch
+	$(VENV)/bin/python $(INSTALL) --editable ".[dev]"
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
+$(FRAMEWORKS)/$(STAMP):
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python $(INSTALL) torch
+	$(FRAMEWORKS)/bin/python $(INSTALL) --editable ".[dev]" $(FRAMEWORKS_NEED)
+	@rm -f $(FRAMEWORKS)/.ready-*
+	@touch $@
+
+# The lower bounds are asked for by name: as constraints alone, pip's resolver gives up on them.
+$(OLDEST)/$(STAMP):
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python $(INSTALL) torch
+	$(PYTHON) tests/oldest.py > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python $(INSTALL) --requirement $(OLDEST)/oldest.txt --editable ".[dev]"
+	@rm -f $(OLDEST)/.ready-*
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo-runs build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDEST) demo-runs build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

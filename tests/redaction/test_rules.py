@@ -12,14 +12,13 @@ import pytest
 from detect_secrets.core.scan import scan_line
 from detect_secrets.settings import default_settings
 
-from tests.support.secret_samples import fill, samples, secret_end
+from tests.support.secret_samples import fill, samples
 from trackkit.notices import logger
 from trackkit.record.run_config import flatten, recorded
 from trackkit.redaction.patterns import clip, mask, mask_name
 from trackkit.redaction.redact import MASK, redact, redact_arguments
 from trackkit.redaction.rules import RULES
 from trackkit.schema.keys import Where
-from trackkit.schema.names import Names
 
 INNOCENT = (Path(__file__).parent / "innocent.txt").read_text(encoding="utf-8").splitlines()
 # What detect-secrets finds by entropy alone, commit hashes included, and addresses of the network.
@@ -52,12 +51,17 @@ NAMED = [
 ]
 
 
+def tail(secret: str) -> str:
+    """Returns the end of a secret, which no mask may leave."""
+    return [part for part in re.split(r"[/\s]|main$|-----[A-Z ]+-----$|---- [A-Z0-9 ]+----$", secret) if part][-1][-10:]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_every_form_is_masked_in_every_text(seed: int) -> None:
     for vendor, secret in samples(seed):
         texts = [secret, f"use {secret}, please", f"error: <{secret}>", f"x={secret}", json.dumps({"x": f"\n{secret}"})]
         for text in texts:
-            assert secret_end(secret) not in mask(text).replace(r"\n", "\n"), (vendor, text)
+            assert tail(secret) not in mask(text).replace(r"\n", "\n"), (vendor, text)
             assert mask(mask(text)) == mask(text)
 
 
@@ -173,19 +177,13 @@ def test_cut_leaves_no_part_of_a_secret() -> None:
 
 @pytest.mark.parametrize(("vendor", "secret"), samples(1), ids=lambda value: str(value)[:12])
 def test_every_channel_masks_every_form(vendor: str, secret: str, caplog: pytest.LogCaptureFixture) -> None:
-    end = secret_end(secret)
-    spelled = re.sub(r"[^A-Za-z0-9]+", "_", end).strip("_").lower()
+    end = tail(secret)
     assert end not in json.dumps(recorded({f"trainer/{secret}": f"a {secret}", "list": [secret], "deep": {secret: 1}}))
     assert end not in json.dumps(flatten("hparams", {"note": secret, "in": {"deep": [f"b {secret}"]}}))
     assert end not in str(redact("", {"tags": (secret, "x"), "notes": f"see {secret}"}))
     assert end not in " ".join(redact_arguments(["train.py", "--note", secret, f"x={secret}", f"+a.b={secret}"]))
     assert end not in redact("", f"https://{secret.splitlines()[0]}:x@example.org/o/n.git")
-    for mode in ("canonical", "keep"):
-        names = Names(mode, clean=mask_name)
-        for name in (secret, f"loss_{secret}", f"{secret}/loss"):
-            (key,) = names.resolve([name], Where("epoch", "val", secret)).values()
-            assert spelled not in key.lower()
-        assert spelled not in re.sub(r"[^A-Za-z0-9]+", "_", str(names.renames)).lower()
+    assert end not in Where("batch").prefix + mask_name(secret)
     caplog.set_level(logging.INFO, "trackkit")
     try:
         raise ValueError(secret)
