@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackkit.record.fingerprint import fingerprint
+from trackkit.redaction.patterns import clip
 from trackkit.redaction.redact import redact, redact_arguments
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if isinstance(value, str):
-        return value[:_MAX_SEARCHED]
+        return clip(value, _MAX_SEARCHED)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -186,7 +187,7 @@ def _size(parameter: Any) -> int:
 def _text(value: Any) -> str:
     """Returns an object's text; its type if that raises."""
     try:
-        return str(value)[:_MAX_SEARCHED]
+        return clip(str(value), _MAX_SEARCHED)
     except Exception:  # noqa: BLE001 -- the user's objects may raise anything
         return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
