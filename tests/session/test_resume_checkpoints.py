@@ -50,7 +50,7 @@ def nameless(checkpoint: Path) -> Path:
         (checkpoint / "trainer_state.json").write_text(json.dumps(state))
     else:
         state = torch.load(checkpoint, weights_only=False)
-        del state["callbacks"], state["trackkit"]
+        del state["callbacks"]
         torch.save(state, checkpoint)
     return checkpoint
 
@@ -65,11 +65,21 @@ def test_lightning_loads_the_checkpoint_with_weights_only(isolated: Path, argume
     assert (steps(run, 1), steps(run, 2)) == (list(range(1, 7)), list(range(7, LAST + 1)))
 
 
-def test_run_is_resumed_without_callback_states(isolated: Path) -> None:
-    checkpoint = lightning()
+def older(checkpoint: Path) -> Path:
+    """Moves the fields about the run to where earlier TrackKits wrote them."""
     state = torch.load(checkpoint, weights_only=False)
-    del state["callbacks"]
+    state["trackkit"] = state["callbacks"].pop("TrackKit")
     torch.save(state, checkpoint)
+    return checkpoint
+
+
+@pytest.mark.parametrize("stripped", [False, True])
+def test_run_is_resumed_from_the_checkpoint_of_an_earlier_trackkit(isolated: Path, stripped: bool) -> None:
+    checkpoint = older(lightning())
+    if stripped:
+        state = torch.load(checkpoint, weights_only=False)
+        del state["callbacks"]
+        torch.save(state, checkpoint)
     lightning(checkpoint, epochs=2)
     run = local_run(isolated)
     assert (steps(run, 1), steps(run, 2)) == (list(range(1, 7)), list(range(7, LAST + 1)))

@@ -106,7 +106,7 @@ def test_accumulated_batches_count() -> None:
 def test_count_continues_from_the_last_row_if_the_checkpoint_has_none(left: dict[str, Any]) -> None:
     _, first = fit(stop=8)
     state = torch.load("saved/8.ckpt", weights_only=True)
-    carried = state["trackkit"]
+    carried = state["callbacks"]["TrackKit"]
     assert (carried.pop("samples"), carried.pop("tokens")) == (SAMPLES, SAMPLES * LENGTH)
     carried.update(left)
     torch.save(state, "saved/8.ckpt")

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -84,6 +85,19 @@ class Logging(Silent):
         loss = self.loss(batch)
         self.seen["test"].append(loss.item())
         self.log("test_loss", loss)
+
+
+HOOKS = [name for name in dir(Callback) if name.startswith("on_") or name in ("setup", "teardown")]
+
+
+class Group(Callback):
+    """Calls every hook of its member, as libraries of composite callbacks do."""
+
+    def __init__(self, member: Any) -> None:
+        self.member = member
+
+    def __getattribute__(self, name: str) -> Any:
+        return getattr(super().__getattribute__("member"), name) if name in HOOKS else super().__getattribute__(name)
 
 
 def trainer(kit: Any = None, **arguments: Any) -> pl.Trainer:

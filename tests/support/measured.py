@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kit = TrackKit(project="p", mode=given.mode, finish_timeout=given.finish_timeout)
     setattr(wiring, "call_guarded", timed(guard.call_guarded, "call_guarded", times))  # noqa: B010 -- mypy
     for name in dir(kit):
-        if (name.startswith("on_") and name not in wiring.UNUSED) or name in ("setup", "teardown"):
+        if name.startswith("on_") or name in ("setup", "teardown"):
             setattr(kit, name, timed(getattr(kit, name), name, times))
     if given.patch:
         exec(given.patch, {})

@@ -1,7 +1,7 @@
 """One toy training for each framework, and the same in plain torch: contract tests compare their numbers.
 
 The data is in order and in whole batches, so every framework sees the same micro-batches. Each training logs loss and
-accuracy of the last micro-batch, and evaluates loss and accuracy at the end of each epoch.
+accuracy of every micro-batch, of which a step has the mean, and evaluates loss and accuracy at the end of each epoch.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ class Truth:
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    last_losses: list[float] = field(default_factory=list)
-    last_accs: list[float] = field(default_factory=list)
+    accs: list[float] = field(default_factory=list)
     val: list[tuple[int, float, float]] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -91,10 +90,12 @@ def plain_training(recipe: Recipe) -> Truth:
     total, step = total_steps(recipe), 0
     for _ in range(recipe.epochs):
         micro: list[float] = []
+        accs: list[float] = []
         for batch in train:
             out = net(**batch)
             (out["loss"] / recipe.accumulation).backward()
             micro.append(out["loss"].item())
+            accs.append(accuracy(out["logits"], batch["labels"]).item())
             if len(micro) < recipe.accumulation:
                 continue
             grads = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
@@ -108,9 +109,9 @@ def plain_training(recipe: Recipe) -> Truth:
             step += 1
             truth.rates.append(rate)
             truth.losses.append(sum(micro) / len(micro))
-            truth.last_losses.append(micro[-1])
-            truth.last_accs.append(accuracy(out["logits"], batch["labels"]).item())
+            truth.accs.append(sum(accs) / len(accs))
             micro.clear()
+            accs.clear()
         with torch.no_grad():
             outs = [(net(**batch), batch["labels"]) for batch in val]
             loss = sum(out["loss"].item() for out, _ in outs) / len(outs)
@@ -179,14 +180,14 @@ def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, *_: Any, **__: Any) -> Any:
             result = model(**inputs)
             if model.training:
-                self.last = {
-                    "train_loss": result["loss"].item(),
-                    "train_acc": accuracy(result["logits"], inputs["labels"]).item(),
-                }
+                acc = accuracy(result["logits"], inputs["labels"])
+                self.micro = [*getattr(self, "micro", []), (result["loss"].item(), acc.item())]
             return (result["loss"], result) if return_outputs else result["loss"]
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            super().log({**logs, **self.last} if "loss" in logs else logs, start_time)
+            last = self.micro[-recipe.accumulation :]
+            loss, acc = (sum(each) / len(last) for each in zip(*last, strict=True))
+            super().log({**logs, "train_loss": loss, "train_acc": acc} if "loss" in logs else logs, start_time)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]

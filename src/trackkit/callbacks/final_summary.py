@@ -59,6 +59,7 @@ class FinalSummary(Callback):
             raise ValueError(f"'price_per_gpu_hour' must be a number, 0 or more; got {price!r}")
         self.monitor, self.goal, self.price = monitor, goal, price
         self._monitor, self._goal = monitor, goal
+        self._fit_over, self._replayed = False, 0
         self._last: dict[str, float | int] = {}
         self._best: dict[str, tuple[float | int, int]] = {}
         self._step = 0
@@ -74,7 +75,11 @@ class FinalSummary(Callback):
         self._monitor = self.monitor or info.start.monitor
         self._goal = self.goal or (info.start.goal if self.monitor is None else None)
         self._started = time.perf_counter()
-        self._earlier_h = info.earlier.elapsed_h if info.earlier is not None and info.start.is_fit else 0.0
+        earlier = info.earlier
+        self._earlier_h = earlier.elapsed_h if earlier is not None and info.start.is_fit else info.start.trained_h
+        # An evaluation after a fit gives no best values; the rows of an earlier process come first.
+        self._fit_over = not info.start.is_fit and earlier is not None and earlier.fit_ended() is not None
+        self._replayed = len(earlier.rows) if self._fit_over and earlier is not None else 0
         self._gpus = info.world_size if info.start.has_cuda else 0
         self._energy = energy_counter(info.start.device) if info.start.has_cuda and info.world_size == 1 else None
 
@@ -83,6 +88,8 @@ class FinalSummary(Callback):
         return {}
 
     def emitted(self, row: Row) -> None:
+        after_fit = self._fit_over and self._replayed <= 0
+        self._replayed -= 1
         if row.tier != "epoch":
             return
         followed = self._followed(row)
@@ -93,10 +100,11 @@ class FinalSummary(Callback):
             self._last[column] = value
             if key in followed:
                 best = self._best.get(column)
-                if best is None or self._better(key, value, best[0]):
+                if best is None or (not after_fit and self._better(key, value, best[0])):
                     self._best[column] = (value, row.step)
 
     def ended(self) -> None:
+        self._fit_over = True
         self._hours = self._earlier_h + (time.perf_counter() - self._started) / 3600
         if self._energy is not None:
             self._kwh = self._energy()

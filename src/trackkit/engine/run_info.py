@@ -30,6 +30,7 @@ class Start:
         monitor: logged name of the metric that the framework's checkpointing or early stopping watches.
         goal: `min` or `max`, for `monitor`.
         samples, tokens: seen before this training, over all ranks.
+        trained_h: hours of training before this one, which other runs have recorded.
         foreign_run: the W&B run that another logger of the same training opened, to be shared.
         step: optimizer steps taken so far.
         checkpoint: the checkpoint's fields about its run; empty if it has none, None without a checkpoint.
@@ -50,6 +51,7 @@ class Start:
     goal: str | None = None
     samples: int = 0
     tokens: int = 0
+    trained_h: float = 0.0
     foreign_run: Any = None
     step: int = 0
     checkpoint: Mapping[str, Any] | None = None

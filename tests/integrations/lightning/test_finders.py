@@ -8,7 +8,7 @@ import pytest
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
 
 from tests.support.fake_clock import FakeClock
-from tests.support.lightning_toys import Logging, batch_rows, data, epoch_rows, mean, trainer
+from tests.support.lightning_toys import Group, Logging, batch_rows, data, epoch_rows, mean, trainer
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 
@@ -44,7 +44,7 @@ class Tried(Logging):
         return data(2, seed=5)
 
     def _trains(self) -> bool:
-        return any(isinstance(each, TrackKit) for each in self.trainer.callbacks)
+        return any(isinstance(each, (TrackKit, Group)) for each in self.trainer.callbacks)
 
 
 class FindsRate(LearningRateFinder):
@@ -67,16 +67,18 @@ class FindsBatchSize(BatchSizeFinder):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("order", ["first", "last", "inside another"])
 @pytest.mark.parametrize(
     "finder",
     [lambda: FindsRate(num_training_steps=30), lambda: FindsBatchSize(max_trials=2, steps_per_trial=3)],
     ids=["learning rate", "batch size"],
 )
-def test_trial_makes_no_rows(isolated: Any, finder: Any, first: bool) -> None:
+def test_trial_makes_no_rows(isolated: Any, finder: Any, order: str) -> None:
     sink, module = MemorySink(), Tried()
     kit, found = TrackKit(sinks=[sink]), finder()
-    callbacks: list[Callback] = [kit, found] if first else [found, kit]
+    callbacks: list[Callback] = [found, kit] if order == "last" else [kit, found]
+    if order == "inside another":
+        callbacks[0] = Group(kit)
     runner = trainer(callbacks, max_epochs=2, log_every_n_steps=10, num_sanity_val_steps=0)
     runner.fit(module)
     steps = [row["batch/step"] for row in batch_rows(sink)]

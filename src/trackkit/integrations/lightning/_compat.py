@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trackkit.integrations.private import Private
+from trackkit.notices import logger
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -17,78 +19,146 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-_PL = "lightning 2.6.6"
+_PL = "lightning 2.5.0, 2.6.6"
 _TORCH = "torch 2.13"
-_FAILS = "the hook fails: one error is logged, all are counted, and training continues without"
+_WHERE_NOT_LOGGED = "values of a batch at which Lightning does not log"
+
+_NOT_FORESEEN = "validations by time are not foreseen: a last row may lack rate and norm"
 
 PRIVATE = [
-    Private("Trainer._logger_connector", "what the module logs", _PL, f"{_FAILS} any recording"),
-    Private("Trainer._logger_connector.log_metrics", "what the module logs", _PL, "one warning; no logged values"),
+    Private("Trainer._logger_connector", "what the module logs", _PL, "values that the module logs are not recorded"),
+    Private("Trainer._logger_connector.log_metrics", "the same", _PL, "values that the module logs are not recorded"),
     Private(
         "Trainer._logger_connector.update_train_step_metrics",
         "the moment at which a batch has logged everything",
         _PL,
-        "one warning; rows are sealed by the next batch, without values that Lightning does not log itself",
+        f"{_WHERE_NOT_LOGGED} are not recorded",
     ),
-    Private("Trainer._logger_connector._first_loop_iter", "batch or epoch values", _PL, f"{_FAILS} logged values"),
-    Private("Trainer._checkpoint_connector", "the loaded checkpoint", _PL, f"{_FAILS} any recording"),
-    Private("Trainer._checkpoint_connector.resume_end", "the moment it is loaded", _PL, "one warning; no resumed run"),
-    Private("Trainer._checkpoint_connector._loaded_checkpoint", "its step and run", _PL, f"{_FAILS} a resumed run"),
-    Private("Trainer.fit_loop.epoch_loop._on_before_fetch", "the wait for data", _PL, "one warning; no data time"),
-    Private("Trainer.fit_loop.epoch_loop._on_after_fetch", "the wait for data", _PL, "one warning; no data time"),
-    Private("Trainer.fit_loop.epoch_loop._batches_that_stepped", "rows that are due", _PL, f"{_FAILS} batch rows"),
-    Private("Trainer._results", "values of a batch at which Lightning does not log", _PL, f"{_FAILS} them"),
-    Private("Results._get_cache", "values of a batch at which Lightning does not log", _PL, f"{_FAILS} them"),
-    Private("Results._forked_name", "values of a batch at which Lightning does not log", _PL, f"{_FAILS} them"),
-    Private("Trainer._evaluation_loop", "names of evaluation sets", _PL, f"{_FAILS} values of several sets"),
-    Private("Trainer.validate_loop._combined_loader", "names of sets", _PL, f"{_FAILS} values of several sets"),
-    Private("Trainer._val_check_time_interval", "time between validations", _PL, "treated as Lightning 2.5: none"),
-    Private("Trainer.fit_loop.setup_data._last_val_time", "time of a validation", _PL, f"{_FAILS} gradient norms"),
-    Private("GradScaler._per_optimizer_states", "skipped steps", _TORCH, f"{_FAILS} 16-bit gradient norms"),
-    Private("GradScaler._scale", "unscaled norms", _TORCH, f"{_FAILS} 16-bit gradient norms"),
+    Private(
+        "Trainer._logger_connector._first_loop_iter",
+        "tells values of a batch from those of an epoch",
+        _PL,
+        "values of epochs and evaluations are not recorded",
+    ),
+    Private("Trainer._checkpoint_connector", "the loaded checkpoint", _PL, "evaluations may have the wrong step"),
+    Private("Trainer._checkpoint_connector.resume_end", "the same", _PL, "evaluations may have the wrong step"),
+    Private("Trainer._checkpoint_connector._loaded_checkpoint", "the same", _PL, "evaluations may have the wrong step"),
+    Private("Trainer.fit_loop.epoch_loop._on_before_fetch", "the wait for data", _PL, "data time is not recorded"),
+    Private("Trainer.fit_loop.epoch_loop._on_after_fetch", "the wait for data", _PL, "data time is not recorded"),
+    Private(
+        "Trainer.fit_loop.epoch_loop._batches_that_stepped",
+        "batches at which Lightning logs",
+        _PL,
+        "rows are those of every `log_every_n_steps`-th optimizer step",
+    ),
+    Private("Trainer._results", _WHERE_NOT_LOGGED, _PL, "they are not recorded"),
+    Private("Results._get_cache", _WHERE_NOT_LOGGED, _PL, "they are not recorded"),
+    Private("Results._forked_name", _WHERE_NOT_LOGGED, _PL, "they are not recorded"),
+    Private("Results.update_metrics", "every value that a step logs", _PL, "the last value of a step is recorded"),
+    Private("ResultMetric._forward_cache", "the same", _PL, "the last value of a step is recorded"),
+    Private("Trainer._evaluation_loop", "names of evaluation sets", _PL, "sets are numbered"),
+    Private("Trainer.validate_loop._combined_loader", "names of evaluation sets", _PL, "sets are numbered"),
+    Private("Trainer._val_check_time_interval", "time between validations", _PL, _NOT_FORESEEN, (2, 6)),
+    Private("Trainer.fit_loop.setup_data._last_val_time", "time of a validation", _PL, _NOT_FORESEEN, (2, 6)),
+    Private("Timer._start_time", "time limits", _PL, "the start of the run counts against a Timer before TrackKit"),
+    Private("GradScaler._per_optimizer_states", "skipped steps", _TORCH, "16-bit gradient norms are not recorded"),
+    Private("GradScaler._scale", "unscaled norms", _TORCH, "16-bit gradient norms are not recorded"),
     Private("Fused._step_supports_amp_scaling", "unscaled norms", _TORCH, "fused optimizers: 16-bit norms are scaled"),
 ]
-"""Every private name."""
+"""Every private name. `when_gone` is the warning's text: it is logged once for each name."""
 
 BEFORE_FETCH = "_on_before_fetch"
 AFTER_FETCH = "_on_after_fetch"
 
+Read = TypeVar("Read", bound=Callable[..., Any])
 
+_warned: set[str] = set()
+
+
+def warn_gone(attribute: str) -> None:
+    """Logs once that Lightning or torch lacks a private name, and what is not recorded without it.
+
+    Args:
+        attribute: the last part of the name.
+    """
+    if attribute not in _warned:
+        _warned.add(attribute)
+        then = next((each.when_gone for each in PRIVATE if each.name.endswith(f".{attribute}")), "")
+        logger.warning("This Lightning or torch has no '%s': %s.", attribute, then)
+
+
+def _optional(default: Any) -> Callable[[Read], Read]:
+    """Returns a decorator: a function returns `default`, and warns once, if a private name that it reads is gone."""
+
+    def decorate(read: Read) -> Read:
+        @functools.wraps(read)
+        def call(*args: Any) -> Any:
+            try:
+                return read(*args)
+            except AttributeError as error:
+                warn_gone(error.name or "")
+                return default
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+@_optional(None)
 def logger_connector(trainer: Trainer) -> Any:
     """Returns the object that passes logged values to the loggers."""
     return trainer._logger_connector
 
 
-def in_batch(trainer: Trainer) -> bool:
+@_optional(None)
+def in_batch(trainer: Trainer) -> bool | None:
     """Returns whether Lightning logs the values of a batch, rather than of an epoch."""
     return trainer._logger_connector._first_loop_iter is not None
 
 
+@_optional(None)
 def checkpoint_connector(trainer: Trainer) -> Any:
     """Returns the object that loads checkpoints."""
     return trainer._checkpoint_connector
 
 
+@_optional({})
 def loaded_checkpoint(trainer: Trainer) -> dict[str, Any]:
     """Returns the checkpoint that is being restored; empty without one."""
     return trainer._checkpoint_connector._loaded_checkpoint
 
 
-def batches_that_stepped(loop: _TrainingEpochLoop) -> int:
+@_optional(None)
+def batches_that_stepped(loop: _TrainingEpochLoop) -> int | None:
     """Returns how many batches with a step Lightning has counted, by which it logs."""
     return loop._batches_that_stepped
 
 
-def batch_values(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
-    """Yields name and value of everything that the last batch logged for loggers, per step."""
+@_optional(())
+def batch_values(trainer: Trainer) -> Sequence[tuple[str, Tensor]]:
+    """Returns name and value of everything that the last batch logged for loggers, per step."""
     results = trainer._results
     assert results is not None
-    for _, item in results.valid_items():
-        value = results._get_cache(item, True)
-        if item.meta.logger and value is not None:
-            yield results._forked_name(item, True)[1], value
+    found = [(item, results._get_cache(item, True)) for _, item in results.valid_items() if item.meta.logger]
+    return [(results._forked_name(item, True)[1], value) for item, value in found if value is not None]
 
 
+@_optional(None)
+def training_results(trainer: Trainer) -> Any:
+    """Returns the object that every value logged in training passes, through its method `update_metrics`."""
+    return trainer.fit_loop.epoch_loop._results
+
+
+@_optional(None)
+def step_value(results: Any, key: str) -> tuple[str, Any] | None:
+    """Returns name and value that `training_results` has just taken; None if it is not for loggers, per step."""
+    item = results[key]
+    if not (item.meta.on_step and item.meta.logger):
+        return None
+    return results._forked_name(item, True)[1], item._forward_cache
+
+
+@_optional(None)
 def evaluation_loaders(trainer: Trainer) -> Any:
     """Returns the loaders of the running evaluation, in the collection that the user gave."""
     loader = trainer._evaluation_loop._combined_loader
@@ -97,13 +167,30 @@ def evaluation_loaders(trainer: Trainer) -> Any:
 
 
 def validation_interval(trainer: Trainer) -> float | None:
-    """Returns the seconds between validations; None if they are not spaced by time, as always before Lightning 2.6."""
+    """Returns the seconds between validations; None if they are not spaced by time, as before Lightning 2.6."""
     return getattr(trainer, "_val_check_time_interval", None)
 
 
+@_optional(float("inf"))
 def last_validation(trainer: Trainer) -> float:
     """Returns the `time.monotonic` of the last validation, or of the fit's start."""
     return float(trainer._last_val_time)  # type: ignore[attr-defined]
+
+
+@_optional(None)
+def postpone(timer: Any, since: float, seconds: float) -> None:
+    """Leaves out the last `seconds` from the training time of a `Timer` that ran at `since`, in `time.monotonic`."""
+    began = timer._start_time.get("train")
+    if began is not None and began <= since:
+        timer._start_time["train"] = began + seconds
+
+
+def is_readable(scaler: GradScaler) -> bool:
+    """Returns whether scales and skipped steps of a gradient scaler can be read; warns once if not."""
+    gone = [name for name in ("_per_optimizer_states", "_scale") if not hasattr(scaler, name)]
+    for name in gone:
+        warn_gone(name)
+    return not gone
 
 
 def found_inf(scaler: GradScaler, optimizer: Optimizer) -> Mapping[Any, Tensor]:
@@ -124,18 +211,24 @@ def unscales_itself(optimizer: Optimizer) -> bool:
 
 def missing() -> list[str]:
     """Returns the names of `PRIVATE` that the installed Lightning and torch lack."""
+    import lightning
     import torch
     from lightning.pytorch import Trainer
-    from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
+    from lightning.pytorch.callbacks import Timer
+    from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultCollection, _ResultMetric
 
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     owners = {
         "Trainer": Trainer(accelerator="cpu", devices=1, enable_checkpointing=False, **quiet),
         "Results": _ResultCollection,
+        "ResultMetric": _ResultMetric(_Metadata("fx", "name"), True),
+        "Timer": Timer(),
         "GradScaler": torch.amp.GradScaler("cpu"),
         "Fused": torch.optim.SGD([torch.zeros(1)], fused=True),
     }
-    return [each.name for each in PRIVATE if not _has(owners, each.name)]
+    major, minor, *_ = lightning.__version__.split(".")
+    installed = (int(major), int(minor))
+    return [each.name for each in PRIVATE if installed >= each.since and not _has(owners, each.name)]
 
 
 def _has(owners: Mapping[str, Any], name: str) -> bool:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
+import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Moment
 from trackkit.engine.run_info import Status
-from trackkit.integrations.batches import batch_counts
 from trackkit.integrations.guard import Kit
 from trackkit.integrations.lightning.clock import Clock
 from trackkit.integrations.lightning.describe import describe, overrides
 from trackkit.integrations.lightning.logged import Logged
 from trackkit.integrations.lightning.null import NullOptimization, NullSession
 from trackkit.integrations.lightning.optimization import ManualOptimization, Optimization
-from trackkit.integrations.lightning.position import CARRIED, Position, Weights
+from trackkit.integrations.lightning.position import Fitted, Position, Weights
+from trackkit.integrations.lightning.samples import Samples
+from trackkit.integrations.lightning.timers import postpone_timers
 from trackkit.integrations.lightning.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -31,19 +35,22 @@ class LightningAdapter:
         kit: the TrackKit that records the trainer.
         trainer: the trainer.
         weights: step and epoch of the weights, which outlive the trainer.
-        skippable: whether Lightning may be spared calls of the kit's `on_before_optimizer_step`.
     """
 
-    def __init__(self, kit: Kit, trainer: Trainer, weights: Weights, skippable: bool) -> None:
+    def __init__(self, kit: Kit, trainer: Trainer, weights: Weights) -> None:
         self.session: Session | NullSession = NullSession()
         self._kit = kit
         self._trainer = trainer
         self._automatic = True
         self._ranks = trainer.world_size
+        self._weights = weights
+        self._earlier: Fitted | None = None
+        self._fit_began = 0.0
+        self._samples = Samples(trainer)
         self._position = Position(trainer, weights)
         self._clock = Clock()
         self._logged = Logged(trainer, self._position)
-        self._wiring = Wiring(kit, trainer, self._position, self._clock, self._logged, skippable)
+        self._wiring = Wiring(kit, trainer, self._position, self._clock, self._logged)
         self._optimization: Optimization | NullOptimization = NullOptimization()
 
     def attach(self) -> None:
@@ -59,15 +66,21 @@ class LightningAdapter:
 
     def fit_begins(self, module: LightningModule) -> None:
         """Opens the run (`on_train_start`, once a checkpoint is restored and loaders and optimizers exist)."""
-        trainer = self._trainer
+        trainer, began = self._trainer, time.monotonic()
         self._automatic = module.automatic_optimization
         self._position.fit_begins(self._automatic)
         carried = self._position.carried if trainer.global_step else None
         start = replace(describe(trainer, module, "fit"), step=trainer.global_step, checkpoint=carried)
+        self._earlier = self._weights.continued(trainer) if trainer.global_step and carried is None else None
+        if self._earlier is not None:
+            _, _, samples, tokens, hours, _ = self._earlier
+            start = replace(start, samples=samples, tokens=tokens, trained_h=hours)
         tracker = self._open_run(start).tracker
         tracker.position = self._last_position
         kind = Optimization if self._automatic else ManualOptimization
         self._optimization = kind(trainer, tracker, self._wiring)
+        self._fit_began = time.perf_counter()
+        postpone_timers(trainer, began)
 
     def _open_run(self, start: Start) -> Session:
         self.session = session = self._kit.begin(start)
@@ -84,9 +97,9 @@ class LightningAdapter:
         data_s = self._clock.batch_ends()
         step, steps, due = self._optimization.batch_ends(batch_idx)
         loss = _loss(outputs, self._trainer.accumulate_grad_batches if self._automatic else None)
-        samples, tokens = batch_counts(batch)
+        samples, tokens = self._samples.count(batch, batch_idx)
         tracker, ranks = self.session.tracker, self._ranks
-        tracker.batch(loss, samples * ranks, tokens * ranks, data_s, steps)
+        tracker.batch(loss, None if samples is None else samples * ranks, tokens * ranks, data_s, steps)
         self._position.batch_ends(step, batch_idx)
         self._logged.batch_ends(steps > 0, due)
         if due:
@@ -95,8 +108,16 @@ class LightningAdapter:
     def fit_ends(self) -> None:
         """Ends the fit (`on_train_end`, after the last epoch's metrics were logged)."""
         self._clock.resume()
+        self._wiring.guard("state_dict", self._remember)
         status: Status = "stopped" if self._trainer.should_stop else "finished"
         self.session.end(status)
+
+    def _remember(self) -> None:
+        """Keeps what this fit and those before it amount to, for the trainer's next fit and later checkpoints."""
+        if self.session.phase == "fitting":
+            hours = (time.perf_counter() - self._fit_began) / 3600 + (self._earlier.hours if self._earlier else 0.0)
+            trainer, seen = self._trainer, self.session.tracker.seen
+            self._weights.fitted = Fitted(weakref.ref(trainer), trainer.global_step, *seen, hours, self.state())
 
     def _last_position(self) -> Moment:
         """Returns the position of the last step, whose row may be made during a pause."""
@@ -111,6 +132,7 @@ class LightningAdapter:
         session = self.session
         if session.phase == "fitted":
             return
+        self._wiring.guard("state_dict", self._remember)
         from trackkit.session.session import CTRL_C
 
         if isinstance(error, KeyboardInterrupt):
@@ -123,17 +145,25 @@ class LightningAdapter:
 
     # -- checkpoints and evaluations -------------------------------------------------------------------------------
 
-    def saving_begins(self, checkpoint: dict[str, Any]) -> None:
-        """Writes the rows up to the checkpoint, and names the run in it (`on_save_checkpoint`).
+    def state(self) -> Mapping[str, Any]:
+        """Returns what a checkpoint keeps of the run (`state_dict`); nothing before a fit."""
+        return self.session.checkpoint_fields(counted=True) if self.session.phase != "evaluating" else {}
 
-        A training resumed from the checkpoint does not repeat these rows.
-        """
+    def checkpoint_loaded(self, checkpoint: Mapping[str, Any]) -> None:
+        """Reads a checkpoint that is being restored (`on_load_checkpoint`)."""
+        self._position.checkpoint_loaded(checkpoint)
+
+    def state_loaded(self, state: Mapping[str, Any]) -> None:
+        """Reads the state that an earlier training has left in the checkpoint (`load_state_dict`)."""
+        self._position.state_loaded(state)
+
+    def saving_begins(self) -> None:
+        """Writes the rows up to the checkpoint (`on_save_checkpoint`): a resumed training does not repeat them."""
+        self._position.checkpoint_saved()
         # A module that may log as the batch ends has not done so yet: its row follows the checkpoint.
         if self._logged.row_due and not overrides(self._trainer.lightning_module, "on_train_batch_end"):
             self._wiring.guard("on_save_checkpoint", self._logged.complete_row)
         self.session.tracker.flush()
-        if fields := self.session.checkpoint_fields(counted=True):
-            checkpoint[CARRIED] = fields
 
     def evaluation_begins(self, phase: str) -> None:
         """Opens or continues a run, unless the evaluation is part of a fit (`on_validation_start`, `on_test_start`).

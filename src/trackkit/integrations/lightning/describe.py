@@ -68,6 +68,7 @@ def describe(trainer: Trainer, module: LightningModule, phase: str) -> Start:
 
 def _describe(known: Description, trainer: Trainer, module: LightningModule, phase: str) -> None:
     """Adds the run config that the trainer and the module give."""
+    from trackkit.integrations.batches import loader_sizes
     from trackkit.record.run_config import data_config, fingerprint_config, model_config, optimizer_config, plain
 
     loader = trainer.train_dataloader if phase == "fit" else None
@@ -80,7 +81,7 @@ def _describe(known: Description, trainer: Trainer, module: LightningModule, pha
     )
     known.add(
         "the data",
-        lambda: data_config(dataset, _batch_size(loader), trainer.accumulate_grad_batches, trainer.world_size),
+        lambda: data_config(dataset, loader_sizes(loader).size, trainer.accumulate_grad_batches, trainer.world_size),
     )
     known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
     known.add(
@@ -127,9 +128,3 @@ def _wandb_run(trainer: Trainer) -> Any:
         if type(each).__name__ == "WandbLogger" and trainer.is_global_zero:
             return each.experiment  # type: ignore[attr-defined]
     return None
-
-
-def _batch_size(loader: Any) -> int | None:
-    """Returns the batch size of a loader, or of its batch sampler; None if unknown."""
-    size = getattr(loader, "batch_size", None)
-    return size if size is not None else getattr(getattr(loader, "batch_sampler", None), "batch_size", None)

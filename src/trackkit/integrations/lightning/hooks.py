@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
-from trackkit.integrations.guard import guarded
+from trackkit.integrations.guard import call_guarded, guarded
 from trackkit.integrations.lightning.null import NullAdapter
 from trackkit.integrations.lightning.position import Weights
 
@@ -21,7 +22,31 @@ class LightningHooks:
     """Attributes that are not pickled. Lightning sets the module's `log` and `log_dict` on every callback."""
 
     _lightning: LightningAdapter | NullAdapter = NullAdapter()
-    _lightning_weights: Weights
+
+    @functools.cached_property
+    def _lightning_weights(self) -> Weights:
+        # No constructor makes them: instances may be older than the import of Lightning.
+        return Weights()
+
+    @property
+    def state_key(self) -> str:
+        """The key of the state in checkpoints: the same for all settings and subclasses."""
+        return "TrackKit"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the run's id and project, and samples and tokens so far; nothing before a run is open."""
+        fitted = self._lightning_weights.fitted
+        if isinstance(self._lightning, NullAdapter):
+            return dict(fitted.state) if fitted is not None else {}
+        return call_guarded(self, "state_dict", self._lightning.state) or {}  # type: ignore[arg-type]
+
+    @guarded
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._lightning.state_loaded(state_dict)
+
+    @guarded
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._lightning.checkpoint_loaded(checkpoint)
 
     @guarded
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -30,10 +55,7 @@ class LightningHooks:
             from trackkit.integrations.lightning.adapter import LightningAdapter
 
             self._detach()
-            # No constructor makes it: instances may be older than the import of Lightning.
-            weights = vars(self).setdefault("_lightning_weights", Weights())
-            skippable = type(self).on_before_optimizer_step is LightningHooks.on_before_optimizer_step
-            self._lightning = LightningAdapter(self, trainer, weights, skippable)  # type: ignore[arg-type]
+            self._lightning = LightningAdapter(self, trainer, self._lightning_weights)  # type: ignore[arg-type]
             self._lightning.attach()
 
     @guarded
@@ -68,7 +90,11 @@ class LightningHooks:
 
     @guarded
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._lightning.saving_begins(checkpoint)
+        fitted = self._lightning_weights.fitted
+        if isinstance(self._lightning, NullAdapter) and fitted is not None and fitted.trainer() is not trainer:
+            # Another trainer has fitted last, with the same TrackKit.
+            checkpoint.get("callbacks", {}).pop(self.state_key, None)
+        self._lightning.saving_begins()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Handles Lightning's call, which has two arguments; passes on those of other frameworks."""

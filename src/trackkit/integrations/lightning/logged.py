@@ -40,6 +40,14 @@ class Logged:
         # Names of the batch's values that were reported without Lightning.
         self._reported: set[str] = set()
         self._evaluation_batch: dict[str, Any] = {}
+        # Values of the current optimizer step by name, one for each call of `self.log`; whether it has been taken.
+        self._values: dict[str, list[Any]] = {}
+        self._stepped = False
+
+    def log(self, name: str, value: Any) -> None:
+        """Keeps a value of the current optimizer step."""
+        if value is not None:
+            self._values.setdefault(name, []).append(value)
 
     def batch_ends(self, stepped: bool, due: bool) -> None:
         """Assigns later values to the next batch, and keeps a row open for those of this one.
@@ -49,10 +57,18 @@ class Logged:
             due: whether that step makes a row.
         """
         self._reported.clear()
+        self._stepped = stepped
         if stepped:
             self._row_missing = not due
         if due:
             self.row_due, self._by_lightning = True, False
+
+    def batch_is_over(self) -> None:
+        """Seals the open row, once the batch has logged everything, and forgets the values of a step that was taken."""
+        if self.row_due:
+            self.complete_row()
+        if self._stepped:
+            self._values.clear()
 
     def evaluation_begins(self) -> None:
         """Forgets the batches of the previous evaluation."""
@@ -65,6 +81,8 @@ class Logged:
             return
         split: Split = "val" if trainer.validating else "test" if trainer.testing else "train"
         in_batch = _compat.in_batch(trainer)
+        if in_batch is None:
+            return
         if split == "train":
             self._trained(metrics, in_batch)
         elif in_batch:
@@ -78,7 +96,7 @@ class Logged:
         if not self._by_lightning:
             for name, value in _compat.batch_values(self._trainer):
                 self._reported.add(name)
-                self.tracker.report({name: value}, BATCH, *self._position.of_weights())
+                self.tracker.report({name: self._mean(name, value)}, BATCH, *self._position.of_weights())
         self.tracker.seal()
 
     def _trained(self, metrics: Mapping[str, Any], in_batch: bool) -> None:
@@ -90,11 +108,20 @@ class Logged:
                 self.complete_row()
         if in_batch:
             self._by_lightning = True
-            metrics = {name: value for name, value in metrics.items() if name not in self._reported}
+            metrics = {name: self._mean(name, value) for name, value in metrics.items() if name not in self._reported}
         if metrics:
             self.tracker.report(metrics, BATCH if in_batch else Where("epoch"), *self._position.of_weights())
             if not in_batch:
                 self.tracker.seal()
+
+    def _mean(self, name: str, last: Any) -> Any:
+        """Returns the mean of all values of the current step; `last` if it is the only one."""
+        values = self._values.get(name, ())
+        if len(values) < 2 or any(not hasattr(value, "numel") or value.numel() != 1 for value in values):
+            return last
+        import torch
+
+        return torch.stack([value.detach().reshape(()) for value in values]).mean()
 
     def _evaluated(self, metrics: Mapping[str, Any], split: Split) -> None:
         """Reports an evaluation, set by set.

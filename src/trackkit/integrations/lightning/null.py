@@ -17,12 +17,13 @@ class NullAdapter:
     """Replaces `LightningAdapter` while no trainer is recorded."""
 
     fit_begins = before_step = batch_ends = fit_ends = failed = detach = _ignore
-    evaluation_begins = evaluation_ends = saving_begins = _ignore
+    evaluation_begins = evaluation_ends = saving_begins = checkpoint_loaded = state_loaded = _ignore
 
 
 class NullTracker:
     """Replaces `Tracker` until a run is open."""
 
+    seen = (0, 0)
     batch = row = skipped = report = seal = last_row = pause = flush = _ignore
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Gradients
-from trackkit.integrations.lightning import _compat
 from trackkit.integrations.lightning.optimizers import Scaler, name_of
 from trackkit.integrations.lightning.schedule import Schedule
 from trackkit.integrations.lightning.wiring import Wiring
@@ -32,7 +31,6 @@ class Optimization:
         self._loop = trainer.fit_loop.epoch_loop
         self._scaler = Scaler(trainer)
         self._schedule = Schedule(trainer)
-        self._selective = wiring.skippable and self._schedule.predicts and not self._scaler.active
         # Lightning's own counter, which `global_step` reads through six properties.
         self._counter = self._loop.automatic_optimization.optim_progress.optimizer.step.total
         self._seen = trainer.global_step
@@ -54,22 +52,19 @@ class Optimization:
         """
         schedule, step = self._schedule, self._counter.completed
         steps, self._seen = step - self._seen, step
-        batches = _compat.batches_that_stepped(self._loop)
-        if due := steps > 0 and schedule.due(step, batches):
+        if due := steps > 0 and schedule.due(step):
             schedule.any_row = True
         if self._scaler.flags:
             self._tracker.skipped(self._scaler.pop_skipped())
-        if self._selective:
-            called = schedule.next_may_be(step, batches, batch_idx, steps > 0)
-            if called is not self._wiring.before_step_called:
-                self._wiring.call_before_step(called)
         return step, steps, due
 
     def close(self) -> None:
         """Stops following the optimizers."""
 
     def _report(self, optimizer: Any, scale: Any, clipped: bool = False) -> None:
-        if self._owes_row or self._schedule.may_be():
+        # `configure_optimizers` may return None: the optimizer in its place has no parameters.
+        if optimizer.param_groups and (self._owes_row or self._schedule.may_be()):
+            clipped = clipped or not self._scaler.readable
             name = name_of(optimizer, self._trainer.optimizers)
             self._tracker.gradients(Gradients(optimizer, name, clipped, scale))
 
@@ -110,16 +105,16 @@ class ManualOptimization(Optimization):
         taken, self._seen = step - self._seen, step
         self._raw = self._raw or (self._stepped and not taken)
         steps = taken or int(self._stepped)
-        batches = _compat.batches_that_stepped(self._loop)
         if self._raw:
-            step = batches + 1
+            # Every batch counts as a step, as Lightning itself counts them for its loggers.
+            step = self._loop.total_batch_idx + 1
         self._announced = self._stepped = False
         self._clipped.clear()
         self._batches += 1
         if steps:
             self._schedule.batches_per_step = max(self._schedule.batches_per_step, self._batches)
             self._batches = 0
-        due = self._owes_row or self._schedule.due(step, batches)
+        due = self._owes_row or self._schedule.due(step)
         self._owes_row = due and not steps
         self._schedule.any_row |= due and steps > 0
         if self._scaler.flags:

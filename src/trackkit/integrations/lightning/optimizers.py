@@ -28,14 +28,15 @@ class Scaler:
     """Follows the gradient scaler of 16-bit precision, if the fit has one, without reading the device.
 
     Attributes:
-        active: whether the fit has a gradient scaler.
+        readable: whether scales are known, so that norms are.
         flags: found-inf flags (device scalars) of the steps since `pop_skipped`.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         scaler = getattr(trainer.precision_plugin, "scaler", None)
-        self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        self.active = self._scaler is not None
+        scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        self.readable = scaler is None or _compat.is_readable(scaler)
+        self._scaler = scaler if self.readable else None
         self.flags: list[Tensor] = []
 
     def before_step(self, optimizer: Optimizer) -> Tensor | None:

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trackkit.engine.records import Moment
-from trackkit.integrations.lightning import _compat
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-CARRIED = "trackkit"
-"""Key of a checkpoint under which it names its run."""
+OLD_KEY = "trackkit"
+"""Key under which checkpoints of earlier TrackKits name their run; now it is in the callback's state."""
 
 _INF = float("inf")
+
+
+class Fitted(NamedTuple):
+    """What the fits of a trainer amount to so far.
+
+    Attributes:
+        trainer: reference to the trainer.
+        step: optimizer steps.
+        samples, tokens: seen, over all ranks.
+        hours: of training.
+        state: what a checkpoint keeps of the run.
+    """
+
+    trainer: weakref.ref[Trainer]
+    step: int
+    samples: int
+    tokens: int
+    hours: float
+    state: Mapping[str, Any]
 
 
 class Weights:
@@ -25,10 +44,22 @@ class Weights:
 
     Attributes:
         at: optimizer steps, and passes through the data; None until a batch has been trained.
+        fitted: the latest fits of one trainer.
     """
 
     def __init__(self) -> None:
         self.at: tuple[int, float] | None = None
+        self.fitted: Fitted | None = None
+
+    def continued(self, trainer: Trainer) -> Fitted | None:
+        """Returns the earlier fits that a fit of `trainer` continues; None if it starts anew."""
+        fitted = self.fitted
+        if fitted is None or fitted.trainer() is not trainer or fitted.step != trainer.global_step:
+            return None
+        return fitted
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "fitted": None}
 
 
 class Position:
@@ -47,6 +78,7 @@ class Position:
         self._trainer = trainer
         self._weights = weights
         self._loaded_step: int | None = None
+        self._saved = False
         self._first_step = 0
         self._total_steps: int | None = None
         self._batches: float = 0
@@ -56,12 +88,23 @@ class Position:
         """Whether the trainer fits: a validation may be part of a fit."""
         return bool(self._trainer.state.fn == "fit")
 
-    def checkpoint_loaded(self) -> None:
-        """Reads a restored checkpoint: one without callback states reaches no hook of a callback."""
-        checkpoint = _compat.loaded_checkpoint(self._trainer)
+    def checkpoint_loaded(self, checkpoint: Mapping[str, Any]) -> None:
+        """Reads a checkpoint that is being restored; may be called twice. Ignores an empty one, and a finder's own."""
+        if not checkpoint or self._saved:
+            return
         if "global_step" in checkpoint:
             self._loaded_step = int(checkpoint["global_step"])
-        self.carried = checkpoint.get(CARRIED, {}) if checkpoint else None
+        if self.carried is None:
+            self.carried = checkpoint.get(OLD_KEY, {})
+
+    def state_loaded(self, state: Mapping[str, Any]) -> None:
+        """Reads the callback's state in the checkpoint that is being restored."""
+        if not self._saved:
+            self.carried = dict(state)
+
+    def checkpoint_saved(self) -> None:
+        """Notes that what is loaded from now on was saved by the training itself, as finders do."""
+        self._saved = True
 
     def fit_begins(self, automatic: bool) -> None:
         """Follows the trainer's own counters from here on.

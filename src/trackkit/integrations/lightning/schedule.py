@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from trackkit.integrations.lightning import _compat
+from trackkit.integrations.lightning.timers import time_limit
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -20,7 +21,6 @@ class Schedule:
 
     Attributes:
         any_row: whether a step has made a row.
-        predicts: whether `next_may_be` is reliable for this fit.
         steps_per_batch: most steps that one batch takes.
         batches_per_step: most batches seen for one step of manual optimization; 0 for automatic optimization.
     """
@@ -36,18 +36,17 @@ class Schedule:
         often = every is not None and every < (_INF if over_epochs else trainer.num_training_batches)
         self._every = int(every) if trainer.enable_validation and every is not None and often else 0
         self._batches = self._loop.batch_progress.total if over_epochs else self._loop.batch_progress.current
-        self._soon = _near_time_limit(trainer)
-        self.predicts = trainer.num_training_batches < _INF and self._interval_s is None
+        ends = time_limit(trainer)
+        self._soon = None if ends is None else ends - _SOON_S
 
-    def due(self, step: int, batches: int) -> bool:
+    def due(self, step: int) -> bool:
         """Returns whether the batch that ends makes a row, if it took a step.
 
         Args:
             step: optimizer steps taken so far.
-            batches: batches with a step that Lightning has counted, which leaves out the one that ends.
         """
         limit = self._loop.max_steps
-        if self._logs(batches) or (limit >= 0 and limit <= step):
+        if self._logs(step) or (limit >= 0 and limit <= step):
             return True
         if not self._loop.batch_progress.is_last_batch:
             return False
@@ -56,34 +55,25 @@ class Schedule:
 
     def may_be(self) -> bool:
         """Returns whether the step about to be taken may make a row."""
-        return self._logs(_compat.batches_that_stepped(self._loop)) or self._may_be_last()
+        return self._logs() or self._may_be_last()
 
-    def next_may_be(self, step: int, batches: int, batch_idx: int, stepped: bool) -> bool:
-        """Returns whether the next batch may make a row.
+    def _logs(self, step: int | None = None) -> bool:
+        """Returns whether this is the first step or Lightning logs, whose `should_update_logs` costs ten times this.
 
         Args:
-            step: optimizer steps taken so far.
-            batches: batches with a step that Lightning has counted, which leaves out the one that ends.
-            batch_idx: index of the batch that ends.
-            stepped: whether it took a step.
+            step: optimizer steps with the one in question. Default: it is about to be taken.
         """
-        trainer, limit, every = self._trainer, self._loop.max_steps, self._trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return bool(
-            not self.any_row
-            or trainer.should_stop
-            or (every > 0 and (batches + stepped + 1) % every == 0)
-            or batch_idx + 2 >= trainer.fit_loop.max_batches
-            or (limit >= 0 and limit <= step + 1)
-            or (self._every and (self._batches.ready + 1) % self._every == 0)
-            or (self._soon is not None and time.monotonic() >= self._soon)
-        )
-
-    def _logs(self, batches: int) -> bool:
-        """Returns whether this is the first step or Lightning logs, whose `should_update_logs` costs ten times this."""
         trainer = self._trainer
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        due = every > 0 and ((batches + 1) % every == 0 or trainer.should_stop)
-        return due or not self.any_row
+        if not self.any_row or every <= 0:
+            return not self.any_row
+        # Counted without the batch in question.
+        batches = _compat.batches_that_stepped(self._loop)
+        if batches is not None:
+            step = batches + 1
+        elif step is None:
+            step = trainer.global_step + 1
+        return step % every == 0 or trainer.should_stop
 
     def _may_be_last(self) -> bool:
         """Returns whether training may end with this batch: by a limit, the epoch's end, or after a validation."""
@@ -99,13 +89,3 @@ class Schedule:
         progress = self._loop.batch_progress
         ahead = progress.current.ready + self.batches_per_step
         return bool(progress.is_last_batch) or ahead > trainer.num_training_batches
-
-
-def _near_time_limit(trainer: Trainer) -> float | None:
-    """Returns the `time.monotonic` from which on `Trainer(max_time=...)` may end the training; None without a limit."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if any(each.__name__ == "Timer" for each in type(callback).__mro__):
-            remaining = callback.time_remaining()
-            if remaining is not None:
-                return time.monotonic() + float(remaining) - _SOON_S
-    return None
