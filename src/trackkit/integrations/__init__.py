@@ -26,6 +26,10 @@ FRAMEWORKS = {
     "lightning": Framework(
         "trackkit.integrations.lightning.hooks:LightningHooks",
         {"lightning.pytorch.callbacks.callback": "Callback", "pytorch_lightning.callbacks.callback": "Callback"},
+        {
+            "lightning.fabric.fabric": "trackkit.integrations.lightning.fabric:refuse",
+            "lightning_fabric.fabric": "trackkit.integrations.lightning.fabric:refuse",
+        },
     ),
     "huggingface": Framework(
         "trackkit.integrations.huggingface.hooks:HuggingFaceHooks",

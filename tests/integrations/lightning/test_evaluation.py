@@ -172,16 +172,6 @@ def test_logged_value_with_the_name_of_a_measured_one_is_kept_beside_it(caplog: 
     ) == 1
 
 
-def test_last_value_of_accumulated_batches_is_recorded() -> None:
-    class Counting(Silent):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            self.log("index", float(batch_idx))
-            return super().training_step(batch, batch_idx)
-
-    sink = record(Counting(), data(8), log_every_n_steps=1, accumulate_grad_batches=4)
-    assert sink.history("batch/index") == [(1, 3.0), (2, 7.0)]
-
-
 def test_samples_in_nested_batches_are_counted() -> None:
     class Pairs(Silent):
         def loss(self, batch: Any) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import pickle
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.support.lightning_toys import Logging, data, mean, record, trainer, untouched
+import trackkit
+from tests.support.lightning_toys import Logging, batch_rows, data, mean, record, trainer, untouched
 from tests.support.local_log import local_run, local_runs
-from trackkit import TrackKit
+from trackkit import TrackKit, TrackKitError
 from trackkit.integrations.memory import MemorySink
 
 
@@ -160,3 +164,84 @@ def test_subclass_with_its_own_hook_is_called_at_every_step() -> None:
     trainer(kit, max_epochs=2).fit(Logging(), data(7))
     assert kit.steps == 14
     assert [step for step, _ in sink.history("batch/grad_norm")] == [1, 14]
+
+
+def test_columns_of_a_second_fit_count_the_same_steps(isolated: Path) -> None:
+    runner, module, runs = trainer(TrackKit(sinks=[]), max_epochs=1), Logging(), []
+    for batches in (3, 3, 3):
+        runner.fit(module, data(batches))
+        runner.fit_loop.max_epochs += 1
+    trackkit.finish()
+    for number, run in enumerate(local_runs(isolated), 1):
+        runs.append(run.summary)
+        last = [row for row in run.rows if "batch/step" in row][-1]
+        assert (last["batch/step"], last["batch/samples"], last["batch/epoch"]) == (3 * number, 12 * number, number)
+        assert run.summary["final/steps"] == 3 * number
+        assert run.summary["final/epochs"] == number
+        assert run.summary["final/samples"] == 12 * number
+    hours = [run["final/duration_h"] for run in runs]
+    assert 0 < hours[0] < hours[1] < hours[2]
+
+
+def test_fit_after_a_failed_one_counts_its_steps(isolated: Path) -> None:
+    class Fails(Logging):
+        fails = True
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.fails and batch_idx == 2:
+                raise ValueError("mine")
+            return super().training_step(batch, batch_idx)
+
+    runner, module = trainer(TrackKit(sinks=[])), Fails()
+    with pytest.raises(ValueError, match="mine"):
+        runner.fit(module, data(3))
+    module.fails = False
+    runner.fit(module, data(3))
+    run = local_runs(isolated)[-1]
+    assert run.summary["final/steps"] * 4 == run.summary["final/samples"]
+
+
+@pytest.mark.parametrize("again", ["validate", "other process"])
+def test_evaluating_another_set_after_the_fit_keeps_its_best_value(isolated: Path, again: str) -> None:
+    module, sink = Logging(), MemorySink()
+    kit = TrackKit(sinks=[sink])
+    runner = trainer(kit, max_epochs=2)
+    runner.fit(module, data(4), data(2, seed=5))
+    best = {key: value for key, value in sink.columns.items() if key.startswith("final/best/")}
+    assert best
+    module.layer.weight.data.fill_(1.0)
+    module.layer.bias.data.zero_()
+    if again == "other process":
+        trackkit.finish()
+        runner = trainer(pickle.loads(pickle.dumps(kit)), max_epochs=2)
+    easy = torch.randn(8, 4)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(easy, easy.sum(1, keepdim=True)), 4)
+    runner.validate(module, loader, verbose=False)
+    trackkit.finish()
+    run = local_run(isolated)
+    assert run.summary["final/val/loss"] < 1e-6 < best["final/best/val/loss"]
+    assert {key: value for key, value in run.summary.items() if key.startswith("final/best/")} == best
+
+
+def test_module_without_an_optimizer_records_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    class Frozen(Logging):
+        def configure_optimizers(self) -> Any:
+            return None
+
+    sink = record(Frozen(), data(5), data(2), log_every_n_steps=2)
+    assert [record for record in caplog.records if record.name == "trackkit"] == []
+    assert sink.columns["final/tracker_errors"] == 0
+    assert sink.columns["final/status"] == "finished"
+    for row in batch_rows(sink):
+        assert {"batch/loss", "batch/twice", "batch/samples"} <= row.keys()
+        assert {"batch/lr", "batch/grad_norm"}.isdisjoint(row)
+    assert len(sink.history("epoch/val/loss")) == 1
+
+
+@pytest.mark.parametrize("root", ["lightning.fabric", "lightning_fabric"])
+def test_fabric_refuses_a_trackkit(root: str) -> None:
+    fabric = importlib.import_module(root).Fabric
+    for callbacks in (TrackKit(), [TrackKit()]):
+        with pytest.raises(TrackKitError, match=r"Use lightning\.pytorch\.Trainer"):
+            fabric(accelerator="cpu", callbacks=callbacks)
+    assert fabric(accelerator="cpu", devices=1, callbacks=[object()])

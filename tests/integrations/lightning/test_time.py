@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
 from tests.support.fake_clock import FakeClock
 from tests.support.lightning_toys import Logging, Silent, batch_rows, data, record, trainer
@@ -112,3 +114,35 @@ def test_step_time_leaves_out_a_checkpoint_before_the_first_batch(clock: FakeClo
 def test_step_time_leaves_out_a_checkpoint_within_a_batch(clock: FakeClock, hook: str) -> None:
     sink = record(Steady(clock), data(6), log_every_n_steps=1, callbacks=[Saves(hook, at=3)])
     assert_steady(sink, 6)
+
+
+class Opening(MemorySink):
+    """Takes ten seconds to open."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def open(self, info: Any) -> None:
+        super().open(info)
+        self.clock.advance(10.0)
+
+
+@pytest.mark.parametrize("limit", ["before", "after", "max_time"])
+def test_opening_a_run_does_not_count_against_a_time_limit(
+    clock: FakeClock, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    kit = TrackKit(sinks=[Opening(clock)])
+    timer = [] if limit == "max_time" else [Timer(timedelta(seconds=0.5))]
+    arguments = {"max_time": timedelta(seconds=0.5)} if limit == "max_time" else {}
+    module = Steady(clock)
+    trainer([kit, *timer] if limit == "after" else [*timer, kit], **arguments).fit(module, data(99))
+    assert len(module.losses) == pytest.approx(0.5 / STEP_S, abs=1)
+
+
+def test_timer_without_a_limit_leaves_out_the_opening_too(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    timer = Timer()
+    trainer([timer, TrackKit(sinks=[Opening(clock)])]).fit(Steady(clock), data(4))
+    assert timer.time_elapsed("train") == pytest.approx(4 * STEP_S)

@@ -58,8 +58,8 @@ PRIVATE = [
     Private("ResultMetric._forward_cache", "the same", _PL, "the last value of a step is recorded"),
     Private("Trainer._evaluation_loop", "names of evaluation sets", _PL, "sets are numbered"),
     Private("Trainer.validate_loop._combined_loader", "names of evaluation sets", _PL, "sets are numbered"),
-    Private("Trainer._val_check_time_interval", "time between validations", _PL, _NOT_FORESEEN, (2, 6)),
-    Private("Trainer.fit_loop.setup_data._last_val_time", "time of a validation", _PL, _NOT_FORESEEN, (2, 6)),
+    Private("Trainer._val_check_time_interval", "time between validations", _PL, _NOT_FORESEEN),
+    Private("Trainer.fit_loop.setup_data._last_val_time", "time of a validation", _PL, _NOT_FORESEEN),
     Private("Timer._start_time", "time limits", _PL, "the start of the run counts against a Timer before TrackKit"),
     Private("GradScaler._per_optimizer_states", "skipped steps", _TORCH, "16-bit gradient norms are not recorded"),
     Private("GradScaler._scale", "unscaled norms", _TORCH, "16-bit gradient norms are not recorded"),
@@ -226,9 +226,10 @@ def missing() -> list[str]:
         "GradScaler": torch.amp.GradScaler("cpu"),
         "Fused": torch.optim.SGD([torch.zeros(1)], fused=True),
     }
-    major, minor, *_ = lightning.__version__.split(".")
-    installed = (int(major), int(minor))
-    return [each.name for each in PRIVATE if installed >= each.since and not _has(owners, each.name)]
+    expected = [
+        each.name for each in PRIVATE if not (lightning.__version__ < "2.6" and each.when_gone == _NOT_FORESEEN)
+    ]
+    return [name for name in expected if not _has(owners, name)]
 
 
 def _has(owners: Mapping[str, Any], name: str) -> bool:

@@ -77,6 +77,7 @@ class LightningAdapter:
             start = replace(start, samples=samples, tokens=tokens, trained_h=hours)
         tracker = self._open_run(start).tracker
         tracker.position = self._last_position
+        self._logged.holds = not self._automatic and bool(trainer.optimizers)
         kind = Optimization if self._automatic else ManualOptimization
         self._optimization = kind(trainer, tracker, self._wiring)
         self._fit_began = time.perf_counter()
@@ -108,6 +109,7 @@ class LightningAdapter:
     def fit_ends(self) -> None:
         """Ends the fit (`on_train_end`, after the last epoch's metrics were logged)."""
         self._clock.resume()
+        self._logged.training_ends()
         self._wiring.guard("state_dict", self._remember)
         status: Status = "stopped" if self._trainer.should_stop else "finished"
         self.session.end(status)

@@ -74,10 +74,12 @@ def _describe(known: Description, trainer: Trainer, module: LightningModule, pha
     loader = trainer.train_dataloader if phase == "fit" else None
     dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
     loader = loader if dataset is not None else None
+    optimizers = [each for each in trainer.optimizers if each.param_groups]
     known.add("the model", lambda: model_config(module))
     known.add(
         "the optimizers",
-        lambda: optimizer_config(trainer.optimizers, [item.scheduler for item in trainer.lr_scheduler_configs]),
+        # `configure_optimizers` may return None: the optimizer in its place has no parameters.
+        lambda: optimizer_config(optimizers, [item.scheduler for item in trainer.lr_scheduler_configs]),
     )
     known.add(
         "the data",

@@ -28,11 +28,12 @@ class Logged:
     Attributes:
         tracker: tracker of the open run.
         row_due: whether the row of the step just taken is open until Lightning has logged.
+        holds: whether the values of a batch without a step wait for the next step (manual optimization).
     """
 
     def __init__(self, trainer: Trainer, position: Position) -> None:
         self.tracker: Tracker | NullTracker = NullTracker()
-        self.row_due = False
+        self.row_due = self.holds = False
         self._trainer = trainer
         self._position = position
         # Whether the last step has made no row; whether Lightning has logged the last batch.
@@ -68,6 +69,13 @@ class Logged:
         if self.row_due:
             self.complete_row()
         if self._stepped:
+            self._values.clear()
+
+    def training_ends(self) -> None:
+        """Reports the values of batches that no step has followed."""
+        if self.holds and self._values:
+            values = {name: self._mean(name, values[-1]) for name, values in self._values.items()}
+            self.tracker.report(values, BATCH, *self._position.of_weights())
             self._values.clear()
 
     def evaluation_begins(self) -> None:
@@ -106,6 +114,8 @@ class Logged:
             self.tracker.last_row()
             if not in_batch:
                 self.complete_row()
+        if in_batch and self.holds and not self._stepped:
+            return
         if in_batch:
             self._by_lightning = True
             metrics = {name: self._mean(name, value) for name, value in metrics.items() if name not in self._reported}

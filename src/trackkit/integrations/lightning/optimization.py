@@ -62,7 +62,7 @@ class Optimization:
         """Stops following the optimizers."""
 
     def _report(self, optimizer: Any, scale: Any, clipped: bool = False) -> None:
-        # `configure_optimizers` may return None: the optimizer in its place has no parameters.
+        # Without parameters: it is in the place of an optimizer that the module does not have.
         if optimizer.param_groups and (self._owes_row or self._schedule.may_be()):
             clipped = clipped or not self._scaler.readable
             name = name_of(optimizer, self._trainer.optimizers)
