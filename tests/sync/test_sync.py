@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.doomed import STEPS, Task
@@ -142,34 +143,50 @@ def test_partial_upload_is_resumed(wandb_server: WandbServer, tmp_path: Path, cu
     assert wandb_server.state.run("r1").state == "finished"
 
 
-@pytest.mark.parametrize("how", ["interrupted", "outage"])
+# How a sync is stopped: exit code, and what it prints.
+STOPS = {
+    "interrupted": (130, "run the same command again to continue"),
+    "outage": (1, "does not answer"),
+    "killed": (-signal.SIGKILL, ""),
+}
+
+
+@pytest.mark.parametrize("how", STOPS)
 def test_stopped_sync_is_resumed(wandb_server: WandbServer, tmp_path: Path, how: str) -> None:
+    """The upload ends with the sync, even if that is killed: it would send rows unseen by the next sync."""
+    code, said = STOPS[how]
     root = tmp_path / "out"
-    record(root, "r1", 0, 60)
+    record(root, "stopped", 0, 60)
     if how != "outage":
         wandb_server.faults.set("hang", only="upload")
     process = start_sync(wandb_server, tmp_path, root, "--patience", "2")
     try:
-        wandb_server.state.wait_for(lambda state: state.runs and len(state.run("r1").history) >= 30)
+        wandb_server.state.wait_for(lambda state: state.runs and len(state.run("stopped").history) >= 30)
         if how == "outage":
             wandb_server.faults.set("refuse")
         else:
-            process.send_signal(signal.SIGINT)
-        printed = finish_sync(process, 1 if how == "outage" else 130)
+            process.send_signal(signal.SIGINT if how == "interrupted" else signal.SIGKILL)
+        assert said in finish_sync(process, code)
     finally:
         process.kill()
-    assert ("does not answer" if how == "outage" else "run the same command again to continue") in printed
     wandb_server.faults.clear()
-    assert row_of(sync(wandb_server, tmp_path, root), "r1")[-1] == "complete"
-    assert_all_there(wandb_server, root, "r1")
-    assert console(wandb_server, "r1") == [f"step {number}" for number in range(60)]
-    assert wandb_server.state.run("r1").state == "finished"
+    wait_for(lambda: not uploads_of("stopped"))
+    assert row_of(sync(wandb_server, tmp_path, root), "stopped")[-1] == "complete"
+    assert_all_there(wandb_server, root, "stopped")
+    assert console(wandb_server, "stopped") == [f"step {number}" for number in range(60)]
+    assert wandb_server.state.run("stopped").state == "finished"
+
+
+def uploads_of(run_id: str) -> list[int]:
+    """Returns the processes that upload a run."""
+    processes = psutil.process_iter(["pid", "cmdline"])
+    return [each.pid for each in processes if any(f"run-{run_id}.wandb" in word for word in each.info["cmdline"] or ())]
 
 
 def test_errors_name_the_cause_and_change_nothing(wandb_server: WandbServer, tmp_path: Path) -> None:
     root = tmp_path / "out"
     record(root, "r1", 0, 5)
-    files = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    files = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and path.parent.name != "logs"}
     assert "rejected the API key (HTTP 401)" in sync(wandb_server, tmp_path, root, code=1, WANDB_API_KEY="f" * 40)
     assert "Run `wandb login`" in sync(wandb_server, tmp_path, root, code=1, WANDB_API_KEY="")
     assert "No run 'nothing'" in sync(wandb_server, tmp_path, "nothing", code=1)

@@ -12,12 +12,13 @@ import pytest
 
 from tests.support.doomed import STEPS, Task
 from tests.support.resuming import KILL
-from tests.support.syncing import assert_all_there, plain_wandb_sync, record, row_of, sync, wandb_files
+from tests.support.syncing import assert_all_there, plain_wandb_sync, record, row_of, sync, wait_for, wandb_files
 from tests.support.warm import Program, last_checkpoint, run_script
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import read_run
 from trackkit.integrations.wandb.files import read_history
+from trackkit.local_log.owner import is_open
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -86,6 +87,9 @@ def test_rows_lost_in_a_crash_arrive_beside_the_users_own(wandb_server: WandbSer
     """The user's own rows have moved W&B's step past the training's."""
     root = tmp_path / "out"
     record(root, "r1", 0, 25, "--own", "--pause", "0.04", "--end", "kill")
+    (path,) = wandb_files(root)
+    wait_for(lambda: not is_open(path))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     time.sleep(1.1)
     record(root, "r1", 25, 40, "--own")
     kept = ["batch/loss" in row for path in wandb_files(root) for row in read_history(path)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,10 +16,14 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from trackkit.sync.report import Report
-    from trackkit.sync.server_run import Server
-    from trackkit.sync.targets import Target
+from trackkit.errors import TrackKitError
+from trackkit.local_log import index
+from trackkit.sync.job import Job
+from trackkit.sync.ledger import Ledger
+from trackkit.sync.report import Report
+from trackkit.sync.server_run import Server
+from trackkit.sync.targets import Target, find_targets
+from trackkit.sync.upload import require_wandb
 
 _STYLES = {"complete": "green", "unchanged": "green", "running": "yellow"}
 _FAILED = 1
@@ -46,8 +51,6 @@ def sync(
 
     Safe to repeat and to interrupt. Ends with 1 if anything is missing on the server.
     """
-    from trackkit.errors import TrackKitError
-
     console = Console()
     try:
         reports = _sync(runs or [], watch, patience, jobs, console)
@@ -57,48 +60,35 @@ def sync(
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. What was uploaded stays; run the same command again to continue.")
         raise typer.Exit(_CTRL_C) from None
-    if reports:
-        _show(reports, console)
-    else:
-        console.print("Nothing to sync: all your runs are on the server.")
-    if not all(report.is_good for report in reports):
+    _show(reports, console)
+    if not all(report.is_verified or report.verdict == "running" for report in reports):
         raise typer.Exit(_FAILED)
 
 
 def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Console) -> list[Report]:
     """Syncs the runs asked for; by default those of the index that were not verified yet."""
-    from trackkit.local_log import index
-    from trackkit.sync.job import is_verified
-    from trackkit.sync.report import Report
-    from trackkit.sync.server_run import Server
-    from trackkit.sync.targets import find_targets, several_folders
-    from trackkit.sync.upload import require_wandb
-
     if not runs:
         index.compact()
-    targets, known = find_targets(runs), {Path(entry.folder).resolve(): entry for entry in index.entries()}
-    if not targets:
+    found = find_targets(runs)
+    if not found:
         return []
     require_wandb()
-    server = Server(patience)
-    several = several_folders(targets, server.entity)
-    if not runs:
-        targets = [target for target in targets if not is_verified(target, server)]
-    reports = _sync_all([target for target in targets if target not in several], server, watch, jobs, console)
+    server, ids = Server(patience), Counter(target.run_id for target in found)
+    targets = found if runs else [target for target in found if not Ledger(target, server.url).verified()]
+    reports = _sync_all([target for target in targets if ids[target.run_id] == 1], server, watch, jobs, console)
     for target in targets:
-        if target in several:
-            named = ", ".join(f"'{each.folder or each.root}'" for each in several[target])
-            reason = f"the run has several folders: {named}. Sync the one that you mean by its path."
+        if ids[target.run_id] > 1:
+            # Of copies, only the user knows which one is the run.
+            folders = ", ".join(f"'{each.folder or each.root}'" for each in found if each.run_id == target.run_id)
+            reason = f"the run has several folders: {folders}. Sync the one that you mean by its path."
             reports.append(Report(target, "failed", reason))
-    done = [report.target.folder for report in reports if report.verdict in ("complete", "unchanged")]
-    index.mark([entry for folder in done if folder and (entry := known.get(folder.resolve()))], server.url)
+    done = {each.target.folder.resolve() for each in reports if each.target.folder and each.is_verified}
+    index.mark([entry for entry in index.entries() if Path(entry.folder).resolve() in done], server.url)
     return reports
 
 
 def _sync_all(targets: list[Target], server: Server, watch: bool, jobs: int, console: Console) -> list[Report]:
     """Syncs every run, and prints a line for each step of each."""
-    from trackkit.sync.job import Job
-
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
 
@@ -133,18 +123,18 @@ def _stoppable(server: Server) -> Iterator[None]:
 
 
 def _show(reports: list[Report], console: Console) -> None:
+    if not reports:
+        return console.print("Nothing to sync: all your runs are on the server.")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("run", "rows local", "server", "missing", "summary", "config", "artifacts", "verdict"):
         table.add_column(name, justify="right" if name in ("rows local", "server", "missing") else "left", no_wrap=True)
-    for report in reports:
-        numbers = (report.rows, report.present, report.missing)
-        style = _STYLES.get(report.verdict, "red")
-        cells = [report.target.run_id, *(str(number) for number in numbers), report.summary, report.config]
-        table.add_row(*cells, report.artifacts, f"[{style}]{report.verdict}[/]")
+    for each in reports:
+        cells = (each.target.run_id, each.rows, each.present, each.missing, each.summary, each.config, each.artifacts)
+        table.add_row(*map(str, cells), f"[{_STYLES.get(each.verdict, 'red')}]{each.verdict}[/]")
     if not console.is_terminal:
         # A batch job's log has no width: no cell is cut.
         console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)
-    for report in reports:
-        if about := report.reason or report.url:
-            console.print(f"{report.target.run_id}: {about}", soft_wrap=True, highlight=False, markup=False)
+    for each in reports:
+        if about := each.reason or each.url:
+            console.print(f"{each.target.run_id}: {about}", soft_wrap=True, highlight=False, markup=False)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from trackkit.engine.records import Row
 from trackkit.integrations.wandb.blocks import Writer
-from trackkit.integrations.wandb.files import RunFile, parse
+from trackkit.integrations.wandb.files import RunFile, make, parse
 from trackkit.integrations.wandb.steps import Steps, define
 from trackkit.sync.gather import TIME, Source, cells, is_ours
 from trackkit.sync.lacking import Lacking
@@ -22,6 +24,8 @@ from trackkit.sync.server_run import ServerRun
 
 # W&B's uploader writes these itself, beside the log.
 _WRITTEN = frozenset({"output.log", "config.yaml", "wandb-summary.json", "wandb-metadata.json"})
+# Lines of console output in one record.
+_LINES = 500
 # Records that may be sent again; all others, such as alerts, take effect each time.
 _REPEATABLE = frozenset({"environment", "telemetry", "files"})
 
@@ -56,9 +60,8 @@ class Delta:
         self._writer.add(self._run_record())
         for file in source.files:
             self._add_others(file)
-        self._define({name: record for file in source.files for name, record in file.definitions.items()})
-        self._define_ours(source.rows)
-        self._define_ours(server.rows)
+        definitions = {name: record for file in source.files for name, record in file.definitions.items()}
+        self._define(definitions, [*source.rows, *server.rows])
         self._add_rows(self._plan.rows)
         own = {key: value for key, value in source.summary.items() if key[:1] == "_" and not self._plan.is_later}
         # A summary record replaces the server's summary: the whole of it is written.
@@ -66,10 +69,10 @@ class Delta:
         lines = [line for file in source.files for line in file.console]
         self._add_console(lines[self._lines_there(lines) :])
         for file in source.files:
-            self._add_stats(file)
             for digest, (_, record) in file.artifacts.items():
                 if digest in self._plan.artifacts:
                     self._writer.add(record)
+        self._writer.flush()
 
     def follow(self, file: RunFile) -> None:
         """Writes what a run has recorded meanwhile.
@@ -78,24 +81,16 @@ class Delta:
             file: the new records of its transaction log.
         """
         self._add_others(file)
-        self._define(file.definitions)
-        self._define_ours(file.rows)
+        self._define(file.definitions, file.rows)
         self._add_rows([part for row in file.rows if (part := self._plan.stock.lacking(row)) is not None])
         if file.summary:
             self._add_summary(file.summary)
         if file.config:
-            record = parse(b"")
-            _fill(record.config.update, file.config)
-            self._writer.add(record.SerializeToString())
+            self._writer.add(make(config={"update": _items(file.config)}))
         self._add_console(file.console)
-        self._add_stats(file)
         for _, record in file.artifacts.values():
             self._writer.add(record)
-
-    def _add_summary(self, values: Mapping[str, Any]) -> None:
-        record = parse(b"")
-        _fill(record.summary.update, {**values, "_step": self._steps.last} if self._steps.last >= 0 else values)
-        self._writer.add(record.SerializeToString())
+        self._writer.flush()
 
     def end(self, source: Source) -> None:
         """Writes the run's end and closes the log.
@@ -103,14 +98,10 @@ class Delta:
         Args:
             source: the run as recorded here by now.
         """
-        exit_code = source.exit_code if not self._plan.is_later else int(self._server.state != "finished")
         if source.is_preempted:
-            record = parse(b"")
-            record.preempting.SetInParent()
-            self._writer.add(record.SerializeToString())
-        record = parse(b"")
-        record.exit.exit_code = exit_code
-        self._writer.add(record.SerializeToString())
+            self._writer.add(make(preempting={}))
+        code = source.exit_code if not self._plan.is_later else int(self._server.state != "finished")
+        self._writer.add(make(exit={"exit_code": code}))
         self._writer.close()
 
     def _run_record(self) -> bytes:
@@ -120,55 +111,55 @@ class Delta:
         if recorded:
             run.CopyFrom(recorded[-1])
         elif source.local is not None:
-            settings = {name: source.config.get(f"trackkit/settings/{name}") for name in ("group", "job_type", "notes")}
             run.display_name = str(source.local.run.get("name") or "")
-            run.run_group, run.job_type, run.notes = (str(value or "") for value in settings.values())
+            for name, field in (("group", "run_group"), ("job_type", "job_type"), ("notes", "notes")):
+                setattr(run, field, str(source.config.get(f"trackkit/settings/{name}") or ""))
             run.tags.extend(source.config.get("trackkit/settings/tags") or ())
-            run.host = str(source.local.run.get("host") or "")
         run.entity, run.project, run.run_id = self._server.path.split("/")
-        run.resume = True
-        run.starting_step = 0
+        run.resume, run.starting_step = True, 0
         run.start_time.FromNanoseconds(int(source.started * 1e9))
-        run.ClearField("config")
         run.ClearField("summary")
-        # Merged into the server's.
-        _fill(run.config.update, self._plan.config)
+        # The config is merged into the server's.
+        run.config.CopyFrom(parse(make(config={"update": _items(self._plan.config)})).config)
         return bytes(record.SerializeToString())
 
-    def _define(self, definitions: Mapping[str, bytes]) -> None:
-        """Writes definitions of metrics: the run record has replaced those of the server."""
+    def _add_summary(self, values: Mapping[str, Any]) -> None:
+        last = {"_step": self._steps.last} if self._steps.last >= 0 else {}
+        self._writer.add(make(summary={"update": _items({**values, **last})}))
+
+    def define_metric(self, name: str, step_metric: str | None = None, *, summary: str | None = None) -> None:
+        """Writes the definition of a metric, as `define` asks for it."""
+        fields = {"name": name, "options": {"defined": True, "step_sync": step_metric is not None}}
+        axis = {"step_metric": step_metric or "", "summary": {"none": summary == "none"}}
+        self._define({name: make(metric={**fields, **axis})})
+
+    def _define(self, definitions: Mapping[str, bytes], rows: Iterable[Row] = ()) -> None:
+        """Writes definitions of metrics, recorded ones and those of our keys in rows: the run record drops them all."""
         self._defined |= definitions.keys()
         for record in definitions.values():
             self._writer.add(record)
-
-    def _define_ours(self, rows: Iterable[Row]) -> None:
-        keys = {key for row in rows for key in row.values}
-        for key in sorted(keys - self._defined):
-            if is_ours(key):
-                definition = _Definition()
-                define(definition, key, self._source.epoch_axis)
-                self._define({key: definition.record})
+        for key in sorted({key for row in rows for key in row.values if is_ours(key)} - self._defined):
+            define(self, key, self._source.epoch_axis)
 
     def _add_rows(self, rows: Iterable[Row]) -> None:
         """Writes rows in order; rows of one step become one."""
         pending: dict[str, Any] = {}
-        at, when = -1, 0.0
         for row in rows:
-            foreign = any(cell[0] == TIME for cell, _, _ in cells(row))
-            named = {key: value for key, value in row.values.items() if key != "_runtime"}
             # A foreign value is found again by its row's time, which must not change.
-            step = self._steps.place(row.step, {**named, TIME: row.time} if foreign else named)
-            if step != at and pending:
-                self._writer.add(_history_record(at, pending))
-                pending, when = {}, 0.0
-            at = step
-            when = row.time if foreign or not when else when
-            runtime = row.values.get("_runtime", max(0.0, row.time - self._source.started))
-            pending = {"_runtime": runtime, **pending, **named, TIME: when}
-        if pending:
-            self._writer.add(_history_record(at, pending))
+            foreign = any(cell[0] == TIME for cell, _ in cells(row))
+            time = {TIME: row.time}
+            step = self._steps.place(row.step, {**row.values, **time} if foreign else row.values)
+            if step != pending.get("_step"):
+                self._add_row(pending)
+                pending = {"_step": step, "_runtime": max(0.0, row.time - self._source.started), **time}
+            pending.update(row.values, **(time if foreign else {}))
+        self._add_row(pending)
         # What is written can't be merged with what follows.
         self._steps = Steps(self._steps.last)
+
+    def _add_row(self, values: Mapping[str, Any]) -> None:
+        if values:
+            self._writer.add(make(history={"item": _items(values), "step": {"num": values["_step"]}}))
 
     def _lines_there(self, lines: list[tuple[int, str]]) -> int:
         """Returns how many lines of console output the server has; one that an upload cut short comes again."""
@@ -179,22 +170,20 @@ class Delta:
         return there
 
     def _add_console(self, lines: Iterable[tuple[int, str]]) -> None:
-        for stream, text in lines:
-            record = parse(b"")
-            record.output_raw.output_type = stream
-            record.output_raw.line = f"{text}\n"
-            self._writer.add(record.SerializeToString())
-
-    def _add_stats(self, file: RunFile) -> None:
-        for when, record in file.stats:
-            if when > self._server.measured:
-                self._writer.add(record)
+        for stream, printed in groupby(lines, key=lambda line: line[0]):
+            texts = [f"{text}\n" for _, text in printed]
+            for start in range(0, len(texts), _LINES):
+                line = "".join(texts[start : start + _LINES])
+                self._writer.add(make(output_raw={"output_type": stream, "line": line}))
 
     def _add_others(self, file: RunFile) -> None:
         for kind, data in file.others:
             if kind == "files":
                 self._link(file.folder, [each.path for each in parse(data).files.files])
             if kind in _REPEATABLE or (not self._server.state and kind != "preempting"):
+                self._writer.add(data)
+        for when, data in file.stats:
+            if when > self._server.measured:
                 self._writer.add(data)
 
     def _link(self, folder: Path, names: Iterable[str]) -> None:
@@ -206,31 +195,12 @@ class Delta:
                 link.symlink_to((folder / name).absolute())
 
 
-class _Definition:
-    """Takes the definition of a metric as a serialized record."""
-
-    record = b""
-
-    def define_metric(self, name: str, step_metric: str | None = None, *, summary: str | None = None) -> None:
-        record = parse(b"")
-        record.metric.name = name
-        record.metric.options.defined = True
-        if step_metric is not None:
-            record.metric.step_metric = step_metric
-            record.metric.options.step_sync = True
-        if summary == "none":
-            record.metric.summary.none = True
-        self.record = record.SerializeToString()
+def _items(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns values as the items of a record; nested ones as dictionaries."""
+    return [{"nested_key": [key], "value_json": _encoded(value)} for key, value in values.items()]
 
 
-def _history_record(step: int, values: Mapping[str, Any]) -> bytes:
-    record = parse(b"")
-    _fill(record.history.item, {**values, "_step": step})
-    record.history.step.num = step
-    return bytes(record.SerializeToString())
-
-
-def _fill(items: Any, values: Mapping[str, Any]) -> None:
-    """Adds values to the items of a record; nested ones as dictionaries."""
-    for key, value in values.items():
-        items.add(nested_key=[key], value_json=json.dumps(value))
+def _encoded(value: Any) -> str:
+    # Most are plain numbers, and there are hundreds of thousands.
+    plain = type(value) is int or (type(value) is float and isfinite(value))
+    return repr(value) if plain else json.dumps(value)

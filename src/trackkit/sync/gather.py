@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from trackkit.engine.attempts import counted
 from trackkit.engine.records import Row
-from trackkit.integrations.wandb.files import RunFile, RunFileReader
+from trackkit.integrations.wandb.files import RunFile, RunFileReader, read_run_file
 from trackkit.local_log.reader import RecordedRun, read_folder
 from trackkit.schema.keys import AXES
 from trackkit.sync.targets import Target
@@ -22,27 +22,34 @@ TIME = "_timestamp"
 _AXIS_OF = {"batch": "batch/step", "device": "batch/step", "ranks": "batch/step", "epoch": "epoch/step"}
 
 
-def cells(row: Row) -> Iterator[tuple[Cell, str, Any]]:
-    """Yields cell, key and value of each value in a row."""
-    values, moment = row.values, round(row.time, 5)
+def cells(row: Row) -> list[tuple[Cell, Any]]:
+    """Returns the cell of each value in a row, and the value."""
+    values, moment, found = row.values, round(row.time, 5), []
     for key, value in values.items():
-        if key not in AXES and key[:1] != "_":
-            axis = _AXIS_OF.get(key[: key.find("/")], "")
-            yield (axis, values[axis], key) if axis in values else (TIME, moment, key), key, value
+        axis = _axis(key)
+        if axis is not None:
+            found.append(((axis, values[axis], key) if axis in values else (TIME, moment, key), value))
+    return found
+
+
+@cache
+def _axis(key: str) -> str | None:
+    """Returns a key's axis: "" for a key that is not ours, None for an axis and W&B's own keys."""
+    return None if key in AXES or key[:1] == "_" else _AXIS_OF.get(key.partition("/")[0], "")
 
 
 def by_cell(rows: Sequence[Row]) -> dict[Cell, list[Any]]:
     """Returns the values at each cell."""
     found: dict[Cell, list[Any]] = defaultdict(list)
     for row in rows:
-        for cell, _, value in cells(row):
+        for cell, value in cells(row):
             found[cell].append(value)
     return found
 
 
 def is_ours(key: str) -> bool:
     """Returns whether a key is one that TrackKit writes to history."""
-    return key[: key.find("/")] in _AXIS_OF
+    return key.partition("/")[0] in _AXIS_OF
 
 
 @dataclass(frozen=True)
@@ -53,18 +60,20 @@ class Source:
         target: the run.
         local: its local log; None without one.
         files: its W&B files, in the order of the training.
+        is_followed: whether it is still being written.
     """
 
     target: Target
     local: RecordedRun | None
     files: Sequence[RunFile]
+    is_followed: bool = False
 
     @cached_property
     def expected(self) -> list[Row]:
         """The rows that a report counts: the local log's, of a repeated step the first attempt's; else the files'."""
         if self.local is not None:
             return [row for row in counted(self.local.rows, "first") if row.values.keys() - AXES]
-        return [row for file in self.files for row in file.rows if any(cells(row))]
+        return [row for file in self.files for row in file.rows if cells(row)]
 
     @cached_property
     def wanted(self) -> dict[Cell, list[Any]]:
@@ -99,8 +108,9 @@ class Source:
         last = {key: value for row in epochs for key, value in row.values.items() if key.startswith("epoch/")}
         # The user may have asked W&B for a maximum or a mean: a column of columns.
         summary.update({key: value for key, value in last.items() if not isinstance(summary.get(key), Mapping)})
-        status = self.local.run.get("status", "failed")
-        summary["final/status"] = "failed" if status == "running" else status
+        if not self.is_followed:
+            # A process that was killed has left no status.
+            summary["final/status"] = self.local.run["status"].replace("running", "failed")
         return {"_wandb": {"runtime": int(self.newest - self.started)}, **summary, **self.local.summary}
 
     @cached_property
@@ -132,7 +142,7 @@ class Source:
     def exit_code(self) -> int:
         """How the run ended; 1 if its process was killed."""
         if self.local is not None:
-            return int(self.local.run.get("exit_code", 0 if self.local.run.get("status") == "finished" else 1))
+            return int(self.local.run.get("exit_code", self.local.run["status"] != "finished"))
         code = self.files[-1].exit_code if self.files else None
         return 1 if code is None else code
 
@@ -144,22 +154,22 @@ class Source:
         return any(kind == "preempting" for file in self.files[-1:] for kind, _ in file.others)
 
 
-def gather(target: Target, readers: Sequence[RunFileReader] = (), final: bool = True) -> Source:
+def gather(target: Target, followed: Sequence[RunFileReader] = ()) -> Source:
     """Reads all of a run.
 
     Args:
         target: the run.
-        readers: of its W&B files, to read on with later; by default new ones.
-        final: whether the last file grows no more.
+        followed: readers of the W&B files of a run that is still being written, to read on with later.
     """
     local = read_folder(target.folder) if target.folder is not None else None
-    readers = readers or [RunFileReader(path) for path in target.files]
-    files = [reader.read(final or reader is not readers[-1]) for reader in readers]
+    files = [reader.read(final=reader is not followed[-1]) for reader in followed] or list(
+        map(read_run_file, target.files)
+    )
     if local is not None and len(files) > 1:
         # A clock that was set back puts files out of order; the local log knows better.
         spots = _spots(local.rows)
         files.sort(key=lambda file: next((spot for spot in map(spots, file.rows) if spot >= 0), -1))
-    return Source(target, local, files)
+    return Source(target, local, files, bool(followed))
 
 
 def _spots(rows: Sequence[Row]) -> Callable[[Row], int]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import Timeout
+
 from trackkit.errors import TrackKitError
-from trackkit.integrations.wandb.files import RunFileReader
+from trackkit.integrations.wandb.files import RunFileReader, read_run_record
 from trackkit.notices import logger
 from trackkit.sync.delta import Delta
 from trackkit.sync.gather import Source, gather
 from trackkit.sync.lacking import Lacking, lacking
-from trackkit.sync.ledger import Ledger
-from trackkit.sync.lock import Busy, locked
+from trackkit.sync.ledger import Ledger, locked
 from trackkit.sync.report import Report, report
 from trackkit.sync.server_run import Server, ServerRun
 from trackkit.sync.targets import Target
@@ -26,15 +28,6 @@ SHOWN_S = 30.0
 END_S = 90.0
 # W&B's own process writes the last second a moment after the training's has died.
 LINGER_S = 2.0
-
-
-def is_verified(target: Target, server: Server) -> bool:
-    """Returns whether the last sync found all of a run on the server, and nothing has changed since."""
-    try:
-        return bool(Ledger(target, server.url).verified())
-    except OSError:
-        # Its sync reports what can't be read.
-        return False
 
 
 class Job:
@@ -60,7 +53,7 @@ class Job:
         """
         try:
             return self._verified() or self._running(watch) or self._sync(watch)
-        except Busy:
+        except Timeout:
             return Report(self._target, "failed", "another process is syncing it; wait for that to end")
         except TrackKitError as error:
             return Report(self._target, "failed", str(error))
@@ -81,22 +74,20 @@ class Job:
 
     def _running(self, watch: bool) -> Report | None:
         """Returns the report on a run that is left alone because it is still being written."""
-        if not self._target.is_running:
-            return None
         files = self._target.files
-        if not files:
-            reason = "it is still being written, without W&B files: sync it when it has ended"
-        elif not files[-1].parent.name.startswith("offline-"):
-            reason = "it is still being written, online: sync it when it has ended"
-        elif not watch:
-            reason = "it is still being written: use '--watch' to follow it"
-        else:
+        is_offline = bool(files) and files[-1].parent.name.startswith("offline-")
+        if not self._target.is_running or (watch and is_offline):
             return None
-        return Report(self._target, "running", reason)
+        remedy = "use '--watch' to follow it" if is_offline else "sync it when it has ended"
+        return Report(self._target, "running", f"it is still being written: {remedy}")
 
     def _sync(self, watch: bool) -> Report:
+        while watch and self._target.is_running and read_run_record(self._target.files[-1]) is None:
+            # W&B writes what run a file is of a second after its start.
+            self._server.check_stopped()
+            time.sleep(0.5)
         path = self._target.path(self._server.entity)
-        with tempfile.TemporaryDirectory(prefix="trackkit-sync-") as home, locked(self._target.home):
+        with tempfile.TemporaryDirectory(prefix="trackkit-sync-") as home, locked(self._target):
             if watch and self._target.is_running:
                 self._follow(path, Path(home) / "live")
             server, source = self._server.run(path), gather(self._target)
@@ -126,32 +117,23 @@ class Job:
 
     def _follow(self, path: str, home: Path) -> None:
         """Uploads a run while it is being written, until it ends."""
-        self._await_run_record()
         readers = [RunFileReader(each) for each in self._target.files]
-        server, source = self._server.run(path), gather(self._target, readers, final=False)
+        server, source = self._server.run(path), gather(self._target, readers)
         delta = Delta(home, source, server, lacking(source, server))
         self._say(f"following {self._target.files[-1].parent.name}")
-        ended_at: float | None = None
+        ends_at = math.inf
         has_ended = False
 
         def copy() -> None:
-            nonlocal ended_at, has_ended
+            nonlocal ends_at, has_ended
             if has_ended:
                 return
             is_open = self._target.is_open
-            new = readers[-1].read(final=not is_open)
-            delta.follow(new)
-            has_ended = new.exit_code is not None
-            if not has_ended and not (self._target.is_running and is_open):
-                ended_at = ended_at or time.monotonic()
-                has_ended = time.monotonic() - ended_at > (END_S if is_open else LINGER_S)
+            delta.follow(readers[-1].read(final=not is_open))
+            if not (is_open and self._target.is_running):
+                ends_at = min(ends_at, time.monotonic() + (END_S if is_open else LINGER_S))
+            has_ended = readers[-1].has_ended or time.monotonic() > ends_at
             if has_ended:
                 delta.end(gather(self._target))
 
         upload(delta.path, self._server, copy)
-
-    def _await_run_record(self) -> None:
-        """Waits for W&B to write what run a file is of: a second after its start."""
-        while self._target.is_running and RunFileReader(self._target.files[-1]).read(final=False).run is None:
-            self._server.check_stopped()
-            time.sleep(0.5)

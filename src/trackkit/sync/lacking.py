@@ -33,12 +33,12 @@ class Stock:
     def lacking(self, row: Row) -> Row | None:
         """Returns a row with only the values to send, and its axes; None without any. They then count as there."""
         found: dict[str, Any] = {}
-        for cell, key, value in cells(row):
+        for cell, value in cells(row):
             there, wanted = self._there.get(cell), self._wanted.get(cell)
             if wanted is not None and not _holds(wanted, value):
                 continue
             if there is None or (wanted is not None and len(there) < len(wanted) and not _holds(there, value)):
-                found[key] = value
+                found[cell[2]] = value
                 self._there[cell].append(value)
         if not found:
             return None
@@ -63,7 +63,6 @@ class Lacking:
 
     Attributes:
         rows: what to send, in order, each with only the values that the server lacks and its axes.
-        absent: their cells.
         differing: cells where it has other values.
         doubled: cells where it has a value more than once.
         summary, config: columns that it lacks, or has otherwise.
@@ -74,7 +73,6 @@ class Lacking:
     """
 
     rows: Sequence[Row]
-    absent: AbstractSet[Cell]
     differing: AbstractSet[Cell]
     doubled: AbstractSet[Cell]
     summary: Mapping[str, Any]
@@ -108,20 +106,15 @@ def lacking(source: Source, server: ServerRun) -> Lacking:
     stock = Stock(source.wanted, server.rows)
     rows = [part for row in source.rows if (part := stock.lacking(row)) is not None]
     is_later = _is_later(source, server)
-    summary = lacking_columns(source.summary, server.summary)
-    config = lacking_columns(source.config, server.config)
-    if is_later:
-        summary, config = (
-            {k: v for k, v in found.items() if k not in there}
-            for found, there in ((summary, server.summary), (config, server.config))
-        )
+    # What the server has of a later time stays.
+    later = {key for row in server.rows if row.time > source.newest for key in row.values}
+    kept = server.summary.keys() | server.config.keys() if is_later else later
     return Lacking(
         rows=rows,
-        absent={cell for row in rows for cell, _, _ in cells(row)},
         differing=stock.differing(),
         doubled=stock.doubled(),
-        summary=summary,
-        config=config,
+        summary=lacking_columns(source.summary, server.summary, kept),
+        config=lacking_columns(source.config, server.config, kept),
         artifacts={
             digest: name
             for file in source.files
@@ -147,20 +140,27 @@ def _is_later(source: Source, server: ServerRun) -> bool:
     )
 
 
-def lacking_columns(local: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the columns that a server lacks, or has otherwise, without W&B's own (`_*`) and empty ones."""
+def lacking_columns(local: Mapping[str, Any], server: Mapping[str, Any], kept: AbstractSet[str]) -> dict[str, Any]:
+    """Returns the columns that a server lacks, or has otherwise, without W&B's own (`_*`) and empty ones.
+
+    Args:
+        local: the columns recorded here.
+        server: the server's.
+        kept: columns that stay if the server has them.
+    """
     return {
         key: value
         for key, value in local.items()
-        if key[:1] != "_" and not same(server.get(key), value) and not (value in _EMPTY and key not in server)
+        if key[:1] != "_"
+        and not same(server.get(key), value)
+        and (key not in kept if key in server else value not in _EMPTY)
     }
 
 
 def _holds(values: Iterable[Any], value: Any) -> bool:
     """Returns whether one of the values is this one. Of pictures, tables and the like it need only be there."""
-    return any(
-        each == value or (isinstance(each, Mapping) and isinstance(value, Mapping)) or same(each, value)
-        for each in values
+    return value in values or any(
+        (isinstance(each, Mapping) and isinstance(value, Mapping)) or same(each, value) for each in values
     )
 
 

@@ -1,21 +1,48 @@
-"""Remembers which runs were verified, for each server."""
+"""The sync's own files in a run's folder: a lock, and notes on what was verified."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from trackkit.local_log import index
+from filelock import FileLock, Timeout
+
 from trackkit.local_log.reader import read_json
 from trackkit.sync.targets import Target
 
 
+@contextmanager
+def locked(target: Target) -> Iterator[None]:
+    """Holds the lock of a run; a file system without locks refuses nothing.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: there is no place for a lock.
+    """
+    places = target.places(".sync.lock")
+    with ExitStack() as stack:
+        for place in places:
+            try:
+                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                stack.enter_context(FileLock(place, timeout=0))
+            except Timeout:
+                raise
+            except NotImplementedError:
+                break
+            except OSError:
+                continue
+            break
+        else:
+            raise OSError(f"No lock can be made in '{places[0].parent}' or '{places[-1].parent}'. Make one writable.")
+        yield
+
+
 class Ledger:
-    """The notes on a run: `sync.json` in its folder or, if that is read-only, a file among the user's own.
+    """The notes on a run, in `sync.json`.
 
     For each server: `path`, `url` and `rows` of the last sync that found everything, `verified` (its Unix time in
     seconds) and `size` (the bytes of the run's files then).
@@ -31,10 +58,12 @@ class Ledger:
 
     def verified(self) -> dict[str, Any]:
         """Returns what the last sync found if it found everything and nothing has changed since; else {}."""
-        if self._target.folder is None and not self._target.files:
-            return {}
-        found = read_json(self._path).get(self._server)
-        return found if isinstance(found, dict) and found.get("size") == self._target.size() else {}
+        # The sync itself reports what can't be read.
+        with suppress(OSError):
+            found = self._read().get(self._server)
+            if isinstance(found, dict) and found.get("size") == self._target.size():
+                return found
+        return {}
 
     def remember(self, path: str, url: str, rows: int) -> None:
         """Notes that all of the run is on the server."""
@@ -45,25 +74,15 @@ class Ledger:
         """Drops the notes: the server has lost the run."""
         self._write({})
 
-    @property
-    def _path(self) -> Path:
-        home = self._target.home
-        if os.access(home, os.W_OK):
-            return home / "sync.json"
-        name = f"{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:24]}.json"
-        own = [folder / "trackkit-sync" / name for folder in index.state_folders()]
-        return next((path for path in own if _is_writable(path.parent)), own[-1])
+    def _read(self) -> dict[str, Any]:
+        return next(filter(None, map(read_json, self._target.places("sync.json"))), {})
 
     def _write(self, notes: dict[str, Any]) -> None:
-        path = self._path
-        spare = path.with_name(f".{path.name}.{os.getpid()}")
-        spare.write_text(json.dumps({**read_json(path), self._server: notes}, indent=1) + "\n", encoding="utf-8")
-        os.replace(spare, path)
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
+        text = json.dumps({**self._read(), self._server: notes}, indent=1) + "\n"
+        for path in self._target.places("sync.json"):
+            spare = path.with_name(f".{path.name}.{os.getpid()}")
+            with suppress(OSError):
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                spare.write_text(text, encoding="utf-8")
+                os.replace(spare, path)
+                return

@@ -38,24 +38,21 @@ class Report:
     url: str = ""
 
     @property
-    def is_good(self) -> bool:
-        """Whether nothing is missing that could be on the server now."""
-        return self.verdict in ("complete", "unchanged", "running")
+    def is_verified(self) -> bool:
+        """Whether all of the run is on the server."""
+        return self.verdict in ("complete", "unchanged")
 
 
 def report(source: Source, server: ServerRun, found: Lacking) -> Report:
     """Judges a run by what the server still lacks after the upload."""
-    absent, differing, doubled = (
-        _touched(source.expected, cells) for cells in (found.absent, found.differing, found.doubled)
-    )
-    missing = len(_touched(source.expected, found.absent | found.differing))
+    rows, absent = source.expected, {cell for row in found.rows for cell, _ in cells(row)}
+    missing = len(_touched(rows, absent | found.differing))
     artifacts = {digest: name for file in source.files for digest, (name, _) in file.artifacts.items()}
     pending = [f"'{name}' is {server.artifacts.get(key, 'absent')}" for key, name in found.artifacts.items()]
     troubles = {
-        f"{len(absent)} rows ({_named(absent)}) are not on the server yet; run the same command again later": absent,
-        f"{len(differing)} rows ({_named(differing)}) have other values on the server, and W&B can't replace them; "
-        "yours are in the local log": differing,
-        f"{len(doubled)} rows ({_named(doubled)}) are on the server more than once": doubled,
+        f"{_named(rows, absent)} are not on the server yet; run the same command again later": absent,
+        f"{_named(rows, found.differing)} have other values on the server, which W&B can't replace": found.differing,
+        f"{_named(rows, found.doubled)} are on the server more than once": found.doubled,
         f"the summary lacks {', '.join(sorted(found.summary)[:5])}": found.summary,
         f"the config lacks {', '.join(sorted(found.config)[:5])}": found.config,
         "the server has not noticed the run's end": found.ends,
@@ -67,8 +64,8 @@ def report(source: Source, server: ServerRun, found: Lacking) -> Report:
         source.target,
         "incomplete" if reasons else "complete",
         "; ".join(reasons + [later] * found.is_later),
-        rows=len(source.expected),
-        present=len(source.expected) - missing,
+        rows=len(rows),
+        present=len(rows) - missing,
         missing=missing,
         summary="missing" if found.summary else "ok",
         config="missing" if found.config else "ok",
@@ -79,8 +76,10 @@ def report(source: Source, server: ServerRun, found: Lacking) -> Report:
 
 def _touched(rows: Sequence[Row], wrong: AbstractSet[Cell]) -> list[Row]:
     """Returns the rows with a value at one of these cells."""
-    return [row for row in rows if any(cell in wrong for cell, _, _ in cells(row))] if wrong else []
+    return [row for row in rows if any(cell in wrong for cell, _ in cells(row))] if wrong else []
 
 
-def _named(rows: Sequence[Row]) -> str:
-    return ", ".join(f"{row.tier}/step {row.step}" for row in rows[:3]) + (" ..." if len(rows) > 3 else "")
+def _named(rows: Sequence[Row], wrong: AbstractSet[Cell]) -> str:
+    named = _touched(rows, wrong)
+    places = ", ".join(f"{row.tier}/step {row.step}" for row in named[:3])
+    return f"{len(named)} rows ({places}{' ...' if len(named) > 3 else ''})"

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
 from trackkit.engine.records import Row
 from trackkit.errors import TrackKitError
-from trackkit.integrations.wandb.asking import put
 from trackkit.integrations.wandb.files import to_row
-from trackkit.integrations.wandb.server import credentials, probe
-from trackkit.local_log.reader import ReadError, RecordedRun, finite_words
+from trackkit.integrations.wandb.server import credentials, probe, put
+from trackkit.local_log.reader import finite_words
 
 T = TypeVar("T")
 
 PROBE_S = 5.0
+_TICK_S = 0.5
 _PAGE = 10_000
-_STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}
 _NO_RUN = re.compile(r"could not find (run|project)\b", re.IGNORECASE)
 
 
@@ -111,27 +111,42 @@ class Server:
         """Returns the answer to a question to the server.
 
         Raises:
-            ServerError: the server was silent for `patience` seconds, or answered with an error.
+            ServerError: the server was silent for too long, or answered with an error.
         """
         answer = put(question)
-        silent_since: float | None = None
-        next_probe = time.monotonic() + self.probe_s
-        while not answer.done():
-            wait([answer], 0.2)
-            self.check_stopped()
-            if not answer.done() and time.monotonic() > next_probe:
-                trouble = self.trouble()
-                silent_since = (silent_since or next_probe) if trouble else None
-                if silent_since is not None and time.monotonic() - silent_since >= self.patience:
-                    raise ServerError(trouble)
-                next_probe = time.monotonic() + self.probe_s
+        self.watch(lambda seconds: bool(wait([answer], seconds).done))
         try:
             return answer.result()
-        except ServerError:
-            raise
         except Exception as error:
             said = str(error) or type(error).__name__
             raise ServerError(f"W&B at {self.url} answered with an error: {said}") from error
+
+    def watch(self, has_ended: Callable[[float], bool], tick: Callable[[], None] = lambda: None) -> None:
+        """Waits for something that needs the server.
+
+        Args:
+            has_ended: waits for the given seconds at most; returns whether it has ended.
+            tick: called every half second until then.
+
+        Raises:
+            ServerError: the server was silent for `patience` seconds, or the user has asked to stop.
+        """
+        silent_since: float | None = None
+        troubles: queue.SimpleQueue[str] = queue.SimpleQueue()
+        next_probe = time.monotonic() + self.probe_s
+        while not has_ended(_TICK_S):
+            self.check_stopped()
+            tick()
+            now = time.monotonic()
+            if now > next_probe:
+                next_probe = now + self.probe_s
+                # In a thread: a probe of a server that hangs must not hold up the ticks.
+                threading.Thread(target=lambda: troubles.put(self.trouble()), daemon=True).start()
+            while not troubles.empty():
+                trouble = troubles.get()
+                silent_since = None if not trouble else silent_since or now
+                if silent_since is not None and now - silent_since >= self.patience:
+                    raise ServerError(trouble)
 
     def check_stopped(self) -> None:
         """Raises ServerError if the user has asked to stop: `stopped` is set."""
@@ -176,26 +191,6 @@ class Server:
             fields={"name": run.name, "group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
             | {"started": datetime.fromisoformat(run.created_at.replace("Z", "+00:00")).timestamp()},
         )
-
-
-def read_server_run(entity: str, project: str, run_id: str) -> RecordedRun:
-    """Reads a run on a server, in the shape of `trackkit.read_run`.
-
-    Raises:
-        ReadError: the server can't be asked, or has no such run.
-    """
-    path = f"{entity}/{project}/{run_id}"
-    try:
-        server = Server()
-        run = server.run(path)
-    except ServerError as error:
-        raise ReadError(f"There is no folder '{path}', and the W&B server can't be asked for a run: {error}") from error
-    if not run.state:
-        raise ReadError(f"'{path}' is neither a folder nor a run on {server.url}. Give one of them.")
-    rows = [replace(row, values={k: v for k, v in row.values.items() if k[:1] != "_"}) for row in run.rows]
-    summary = {key: value for key, value in run.summary.items() if key[:1] != "_"}
-    fields = {"run_id": run_id, "status": _STATUS.get(run.state, run.state), "url": run.url, **run.fields}
-    return RecordedRun(rows, run.config, summary, fields)
 
 
 def _cleaned(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ class Target:
         """The folder for the sync's own files."""
         return self.folder if self.folder is not None else self.files[0].parent
 
+    def places(self, name: str) -> list[Path]:
+        """Returns where a file of the sync's own may lie: in `home` or, if that is read-only, among the user's own."""
+        own = f"{hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:24]}{name}"
+        return [self.home / name, *(folder / "trackkit-sync" / own for folder in index.state_folders())]
+
     @property
     def is_running(self) -> bool:
         """Whether a process still writes it."""
@@ -59,8 +65,8 @@ class Target:
     def size(self) -> dict[str, int]:
         """Returns the bytes of everything that a sync uploads or compares."""
         names = ("rows.jsonl", "config.json", "summary.json") if self.folder is not None else ()
-        local = {name: _bytes(self.home / name) for name in names}
-        return {**local, **{path.parent.name: _bytes(path) for path in self.files}}
+        files = {name: self.home / name for name in names} | {path.parent.name: path for path in self.files}
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in files.items()}
 
     def path(self, entity: str) -> str:
         """Returns where it belongs on a server: `entity/project/run_id`.
@@ -88,39 +94,17 @@ def find_targets(asked: Sequence[str]) -> list[Target]:
     return list(found.values())
 
 
-def several_folders(targets: Sequence[Target], entity: str) -> dict[Target, list[Target]]:
-    """Returns for each run that has several folders all of them: which of them is the run, only the user knows."""
-    paths = {target: _path(target, entity) for target in targets if _shares_id(target, targets)}
-    groups = {target: [each for each in paths if paths[each] == path] for target, path in paths.items()}
-    return {target: group for target, group in groups.items() if len(group) > 1}
-
-
-def _shares_id(target: Target, targets: Sequence[Target]) -> bool:
-    return any(each is not target and each.run_id == target.run_id for each in targets)
-
-
-def _path(target: Target, entity: str) -> str:
-    try:
-        return target.path(entity)
-    except OSError:
-        # A folder that can't be read goes alone, and its report says why.
-        return str(target.root)
-
-
 def _find(word: str, known: Sequence[Target]) -> list[Target]:
     path = Path(word).expanduser().absolute()
-    if path.is_dir():
-        if (path / "run.json").is_file():
-            return [_of_folder(path)]
-        if logs := sorted(path.glob("run-*.wandb")):
-            return [_of_log(logs[0])]
-        if folders := run_folders(path):
-            return [_of_folder(folder) for folder in folders]
-        if logs := sorted([*path.glob("offline-run-*/run-*.wandb"), *path.glob("wandb/offline-run-*/run-*.wandb")]):
-            return [_of_log(log) for log in logs]
-        raise SyncError(f"No run in '{word}': neither '{RUNS}/<run id>' nor a W&B run. Give the folder of one.")
     if path.suffix == ".wandb" and path.is_file():
         return [_of_log(path)]
+    if path.is_dir():
+        folders = [path] if (path / "run.json").is_file() else run_folders(path)
+        names = ("offline-run-*/run-*.wandb", "wandb/offline-run-*/run-*.wandb")
+        logs = sorted(path.glob("run-*.wandb"))[:1] or sorted(log for name in names for log in path.glob(name))
+        if not folders and not logs:
+            raise SyncError(f"No run in '{word}': neither '{RUNS}/<run id>' nor a W&B run. Give the folder of one.")
+        return list(map(_of_folder, folders)) or list(map(_of_log, logs))
     if found := [target for target in known if target.run_id == word]:
         return found
     hint = did_you_mean(word, {target.run_id for target in known}) if known else ""
@@ -136,10 +120,3 @@ def _of_log(log: Path) -> Target:
     run_id, root = log.stem.removeprefix("run-"), log.parent.parent.parent
     folder = root / RUNS / run_id
     return Target(run_id, root, folder if (folder / "run.json").is_file() else None)
-
-
-def _bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import re
 import runpy
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,54 +52,34 @@ def upload(path: Path, server: Server, tick: Callable[[], None] | None = None) -
         ServerError: the upload failed, or the server was silent for longer than its patience.
     """
     kept = {name: value for name, value in os.environ.items() if not _NOT_FOR_UPLOADS.fullmatch(name)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trackkit.sync.upload", str(path), *(["--live"] if tick is not None else [])],
-        env={**kept, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": str(server.key)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
-    reader.start()
+    output = path.with_name("output.txt")
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trackkit.sync.upload", str(path), *(["--live"] if tick is not None else [])],
+            env={**kept, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": str(server.key)},
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def has_ended(seconds: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.returncode is not None
+
     try:
-        _watch(process, server, tick or (lambda: None))
-        reader.join(5.0)
+        server.watch(has_ended, tick or (lambda: None))
     finally:
         _end(process)
     # W&B's exit code is 0 whatever happens; it leaves this marker if it believes to have sent everything.
     if not path.with_suffix(".wandb.synced").exists():
-        said = [line.strip() for line in lines if line.strip()]
+        said = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line.removeprefix("wandb: ERROR ") for line in said if "ERROR" in line] or said[-3:]
         raise ServerError(f"`wandb beta sync` failed: {' / '.join(errors)[:500]}")
 
 
-def _watch(process: subprocess.Popen[str], server: Server, tick: Callable[[], None]) -> None:
-    silent_since: float | None = None
-    troubles: queue.SimpleQueue[str] = queue.SimpleQueue()
-    next_probe = time.monotonic() + server.probe_s
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)
-            return
-        server.check_stopped()
-        tick()
-        now = time.monotonic()
-        if now > next_probe:
-            next_probe = now + server.probe_s
-            # In a thread: a probe of a server that hangs would hold up what follows a growing log.
-            threading.Thread(target=lambda: troubles.put(server.trouble()), daemon=True).start()
-        while not troubles.empty():
-            trouble = troubles.get()
-            silent_since = None if not trouble else silent_since or now
-            if silent_since is not None and now - silent_since >= server.patience:
-                raise ServerError(trouble)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends an upload and every process that it has started: one that was left would upload unseen."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

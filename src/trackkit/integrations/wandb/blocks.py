@@ -79,13 +79,12 @@ class Reader:
 
 
 class Writer:
-    """Writes records to a new file, each flushed at once."""
+    """Writes records to a new file."""
 
     def __init__(self, path: Path) -> None:
         self._file: IO[bytes] = path.open("wb")
         self._file.write(HEADER)
         self._at = len(HEADER)
-        self._file.flush()
 
     def add(self, record: bytes) -> None:
         """Appends one serialized record."""
@@ -99,6 +98,9 @@ class Writer:
             crc = zlib.crc32(chunk, zlib.crc32(bytes([kind])))
             self._file.write(_CHUNK.pack(crc, len(chunk), kind) + chunk)
             self._at, first = header + _CHUNK.size + len(chunk), False
+
+    def flush(self) -> None:
+        """Makes what was added visible to other processes."""
         self._file.flush()
 
     def close(self) -> None:

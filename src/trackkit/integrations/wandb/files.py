@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class RunFile:
         folder: where the run's media and saved files are.
         run: the run record (W&B's protobuf message); None if the file lacks it.
         rows: history, in the order written; `step` is W&B's, values may be nested dictionaries.
-        summary, config: key to value, nested keys as dictionaries.
+        config: key to value, nested keys as dictionaries.
         definitions: metric, or glob, to its serialized record.
         artifacts: digest to name and serialized record, of each artifact that the run logged.
         console: stream and text of each line printed.
@@ -38,7 +39,6 @@ class RunFile:
     folder: Path = Path()
     run: Any = None
     rows: list[Row] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     definitions: dict[str, bytes] = field(default_factory=dict)
     artifacts: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -47,6 +47,12 @@ class RunFile:
     others: list[tuple[str, bytes]] = field(default_factory=list)
     exit_code: int | None = None
     whole: bool = True
+    _columns: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The summary's columns, nested keys as dictionaries."""
+        return _merge({}, list(self._columns.values()))
 
     def add(self, data: bytes, unfinished: dict[int, str]) -> None:
         """Adds a serialized record.
@@ -60,9 +66,13 @@ class RunFile:
         if kind == "history":
             self.rows.append(to_row(unpack(record.history.item, record.history.step.num), len(self.rows)))
         elif kind == "summary":
-            _merge(self.summary, record.summary.update)
+            # The last value of each key is decoded at the end: W&B writes each column at every row.
+            for item in record.summary.update:
+                name = tuple(item.nested_key) or (item.key,)
+                self._columns.pop(name, None)
+                self._columns[name] = item
             for item in record.summary.remove:
-                self.summary.pop(item.key or item.nested_key[0], None)
+                self._columns.pop(tuple(item.nested_key) or (item.key,), None)
         elif kind == "config":
             _merge(self.config, record.config.update)
         elif kind == "metric":
@@ -89,9 +99,13 @@ class RunFileReader:
 
     Args:
         path: of the file.
+
+    Attributes:
+        has_ended: whether the run's end was read.
     """
 
     def __init__(self, path: Path) -> None:
+        self.has_ended = False
         self._folder = path.parent / "files"
         self._reader = Reader(path)
         self._unfinished: dict[int, str] = {}
@@ -105,6 +119,7 @@ class RunFileReader:
         file = RunFile(self._folder)
         for data in self._reader.new(final):
             file.add(data, self._unfinished)
+        self.has_ended |= file.exit_code is not None
         if final:
             file.console += [(stream, text) for stream, text in self._unfinished.items() if text]
             file.whole = not self._reader.damaged and not self._reader.rest
@@ -147,11 +162,21 @@ def read_run_record(path: Path) -> Any:
 
 def parse(data: bytes) -> Any:
     """Returns a serialized record as W&B's protobuf message, whose package carries no types."""
-    from wandb.proto import wandb_internal_pb2
-
-    record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+    record = _record_type()()
     record.ParseFromString(data)
     return record
+
+
+def make(**fields: Any) -> bytes:
+    """Returns a serialized record with the given fields; dictionaries stand for messages within it."""
+    return bytes(_record_type()(**fields).SerializeToString())
+
+
+@cache
+def _record_type() -> Any:
+    from wandb.proto import wandb_internal_pb2
+
+    return wandb_internal_pb2.Record  # type: ignore[attr-defined]
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:
