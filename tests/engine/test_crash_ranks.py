@@ -82,7 +82,8 @@ def test_torchrun_ends_as_without_trackkit(ended: Ended, ending: str, framework:
     if ending == "rank 1 killed":
         bare = ended(ending, framework, "bare")
         assert (bare / "code").read_text() == "1"
-        assert _first_failure(output) == _first_failure((bare / "err.txt").read_text())
+        # Without TrackKit, torchrun may notice first that rank 0 failed in the collective.
+        assert _first_failure(output) in (("1", "-9"), _first_failure((bare / "err.txt").read_text()))
     # Lightning's SIGTERM handler may wait for the other rank while that one waits in a collective.
     assert not _hung(output) or (ending, framework) == ("torchrun terminated", "lightning"), output
 
