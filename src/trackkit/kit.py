@@ -118,6 +118,14 @@ class TrackKit(FrameworkBase):
 
         return Runs(self.config, self._make_sinks, new_run_id())
 
+    def prepare(self) -> None:
+        """Imports the backends' packages on the rank that writes, so that a training's start does not wait for them."""
+        from trackkit.engine import ranks
+
+        if not self.disabled and self._sinks is None and ranks.current().writes:
+            for path in BACKENDS.values():
+                load(path).prepare()
+
     def begin(self, start: Start, runs: Runs | None = None) -> Session:
         """Begins a fit or an evaluation: opens its run, or continues in the open one.
 

@@ -34,6 +34,10 @@ class Kit(Protocol):
         """Returns the runs of a further trainer that uses this object."""
         ...
 
+    def prepare(self) -> None:
+        """Loads what a run needs, before a training starts."""
+        ...
+
     def begin(self, start: Start, runs: Runs | None = None) -> Session:
         """Begins a fit or an evaluation: opens its run, or continues in the open one."""
         ...

@@ -31,6 +31,10 @@ class HuggingFaceHooks:
         return Trainers(cast("Kit", self), HuggingFaceHooks)
 
     @guarded
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        cast("Kit", self).prepare()
+
+    @guarded
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._huggingface_first_step = state.global_step + 1
         self._huggingface_fit = NullFit()

@@ -54,6 +54,11 @@ class WandbSink(Sink):
         self._sync = "trackkit sync"
         self._cleanup = ExitStack()
 
+    @staticmethod
+    def prepare() -> None:
+        """Imports wandb."""
+        import wandb  # noqa: F401
+
     def open(self, info: RunInfo) -> None:
         run, reason = self._start(info)
         self._sync = f"trackkit sync {info.folder}"
