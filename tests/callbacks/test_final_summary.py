@@ -101,7 +101,7 @@ def test_evaluation_sets_have_own_columns() -> None:
 def test_gpu_hours_and_cost_cover_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run claims to have CUDA, and the clock advances by two hours."""
     now = [100.0]
-    monkeypatch.setattr("trackkit.callbacks.final_summary.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("trackkit.engine.stopwatch.now", lambda: now[0])
     callback = FinalSummary(price_per_gpu_hour=2.5)
     callback.start(run_info(Path.cwd(), world_size=4, device="cuda:0"))
     callback.row(Moment(step=1), Window())

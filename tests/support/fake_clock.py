@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -12,12 +11,12 @@ class FakeClock:
     """A clock that stands still until a test moves it.
 
     Attributes:
-        now: seconds that `time.perf_counter` returns.
+        now: seconds that TrackKit's stopwatch returns.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr("trackkit.engine.stopwatch.now", lambda: self.now)
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.callbacks.nvml import energy_counter
+from trackkit.engine import stopwatch
 from trackkit.engine.callback import Callback, Values
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class FinalSummary(Callback):
         self._step = 0
         self._trained = False
         self._epoch: float | None = None
-        self._started = time.perf_counter()
+        self._started = stopwatch.now()
         self._hours = self._earlier_h = 0.0
         self._gpus = 0
         self._energy: Callable[[], float] | None = None
@@ -74,7 +74,7 @@ class FinalSummary(Callback):
     def start(self, info: RunInfo) -> None:
         self._monitor = self.monitor or info.start.monitor
         self._goal = self.goal or (info.start.goal if self.monitor is None else None)
-        self._started = time.perf_counter()
+        self._started = stopwatch.now()
         earlier = info.earlier
         self._earlier_h = earlier.elapsed_h if earlier is not None and info.start.is_fit else info.start.trained_h
         # An evaluation after a fit gives no best values; the rows of an earlier process come first.
@@ -105,7 +105,7 @@ class FinalSummary(Callback):
 
     def ended(self) -> None:
         self._fit_over = True
-        self._hours = self._earlier_h + (time.perf_counter() - self._started) / 3600
+        self._hours = self._earlier_h + (stopwatch.now() - self._started) / 3600
         if self._energy is not None:
             self._kwh = self._energy()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
+
+from trackkit.engine import stopwatch
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ class Window:
         self.steps = self.samples = self.tokens = self.skipped = 0
         self.data_s = self._paused_s = 0.0
         self.uncounted = False
-        self._since = time.perf_counter()
+        self._since = stopwatch.now()
 
     def add(self, loss: torch.Tensor | None, samples: int | None, tokens: int, data_s: float, steps: int) -> None:
         """Adds a batch, and the `steps` optimizer steps taken on it and the batches before it."""
@@ -81,4 +82,4 @@ class Window:
     @property
     def elapsed_s(self) -> float:
         """Seconds of training since the window opened, without pauses."""
-        return max(time.perf_counter() - self._since - self._paused_s, 1e-9)
+        return max(stopwatch.now() - self._since - self._paused_s, 1e-9)

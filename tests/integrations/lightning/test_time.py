@@ -146,3 +146,27 @@ def test_timer_without_a_limit_leaves_out_the_opening_too(clock: FakeClock, monk
     timer = Timer()
     trainer([timer, TrackKit(sinks=[Opening(clock)])]).fit(Steady(clock), data(4))
     assert timer.time_elapsed("train") == pytest.approx(4 * STEP_S)
+
+
+def test_users_own_clock_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of other callbacks replace `time.perf_counter` by times that are used up, one for each call."""
+    asked: list[str] = []
+
+    class Asking(Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            asked.append("mine")
+            time.perf_counter()
+
+    def perf_counter() -> float:
+        asked.append("clock")
+        return 0.0
+
+    class Patched(Logging):
+        def on_train_epoch_start(self) -> None:
+            monkeypatch.setattr(time, "perf_counter", perf_counter)
+
+        def on_train_epoch_end(self) -> None:
+            monkeypatch.undo()
+
+    record(Patched(), data(6), data(2), callbacks=[Asking()], val_check_interval=3, log_every_n_steps=2)
+    assert asked == ["mine", "clock"] * 6

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine import stopwatch
 from trackkit.engine.records import Gradients, Moment
 from trackkit.engine.run_info import Status
 from trackkit.integrations.huggingface import _compat
@@ -76,11 +76,11 @@ class Fit(NullFit):
         self._seen_step = self._row_step = state.global_step
         self._samples, self._tokens = progress.samples(self._seen_step), int(state.num_input_tokens_seen)
         self._data_s = 0.0
-        self._mark = time.perf_counter()
+        self._mark = stopwatch.now()
         session.tracker.position = self._moment
 
     def step_begins(self) -> None:
-        self._data_s += time.perf_counter() - self._mark
+        self._data_s += stopwatch.now() - self._mark
 
     def may_end(self, step: int) -> bool:
         return self._evaluates > 0 and step % self._evaluates == 0
@@ -95,7 +95,7 @@ class Fit(NullFit):
         if row:
             self._tracker.row(self._moment())
             self._row_step = self._state.global_step
-        self._mark = time.perf_counter()
+        self._mark = stopwatch.now()
 
     def epoch_ends(self, cut: bool) -> None:
         self._progress.epoch_ends(self._state.global_step, cut)
@@ -120,12 +120,12 @@ class Fit(NullFit):
         self._tracker.flush()
 
     def paused(self, what: str) -> None:
-        now = time.perf_counter()
+        now = stopwatch.now()
         self._tracker.pause(what, now - self._mark)
         self._mark = now
 
     def resumes(self) -> None:
-        self._mark = time.perf_counter()
+        self._mark = stopwatch.now()
 
     def ends(self) -> None:
         status: Status = "finished" if self._state.global_step >= self._state.max_steps else "stopped"

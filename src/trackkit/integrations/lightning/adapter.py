@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine import stopwatch
 from trackkit.engine.records import Moment
 from trackkit.engine.run_info import Status
 from trackkit.integrations.guard import Kit
@@ -80,7 +81,7 @@ class LightningAdapter:
         self._logged.holds = not self._automatic and bool(trainer.optimizers)
         kind = Optimization if self._automatic else ManualOptimization
         self._optimization = kind(trainer, tracker, self._wiring)
-        self._fit_began = time.perf_counter()
+        self._fit_began = stopwatch.now()
         postpone_timers(trainer, began)
 
     def _open_run(self, start: Start) -> Session:
@@ -117,7 +118,7 @@ class LightningAdapter:
     def _remember(self) -> None:
         """Keeps what this fit and those before it amount to, for the trainer's next fit and later checkpoints."""
         if self.session.phase == "fitting":
-            hours = (time.perf_counter() - self._fit_began) / 3600 + (self._earlier.hours if self._earlier else 0.0)
+            hours = (stopwatch.now() - self._fit_began) / 3600 + (self._earlier.hours if self._earlier else 0.0)
             trainer, seen = self._trainer, self.session.tracker.seen
             self._weights.fitted = Fitted(weakref.ref(trainer), trainer.global_step, *seen, hours, self.state())
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from trackkit.engine import stopwatch
 from trackkit.integrations.lightning.null import NullTracker
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ class Clock:
 
     Attributes:
         tracker: tracker of the open run.
-        fetch_began: time at which the wait for the current batch began, by `time.perf_counter`.
+        fetch_began: time at which the wait for the current batch began, by `stopwatch.now`.
         data_s: seconds spent waiting for batches since the last `batch_ends`.
         in_batch: whether a batch has been fetched and has not ended.
         pause: what training has paused for, and since when; None while it trains.
@@ -35,13 +35,13 @@ class Clock:
     def stop(self, what: str) -> None:
         """Pauses training, unless it is paused. The next fetch of a batch resumes it."""
         if self.pause is None:
-            self.pause = (what, time.perf_counter())
+            self.pause = (what, stopwatch.now())
 
     def resume(self) -> None:
         """Resumes training, if it is paused, and reports the pause."""
         if self.pause is not None:
             what, since = self.pause
-            self.tracker.pause(what, time.perf_counter() - since)
+            self.tracker.pause(what, stopwatch.now() - since)
         self.pause = None
 
     def split_pause(self) -> None:

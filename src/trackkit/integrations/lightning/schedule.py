@@ -77,12 +77,15 @@ class Schedule:
 
     def _may_be_last(self) -> bool:
         """Returns whether training may end with this batch: by a limit, the epoch's end, or after a validation."""
-        trainer, limit, now = self._trainer, self._loop.max_steps, time.monotonic()
+        trainer, limit = self._trainer, self._loop.max_steps
         if limit >= 0 and limit <= trainer.global_step + self.steps_per_batch:
             return True
-        if self._soon is not None and now >= self._soon:
+        if self._soon is not None and time.monotonic() >= self._soon:
             return True
-        if self._interval_s is not None and now >= _compat.last_validation(trainer) + self._interval_s - _SOON_S:
+        if (
+            self._interval_s is not None
+            and time.monotonic() >= _compat.last_validation(trainer) + self._interval_s - _SOON_S
+        ):
             return True
         if self._every and self._batches.ready % self._every == 0:
             return True

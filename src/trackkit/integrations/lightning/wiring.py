@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine import stopwatch
 from trackkit.integrations.guard import Kit, call_guarded
 from trackkit.integrations.lightning import _compat
 from trackkit.integrations.lightning.clock import Clock
@@ -159,7 +159,7 @@ class Wiring:
             else:
                 if clock.pause is not None:
                     self.guard("fetch", clock.resume)
-                clock.fetch_began = time.perf_counter()
+                clock.fetch_began = stopwatch.now()
             original()
 
         return before_fetch
@@ -170,7 +170,7 @@ class Wiring:
         def after_fetch() -> None:
             original()
             if clock.pause is None:
-                clock.data_s += time.perf_counter() - clock.fetch_began
+                clock.data_s += stopwatch.now() - clock.fetch_began
                 clock.in_batch = True
 
         return after_fetch
