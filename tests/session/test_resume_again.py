@@ -10,7 +10,7 @@ import torch
 
 from tests.support.doomed import STEPS, TRAIN, Task
 from tests.support.huggingface_toys import Sequential, make_trainer
-from tests.support.local_log import local_run
+from tests.support.local_log import local_run, local_runs
 from tests.support.resuming import CHECKPOINT, FRAMEWORKS, steps
 from tests.support.wandb_offline import find_runs, read_finished
 from tests.support.warm import last_checkpoint
@@ -40,8 +40,8 @@ def assert_wandb_has_each_step_once(home: Path, files: int, last: int) -> None:
 
 
 @pytest.mark.parametrize("setting", ["auto", "never"])
-def test_search_for_the_batch_size_is_another_attempt(isolated: Path, setting: str) -> None:
-    """`auto_find_batch_size`: the failed steps are an attempt, whatever `resume` says."""
+def test_search_for_the_batch_size_makes_a_run_for_each_size(isolated: Path, setting: str) -> None:
+    """`auto_find_batch_size`: the failed steps are a run of their own, whatever `resume` says."""
     Hungry.calls = 0
     kit = TrackKit(project="p", resume=setting)
     arguments = {"auto_find_batch_size": True, "per_device_train_batch_size": 8, "samples": 160, "logging_steps": 1}
@@ -50,11 +50,10 @@ def test_search_for_the_batch_size_is_another_attempt(isolated: Path, setting: s
     finish()
     last = trainer.state.global_step
     assert last > 20
-    run = local_run(isolated)
-    assert (run.run["status"], run.run["passes"], run.run["exit_code"]) == ("finished", 2, 0)
-    assert (steps(run, 1), steps(run, 2)) == (list(range(1, 12)), list(range(1, last + 1)))
-    assert (run.summary["final/steps"], run.summary["final/samples"]) == (last, 160)
-    assert_wandb_has_each_step_once(isolated, 2, last)
+    first, then = local_runs(isolated)
+    assert (first.run["status"], first.run["exit_code"], steps(first, 1)) == ("failed", 1, list(range(1, 12)))
+    assert (then.run["status"], then.run["exit_code"], steps(then, 1)) == ("finished", 0, list(range(1, last + 1)))
+    assert (then.summary["final/steps"], then.summary["final/samples"]) == (last, 160)
 
 
 @FRAMEWORKS

@@ -34,7 +34,8 @@ class Start:
         foreign_run: the W&B run that another logger of the same training opened, to be shared.
         step: optimizer steps taken so far.
         checkpoint: the checkpoint's fields about its run; empty if it has none, None without a checkpoint.
-        again: whether the framework restarts a fit of this process in the same run.
+        again: whether the framework starts a fit of this process again that has taken no step.
+        group: of runs that belong together, unless the settings give one; "" for none.
     """
 
     framework: str
@@ -56,6 +57,7 @@ class Start:
     step: int = 0
     checkpoint: Mapping[str, Any] | None = None
     again: bool = False
+    group: str = ""
 
     @property
     def is_fit(self) -> bool:

@@ -73,7 +73,7 @@ def open_session(
     sinks: list[Sink] = []
     if rank.writes:
         git = known.ask("the git repository", lambda: read_git(Path.cwd()), None)
-        config = _completed(config, git)
+        config = _completed(config, start, git)
         home = _find_home(config, start, home, resumed)
         _describe(known, config, start, rank, home, git)
         sinks = [LocalSink(), *make_sinks(config, bool(open_sessions()))]
@@ -86,13 +86,13 @@ def open_session(
     return session
 
 
-def _completed(config: TrackKitConfig, git: GitState | None) -> TrackKitConfig:
-    """Returns the settings with the defaults that depend on the repository and the machine, secrets masked."""
+def _completed(config: TrackKitConfig, start: Start, git: GitState | None) -> TrackKitConfig:
+    """Returns the settings with the defaults that depend on framework, repository and machine, secrets masked."""
     return replace(
         config,
         project=config.project or identity.default_project(git),
         tags=redact("", identity.default_tags(config.tags)),
-        group=redact("", config.group),
+        group=redact("", config.group or start.group or None),
         job_type=redact("", config.job_type),
         notes=redact("", config.notes),
     )
@@ -106,7 +106,7 @@ def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) 
     """
     run_id, root, project = home.run_id, home.root, str(config.project)
     if start.is_fit:
-        setting = "auto" if start.again or config.resume == "must" else config.resume
+        setting = "auto" if config.resume == "must" else config.resume
         found = resume.find(setting, start.checkpoint, root, project)
         if found.notice:
             logger.warning(found.notice)

@@ -50,7 +50,7 @@ class Runs:
         if session is not None and session in open_sessions():
             if not start.is_fit:
                 return session
-            if session.phase == "evaluating":
+            if session.phase == "evaluating" or start.again:
                 session.join_fit(start)
                 self._fits += 1
                 _use(session.info.run_id, given)

@@ -95,7 +95,7 @@ class Session:
         atexit.register(self.close)
 
     def join_fit(self, start: Start) -> None:
-        """Continues with a fit in the run that an evaluation opened."""
+        """Continues with a fit in a run without a step: an evaluation opened it, or the fit starts again."""
         self.phase = "fitting"
         self._termination.install()
         samples, tokens = start.seen()

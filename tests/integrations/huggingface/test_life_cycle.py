@@ -136,32 +136,58 @@ def test_resumed_training_continues_at_its_step(tmp_path: Path) -> None:
 
 
 class Hungry(Sequential):
-    """Raises CUDA's out-of-memory error in its third step."""
+    """Raises CUDA's out-of-memory error in its call number `fails`."""
 
     calls = 0
+    fails = 3
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         type(self).calls += 1
-        if self.calls == 3:
+        if self.calls == self.fails:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
         return super().training_step(*args, **kwargs)
 
 
-def test_auto_find_batch_size_makes_one_run(tmp_path: Path) -> None:
-    """The retry with a smaller batch size is recorded in the same run."""
-    Hungry.calls = 0
-    sink, trainer = train(tmp_path, kind=Hungry, auto_find_batch_size=True, per_device_train_batch_size=8, samples=21)
+def _hungry(out: Path, fails: int, **given: Any) -> Any:
+    kind = type("Hungry", (Hungry,), {"fails": fails})
+    trainer = make_trainer(
+        out, [TrackKit(**given)], kind=kind, auto_find_batch_size=True, per_device_train_batch_size=8, samples=21
+    )
+    trainer.train()
+    finish()
     size = trainer.state.train_batch_size
     assert size is not None
     assert size < 8
-    steps = -(-21 // size)
-    assert trainer.state.global_step == steps
-    run = local_run(tmp_path)
-    assert run.run["status"] == "finished"
-    assert sink.history("batch/loss")[-len(logged(trainer, "loss")) :] == logged(trainer, "loss")
-    assert sink.history("batch/samples")[-1] == (steps, 21)
-    assert sink.columns["final/samples"] == 21
-    assert run.config["data/batch_size_per_device"] == size
+    assert trainer.state.global_step == -(-21 // size)
+    return trainer
+
+
+def _assert_whole(run: Any, trainer: Any) -> None:
+    assert (run.run["status"], run.run.get("passes", 1)) == ("finished", 1)
+    assert run.history("batch/loss") == logged(trainer, "loss")
+    assert run.history("batch/samples")[-1] == (trainer.state.global_step, 21)
+    assert (run.summary["final/samples"], run.summary["final/steps"]) == (21, trainer.state.global_step)
+    assert run.config["data/batch_size_per_device"] == trainer.state.train_batch_size
+
+
+@pytest.mark.parametrize("group", [None, "mine"])
+def test_retry_with_another_batch_size_is_a_run_of_the_same_group(tmp_path: Path, group: str | None) -> None:
+    """The first try has taken two steps: it ends `failed`, with its rows."""
+    trainer = _hungry(tmp_path, 3, group=group)
+    first, then = local_runs(tmp_path)
+    assert (first.run["status"], first.run["exit_code"], first.summary["final/steps"]) == ("failed", 1, 2)
+    assert [step for step, _ in first.history("batch/step")] == [1, 2]
+    assert first.config["data/batch_size_per_device"] == 8
+    _assert_whole(then, trainer)
+    groups = [run.config["trackkit/settings/group"] for run in (first, then)]
+    assert groups[0] == groups[1]
+    assert groups[0] == group or (group is None and groups[0].startswith("batch-size-"))
+
+
+def test_retry_before_the_first_step_begins_the_run_anew(tmp_path: Path) -> None:
+    """One run, with the values of the second try only."""
+    trainer = _hungry(tmp_path, 1)
+    _assert_whole(local_run(tmp_path), trainer)
 
 
 @pytest.mark.parametrize("same", [True, False])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,15 +59,16 @@ class HuggingFaceAdapter(NullAdapter):
         self._runs = runs
         self._fit = NullFit()
         self._unopened = False
+        self._group = ""
 
     def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> NullFit:
-        self._fit, self._unopened = NullFit(), True
-        self._fit = self.open_fit(args, state, kwargs)
+        before, self._fit, self._unopened = self._fit, NullFit(), True
+        self._fit = self.open_fit(args, state, kwargs, before)
         self._unopened = False
         return self._fit
 
-    def open_fit(self, args: Any, state: Any, kwargs: dict[str, Any]) -> Fit:
-        """Opens the run of a training, a new one or that of the checkpoint."""
+    def open_fit(self, args: Any, state: Any, kwargs: dict[str, Any], before: NullFit) -> Fit:
+        """Opens the run of a training, a new one or that of the checkpoint; `before` is the trainer's last training."""
         carried = _compat.carried(state) if state.global_step else {}
         known, loader = Description(), kwargs.get("train_dataloader")
         sizes = known.ask("the loader's sizes", lambda: Sizes.of(loader, args.world_size), Sizes())
@@ -80,8 +80,11 @@ class HuggingFaceAdapter(NullAdapter):
             step=state.global_step,
             samples=progress.samples(state.global_step) or 0,
             tokens=int(state.num_input_tokens_seen),
+            checkpoint=carried if state.global_step else None,
         )
-        session = self._kit.begin(self._resumed(start, args, carried), self._runs)
+        if args.auto_find_batch_size:
+            start = self._retried(start, before)
+        session = self._kit.begin(start, self._runs)
         _compat.carry(state, {**session.checkpoint_fields(), "progress": progress.fields})
         evaluates = {"steps": state.eval_steps, "epoch": sizes.updates(args.gradient_accumulation_steps)}
         return Fit(session, state, progress, kwargs.get("optimizer"), evaluates.get(str(args.eval_strategy.value)) or 0)
@@ -119,12 +122,19 @@ class HuggingFaceAdapter(NullAdapter):
         self._unopened = False
         self._fit.ends()
 
-    def _resumed(self, start: Start, args: Any, carried: Mapping[str, Any]) -> Start:
-        """Returns `start` with what says which run it resumes."""
+    def _retried(self, start: Start, before: NullFit) -> Start:
+        """Returns `start` with what relates the tries of `auto_find_batch_size`.
+
+        A try that took a step has rows of its batch size: it stays a run, failed, and the next one is another run of
+        the same group.
+        """
         session = self._runs.session
-        if args.auto_find_batch_size and session is not None and session.phase == "fitting":
-            return replace(start, again=True, checkpoint=session.checkpoint_fields())
-        return replace(start, checkpoint=carried) if start.step else start
+        retries = session is not None and session.phase == "fitting"
+        if not retries:
+            from trackkit.session.identity import new_run_id
+
+            self._group = f"batch-size-{new_run_id()}"
+        return replace(start, group=self._group, again=retries and not before.stepped)
 
     def _step_logged(self, args: Any, state: Any, logs: StepLogs, kwargs: dict[str, Any]) -> None:
         session = self._session(args, state, kwargs)

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 class NullFit:
     """A training that is not recorded: ignores all its events."""
 
+    @property
+    def stepped(self) -> bool:
+        """Whether it has taken a step."""
+        return False
+
     def step_begins(self) -> None:
         """`on_step_begin`: the batches of this update have been fetched."""
 
@@ -73,7 +78,7 @@ class Fit(NullFit):
         self._losses = Losses(state.log_history, state.global_step)
         self._evaluates = evaluates
         self._scaled = _compat.is_scaled(optimizer)
-        self._seen_step = self._row_step = state.global_step
+        self._first = self._seen_step = self._row_step = state.global_step
         self._samples, self._tokens = progress.samples(self._seen_step), int(state.num_input_tokens_seen)
         self._data_s = 0.0
         self._mark = stopwatch.now()
@@ -81,6 +86,10 @@ class Fit(NullFit):
 
     def step_begins(self) -> None:
         self._data_s += stopwatch.now() - self._mark
+
+    @property
+    def stepped(self) -> bool:
+        return bool(self._state.global_step > self._first)
 
     def may_end(self, step: int) -> bool:
         return self._evaluates > 0 and step % self._evaluates == 0
