@@ -139,6 +139,13 @@ KEYS: tuple[Key, ...] = (
     Key("device/gpu_mem_allocated_GB", "1e9 bytes", CUDA, "live tensors"),
     Key("device/gpu_mem_peak_reserved_GB", "1e9 bytes", CUDA, "the pool's peak since the process began"),
     Key("final/<split>/<name>", "as logged", END, "the last finite value of each epoch metric"),
+    Key(
+        "final/<split>/runtime_s",
+        "s",
+        "at the end under Hugging Face",
+        "of the training, or of the last evaluation, by the trainer's own clock; beside it `samples_per_s`, `steps_per_s` "
+        "and, if counted, `tokens_per_s`",
+    ),
     Key("final/best/<split>/<name>", "as logged", END, "best value of the monitored metric"),
     Key("final/best/<split>/<name>_step", "optimizer steps", END, "step of that value"),
     Key("final/steps", "optimizer steps", END, "steps taken"),

@@ -71,3 +71,35 @@ def test_omegaconf_model_config_is_recorded(tmp_path: Path) -> None:
     model.config = omegaconf.OmegaConf.create({"a": {"b": 1}})
     train(tmp_path, model=model)
     assert local_run(tmp_path).config["model/config/a"] == {"b": 1}
+
+
+@dataclass
+class Adapter:
+    """A configuration with the interface of PEFT's."""
+
+    r: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"r": self.r, "lora_alpha": 2 * self.r, "lora_dropout": 0.1, "target_modules": {"q", "v", "k"}}
+
+
+@pytest.mark.parametrize(("ranks", "names"), [({"default": 4}, [""]), ({"a": 4, "b": 8}, ["a/", "b/"])])
+def test_adapter_s_configuration_is_recorded(tmp_path: Path, ranks: dict[str, int], names: list[str]) -> None:
+    """By the adapter's name if there are several."""
+    model: Any = Net()
+    model.peft_config = {name: Adapter(r) for name, r in ranks.items()}
+    train(tmp_path, model=model)
+    config = local_run(tmp_path).config
+    for name, r in zip(names, ranks.values(), strict=True):
+        expected = {"r": r, "lora_alpha": 2 * r, "lora_dropout": 0.1, "target_modules": ["k", "q", "v"]}
+        assert {key: config[f"model/adapter/{name}{key}"] for key in expected} == expected
+
+
+def test_configuration_of_a_lora_model_is_recorded(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="PEFT is not a development dependency")
+    model = peft.get_peft_model(Net(), peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules=["0", "2"]))
+    _, trainer = train(tmp_path, model=model, label_names=["labels"])
+    assert trainer.state.global_step == 6
+    config = local_run(tmp_path).config
+    expected = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": ["0", "2"], "peft_type": "LORA"}
+    assert {key: config[f"model/adapter/{key}"] for key in expected} == expected

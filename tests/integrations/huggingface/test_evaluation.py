@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
-from tests.support.huggingface_toys import evaluate_plainly, logged, make_trainer, mean_accuracy, plain_loop, train
+from tests.support.huggingface_toys import (
+    Sequential,
+    evaluate_plainly,
+    logged,
+    make_trainer,
+    mean_accuracy,
+    plain_loop,
+    train,
+)
 from tests.support.local_log import local_run
 from tests.support.toy import Net, Points
 from tests.support.versions import EVALUATES_LAST_STEP
@@ -127,6 +136,72 @@ def test_metric_key_prefix_names_the_split_or_the_set(tmp_path: Path, prefix: st
     assert sink.columns[f"final/{place}/acc"] == metrics[f"{prefix}_acc"]
     assert len([row for row in sink.rows if row.tier == "batch"]) == 4
     assert _no_speed(sink)
+
+
+@pytest.mark.parametrize("monitor", ["eval_sts-dev_pearson", "sts-dev_pearson"])
+def test_metric_of_no_set_is_not_filed_under_one(tmp_path: Path, monitor: str) -> None:
+    """As sentence-transformers' evaluators: logged with the first set's metrics, and monitored."""
+
+    class Evaluating(Sequential):
+        def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+            output = super().evaluation_loop(*args, **kwargs)
+            if kwargs["metric_key_prefix"] == "eval_near" and output.metrics is not None:
+                output.metrics["eval_sts-dev_pearson"] = output.metrics["eval_near_loss"] / 2
+            return output
+
+    sets = {"near": VAL, "far": OTHER}
+    sink, trainer = train(
+        tmp_path, kind=Evaluating, val=sets, eval_strategy="epoch", num_train_epochs=3, learning_rate=3.0,
+        metric_for_best_model=monitor, greater_is_better=False, save_strategy="epoch", save_only_model=True,
+    )  # fmt: skip
+    assert sink.history("epoch/val/sts_dev_pearson") == logged(trainer, "eval_sts-dev_pearson") != []
+    keys = {"epoch/val/sts_dev_pearson", "epoch/val/near/loss", "epoch/val/far/loss"}
+    assert _epoch_keys(sink) == keys | {"epoch/step", "epoch/epoch"}
+    assert len([row for row in sink.rows if row.tier == "epoch"]) == 6
+    best = {key: value for key, value in sink.columns.items() if key.startswith("final/best/val/sts")}
+    assert best == {
+        "final/best/val/sts_dev_pearson": trainer.state.best_metric,
+        "final/best/val/sts_dev_pearson_step": trainer.state.best_global_step,
+    }
+
+
+@pytest.mark.parametrize("given", [{}, {"include_num_input_tokens_seen": "all"}], ids=str)
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+def test_evaluation_of_the_training_set_is_of_the_split_train(tmp_path: Path, when: str, given: dict[str, Any]) -> None:
+    """`evaluate(metric_key_prefix="train")`, also by a callback; the mean loss of the training stays its own."""
+
+    class Asks(TrainerCallback):
+        def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+            if when == "during":
+                trainer.evaluate(VAL, metric_key_prefix="train")  # type: ignore[arg-type]
+
+    sink = MemorySink()
+    trainer = make_trainer(tmp_path, [Asks(), TrackKit(sinks=[sink])], metrics=mean_accuracy, **given)
+    if when == "before":
+        trainer.evaluate(VAL, metric_key_prefix="train")  # type: ignore[arg-type]
+    trainer.train()
+    if when == "after":
+        trainer.evaluate(VAL, metric_key_prefix="train")  # type: ignore[arg-type]
+    found = [entry for entry in trainer.state.log_history if "train_acc" in entry]
+    step = 0 if when == "before" else 6
+    if when != "before":
+        # `train` starts a new log history.
+        assert sink.history("epoch/train/acc") == [(step, found[0]["train_acc"])]
+    assert [at for at, _ in sink.history("epoch/train/loss")] == [step]
+    assert _epoch_keys(sink) == {"epoch/step", "epoch/epoch", "epoch/train/loss", "epoch/train/acc"} - (
+        {"epoch/epoch"} if when == "before" else set()
+    )
+
+
+def test_runtime_and_speeds_are_in_the_summary(tmp_path: Path) -> None:
+    """Of the training and of the last evaluation of each set, where WandbCallback has them."""
+    sink, trainer = train(tmp_path, val={"a": VAL, "b/c": OTHER}, eval_strategy="epoch", num_train_epochs=2)
+    last = trainer.state.log_history[-1]
+    names = {"runtime": "runtime_s", "samples_per_second": "samples_per_s", "steps_per_second": "steps_per_s"}
+    for name, key in names.items():
+        assert sink.columns[f"final/train/{key}"] == last[f"train_{name}"]
+        assert sink.columns[f"final/val/a/{key}"] == logged(trainer, f"eval_a_{name}")[-1][1]
+        assert sink.columns[f"final/val/b_c/{key}"] == logged(trainer, f"eval_b/c_{name}")[-1][1]
 
 
 def test_predict_is_a_test_with_labels_and_makes_no_row_without(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler, WeightedRandomSampler
 from transformers import TrainerCallback
 
 from tests.support.huggingface_toys import Counting, make_trainer
@@ -83,6 +83,61 @@ def test_samples_equal_those_seen_by_the_training_steps(
     config = local_run(tmp_path).config
     assert config["data/batch_size_per_device"] == batch
     assert config["data/batch_size_global"] == batch * given.get("gradient_accumulation_steps", 1)
+
+
+class Repeating(Sampler[int]):
+    """Gives each generation batch several times, as TRL's RepeatSampler does."""
+
+    def __init__(self, samples: int, size: int, times: int) -> None:
+        self.samples, self.size, self.times = samples, size, times
+
+    def __iter__(self) -> Any:
+        for start in range(0, self.samples - self.size + 1, self.size):
+            for _ in range(self.times):
+                yield from range(start, start + self.size)
+
+    def __len__(self) -> int:
+        return self.samples // self.size * self.size * self.times
+
+
+class Generating(Counting):
+    """Loads a generation batch for several steps, and trains each step on a part of it, as TRL's GRPO does."""
+
+    parts = 4
+    calls = 0
+
+    def get_train_dataloader(self) -> Any:
+        size = self.args.per_device_train_batch_size * self.parts
+        sampler = Repeating(len(self.train_dataset), size, self.parts)  # type: ignore[arg-type]
+        return self.accelerator.prepare(DataLoader(self.train_dataset, batch_size=size, sampler=sampler))  # type: ignore[arg-type]
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        size = self.args.per_device_train_batch_size
+        start = self.calls % self.parts * size
+        self.calls += 1
+        part = {name: value[start : start + size] for name, value in inputs.items()}
+        return super().training_step(model, part, *args, **kwargs)
+
+
+class GeneratingOne(Generating):
+    """Trains each step on the whole generation batch."""
+
+    parts = 1
+
+
+def test_generation_batches_are_not_counted_as_trained_on(tmp_path: Path) -> None:
+    """A loader that gives 16 samples of which a step trains on 4: the count is left out."""
+    sink, trainer = _train(tmp_path, Generating, samples=32, num_train_epochs=1)
+    assert trainer.seen == 32
+    assert not sink.history("batch/samples")
+    assert not sink.history("batch/samples_per_s")
+    assert "final/samples" not in sink.columns
+    assert not any(key.startswith("data/batch_size") for key in local_run(tmp_path).config)
+
+
+def test_generation_batches_that_are_trained_on_whole_are_counted(tmp_path: Path) -> None:
+    sink, trainer = _train(tmp_path, GeneratingOne, samples=32, num_train_epochs=1)
+    assert sink.columns["final/samples"] == trainer.seen == 32
 
 
 def test_batches_of_different_sizes_are_not_counted(tmp_path: Path) -> None:

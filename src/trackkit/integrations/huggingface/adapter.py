@@ -71,7 +71,9 @@ class HuggingFaceAdapter(NullAdapter):
         """Opens the run of a training, a new one or that of the checkpoint; `before` is the trainer's last training."""
         carried = _compat.carried(state) if state.global_step else {}
         known, loader = Description(), kwargs.get("train_dataloader")
-        sizes = known.ask("the loader's sizes", lambda: Sizes.of(loader, args.world_size), Sizes())
+        sizes = known.ask(
+            "the loader's sizes", lambda: Sizes.of(loader, args.world_size, state.train_batch_size), Sizes()
+        )
         progress = Progress(
             loader, sizes, args.gradient_accumulation_steps, state.global_step, carried, not args.ignore_data_skip
         )
@@ -105,11 +107,13 @@ class HuggingFaceAdapter(NullAdapter):
             self._fit.totals(logs.columns)
 
     def evaluated(self, args: Any, state: Any, logs: EvaluationLogs, kwargs: dict[str, Any]) -> None:
-        if all(value is None for value in logs.metrics.values()):
+        if all(value is None for metrics in logs.parts.values() for value in metrics.values()):
             return
         session = self._session(args, state, kwargs)
-        session.tracker.report(logs.metrics, logs.where, state.global_step, state.epoch)
+        for where, metrics in logs.parts.items():
+            session.tracker.report(metrics, where, state.global_step, state.epoch)
         session.tracker.seal()
+        session.tracker.note(logs.columns)
         session.evaluated()
 
     def paused(self, what: str) -> None:

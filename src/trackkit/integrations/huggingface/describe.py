@@ -60,6 +60,7 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
     if model is not None:
         known.add("the model", lambda: model_config(model))
         known.add("the model's config", lambda: flatten("model/config", _own_config(model), depth=1))
+        known.add("the adapters", lambda: _adapter_config(model))
     if optimizer is not None:
         bare = _compat.bare_optimizer(optimizer)
         schedulers = [_compat.bare_scheduler(scheduler)] if scheduler else []
@@ -81,6 +82,20 @@ def _describe_data(known: Description, args: Any, loader: Any, sizes: Sizes) -> 
     batch = None if sizes.batch is None else sizes.batch // ranks
     known.add("the data", lambda: data_config(dataset, batch, accumulation, ranks))
     known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
+
+
+def _adapter_config(model: Any) -> dict[str, Any]:
+    """Returns `model/adapter/*`, the configuration of the model's PEFT adapter; with a name each if it has several."""
+    from trackkit.record.run_config import flatten
+
+    adapters = getattr(model, "peft_config", None)
+    flat: dict[str, Any] = {}
+    for name, adapter in adapters.items() if isinstance(adapters, Mapping) else ():
+        # A set, such as the target modules, has another order in each process.
+        values = dict(adapter.to_dict())
+        values |= {key: sorted(map(str, value)) for key, value in values.items() if isinstance(value, set)}
+        flat.update(flatten("model/adapter" if len(adapters) == 1 else f"model/adapter/{name}", values, depth=1))
+    return flat
 
 
 def _own_config(model: Any) -> Any:

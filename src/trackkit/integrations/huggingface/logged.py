@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from trackkit.schema.keys import Split, Where
+from trackkit.schema.keys import Split, Where, sanitize
 
 MEAN_LOSS = "final/train/loss"
 
@@ -16,6 +16,12 @@ _NOT_METRICS = frozenset({"epoch", "step", "num_input_tokens_seen", "total_flos"
 _SPEED = ("_runtime", "_samples_per_second", "_steps_per_second", "_tokens_per_second", "_model_preparation_time")
 _SPLITS: dict[str, Split] = {"eval": "val", "test": "test", "predict": "predict", "train": "train"}
 _COLUMNS = {"train_loss": MEAN_LOSS, "total_flos": "final/total_flos"}
+_SPEED_COLUMNS = {
+    "runtime": "runtime_s",
+    "samples_per_second": "samples_per_s",
+    "steps_per_second": "steps_per_s",
+    "tokens_per_second": "tokens_per_s",
+}
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,12 @@ class EvaluationLogs:
     """What was logged of an evaluation.
 
     Attributes:
-        where: its split and set.
-        metrics: name to value.
+        parts: metrics, name to value, by their split and set: first those of the evaluated set, then those without one.
+        columns: summary columns, how long it took.
     """
 
-    where: Where
-    metrics: dict[str, Any]
+    parts: dict[Where, dict[str, Any]]
+    columns: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ def read(logs: dict[str, Any]) -> Logs:
     if (prefix := _evaluation_prefix(logs)) is not None:
         return _evaluation(logs, prefix)
     if "total_flos" in logs and "train_runtime" in logs:
-        return FinalLogs({key: float(logs[name]) for name, key in _COLUMNS.items() if name in logs})
+        columns = {key: float(logs[name]) for name, key in _COLUMNS.items() if name in logs}
+        return FinalLogs({**columns, **_speeds(logs, "train", Where("epoch", "train"))})
     measured = {key: logs[name] for name, key in _FRAMEWORK.items() if logs.get(name) is not None}
     users = {name: value for name, value in _metrics(logs, "train").items() if name not in _FRAMEWORK}
     return StepLogs(measured, users)
@@ -89,11 +96,22 @@ def _evaluation(logs: dict[str, Any], prefix: str) -> EvaluationLogs:
     metrics = _metrics(logs, prefix)
     word, _, dataset = prefix.partition("_")
     split = _SPLITS.get(word)
+    general = Where("epoch", split or "val")
     if split and not dataset:
-        return EvaluationLogs(Where("epoch", split), metrics)
-    metrics = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
+        return EvaluationLogs({general: metrics}, _speeds(logs, prefix, general))
     where = Where("epoch", split or "val", dataset if split else prefix, (f"{prefix}_", ""))
-    return EvaluationLogs(where, metrics)
+    own = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items() if name.startswith(f"{prefix}_")}
+    # Of the model as a whole, such as those of sentence-transformers' evaluators: logged with the first set's.
+    rest = {name: value for name, value in metrics.items() if not name.startswith(f"{prefix}_")}
+    return EvaluationLogs({where: own, general: rest} if rest else {where: own}, _speeds(logs, prefix, where))
+
+
+def _speeds(logs: dict[str, Any], prefix: str, where: Where) -> dict[str, float]:
+    """Returns the summary columns that say how long a training or an evaluation took, and its speeds."""
+    where = replace(where, dataset=sanitize(where.dataset.replace("/", "_")) if where.dataset else "")
+    base = where.prefix.replace("epoch/", "final/", 1)
+    named = {f"{base}{key}": logs.get(f"{prefix}_{name}") for name, key in _SPEED_COLUMNS.items()}
+    return {key: float(value) for key, value in named.items() if isinstance(value, (int, float))}
 
 
 def _metrics(logs: dict[str, Any], prefix: str) -> dict[str, Any]:

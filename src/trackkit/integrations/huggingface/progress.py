@@ -27,11 +27,22 @@ class Sizes:
     epoch: int | None = None
 
     @classmethod
-    def of(cls, loader: Any, ranks: int) -> Sizes:
-        """Returns the sizes of a training's loader."""
+    def of(cls, loader: Any, ranks: int, trained: int | None = None) -> Sizes:
+        """Returns the sizes of a training's loader.
+
+        Args:
+            loader: the training's.
+            ranks: of the training.
+            trained: samples that the trainer means to train on at a time, on each rank; None if unknown.
+        """
         sampler = _compat.bare_batch_sampler(loader)
         # The user's own batch samplers may give batches of any size, whatever their `batch_size` says.
-        if type(sampler).__module__.partition(".")[0] not in ("torch", "torchdata"):
+        if not _is_of(sampler, "torch", "torchdata"):
+            return cls()
+        # A sampler that repeats batches may have each trained on in parts, as TRL's does with what it generates.
+        if sampler.batch_size != trained and not _is_of(
+            sampler.sampler, "torch", "torchdata", "transformers", "accelerate"
+        ):
             return cls()
         batch = int(sampler.batch_size) * (1 if _compat.splits_batches(loader) else ranks)
         try:
@@ -138,6 +149,11 @@ class Losses:
         if not self._first:
             return framework
         return self._sum / self._steps if self._steps else None
+
+
+def _is_of(thing: Any, *packages: str) -> bool:
+    """Returns whether the class of `thing` is from one of the packages, not from the user's or a library's code."""
+    return type(thing).__module__.partition(".")[0] in packages
 
 
 def _drawn(dataset: Any, sampler: Any) -> int:
