@@ -143,8 +143,8 @@ KEYS: tuple[Key, ...] = (
         "final/<split>/runtime_s",
         "s",
         "at the end under Hugging Face",
-        "of the training, or of the last evaluation, by the trainer's own clock; beside it `samples_per_s`, `steps_per_s` "
-        "and, if counted, `tokens_per_s`",
+        "of the training, or of the last evaluation, by the trainer's own clock; beside it `samples_per_s`, "
+        "`steps_per_s` and, if counted, `tokens_per_s`",
     ),
     Key("final/best/<split>/<name>", "as logged", END, "best value of the monitored metric"),
     Key("final/best/<split>/<name>_step", "optimizer steps", END, "step of that value"),

@@ -71,9 +71,8 @@ class HuggingFaceAdapter(NullAdapter):
         """Opens the run of a training, a new one or that of the checkpoint; `before` is the trainer's last training."""
         carried = _compat.carried(state) if state.global_step else {}
         known, loader = Description(), kwargs.get("train_dataloader")
-        sizes = known.ask(
-            "the loader's sizes", lambda: Sizes.of(loader, args.world_size, state.train_batch_size), Sizes()
-        )
+        ranks, trained = args.world_size, state.train_batch_size
+        sizes = known.ask("the loader's sizes", lambda: Sizes.of(loader, ranks, trained), Sizes())
         progress = Progress(
             loader, sizes, args.gradient_accumulation_steps, state.global_step, carried, not args.ignore_data_skip
         )

@@ -88,7 +88,7 @@ def _adapter_config(model: Any) -> dict[str, Any]:
     """Returns `model/adapter/*`, the configuration of the model's PEFT adapter; with a name each if it has several."""
     from trackkit.record.run_config import flatten
 
-    adapters = getattr(model, "peft_config", None)
+    adapters: Any = getattr(model, "peft_config", None)
     flat: dict[str, Any] = {}
     for name, adapter in adapters.items() if isinstance(adapters, Mapping) else ():
         # A set, such as the target modules, has another order in each process.

@@ -9,6 +9,8 @@ from typing import Any
 
 from trackkit.integrations.huggingface import _compat
 
+# Packages whose samplers give batches that are trained on as they are.
+_WHOLE = ("torch", "torchdata", "transformers", "accelerate")
 _NO_LENGTH = (TypeError, AttributeError, NotImplementedError)
 
 
@@ -40,9 +42,7 @@ class Sizes:
         if not _is_of(sampler, "torch", "torchdata"):
             return cls()
         # A sampler that repeats batches may have each trained on in parts, as TRL's does with what it generates.
-        if sampler.batch_size != trained and not _is_of(
-            sampler.sampler, "torch", "torchdata", "transformers", "accelerate"
-        ):
+        if sampler.batch_size != trained and not _is_of(sampler.sampler, *_WHOLE):
             return cls()
         batch = int(sampler.batch_size) * (1 if _compat.splits_batches(loader) else ranks)
         try:
