@@ -35,7 +35,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train
 
 
-@pytest.mark.xfail(reason="known defect: no data/batch_size_global over ranks", strict=False)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_one_run_has_the_mean_over_ranks(framework: str, trained: Trained) -> None:
     """Two ranks with one batch each make the same steps as one rank that accumulates two, so all values agree."""

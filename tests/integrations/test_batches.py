@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, TensorDataset
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+)
 
 from trackkit.integrations.batches import BatchSizes, loader_sizes, token_count
 
@@ -88,6 +96,20 @@ def test_samples_of_all_batches_of_a_loader(workers: int) -> None:
         (DataLoader(Stream(), 4, num_workers=workers), 10 * max(workers, 1)),
     ]
     for loader, samples in loaders:
+        sizes = loader_sizes(loader)
+        assert sum(sizes.count(batch) or 0 for batch in loader) == samples
+
+
+def test_batches_shared_out_among_ranks_keep_their_size() -> None:
+    """Lightning puts a distributed sampler into a loader; accelerate shares out the batches of its batch sampler."""
+    data = TensorDataset(ones(10, 2))
+    batches = BatchSampler(SequentialSampler(data), 4, False)
+    distributed = DataLoader(data, 4, sampler=DistributedSampler(data, 2, 0))
+    shared = DataLoader(data, batch_sampler=BatchSamplerShard(batches, 2, 0))
+    split = DataLoader(data, batch_sampler=BatchSamplerShard(batches, 2, 0, split_batches=True))
+    own = DataLoader(data, batch_sampler=BatchSamplerShard(Buckets(SequentialSampler(data), 4, False), 2, 0))
+    assert [loader_sizes(each).size for each in (distributed, shared, split, own)] == [4, 4, None, None]
+    for loader, samples in ((distributed, 5), (shared, 8), (split, 6)):
         sizes = loader_sizes(loader)
         assert sum(sizes.count(batch) or 0 for batch in loader) == samples
 

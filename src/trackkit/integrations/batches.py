@@ -1,7 +1,7 @@
 """Counts the samples and tokens of a batch, without reading the device.
 
-A count is right or None. The shapes of a batch do not say which dimension counts samples, so they are compared with the
-size that the data loader gives its batches.
+A tensor's shape alone does not show which dimension counts samples (time may come first), so it is compared with the
+loader's batch size. If the two disagree, the count is None.
 """
 
 from __future__ import annotations
@@ -9,29 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trackkit.integrations.huggingface import _compat
+
 
 class BatchSizes:
     """Counts the samples of one data loader's batches.
 
     Args:
-        size: samples of a whole batch; None if the loader does not say.
-        rest: samples of a pass's last batch; None if unknown.
+        size: samples of a full batch; None if unknown.
+        rest: samples of an epoch's last batch; None if it is full or unknown.
 
     Attributes:
-        size: the argument.
+        size: as given.
     """
 
     def __init__(self, size: int | None = None, rest: int | None = None) -> None:
         self.size, self._rest = size, rest
-        # Whether the first dimension of every tensor has been the number of samples; None before the first batch.
+        # Whether the first dimension of the first batch's tensors was the number of samples; None before that batch.
         self._by_first: bool | None = None
 
     def count(self, batch: Any, ends: bool = False) -> int | None:
-        """Returns the samples of a batch; None if its shapes contradict the loader or one another.
+        """Returns the samples of a batch; None if its shapes contradict the loader's batch size or one another.
 
         Args:
-            batch: tensors in lists, tuples and mappings. None is a loader's batch after its end, and has no samples.
-            ends: whether the batch is the last of a pass through the data.
+            batch: tensors in lists, tuples and mappings. None, which a loader that has ended gives beside longer ones,
+                has no samples.
+            ends: whether the batch is the epoch's last.
         """
         if batch is None:
             return 0
@@ -50,26 +53,37 @@ class BatchSizes:
             return self._rest
         if size in known or not known:
             return size
-        # A batch may be smaller: workers end at different times, and a collate function may drop samples.
+        # Other batches may be smaller too: each worker ends with one, and a collate function may drop samples.
         return firsts.pop() if self._by_first and len(firsts) == 1 and min(firsts) < size else None
 
 
 def loader_sizes(loader: Any) -> BatchSizes:
-    """Returns the counter for a loader's batches. Knows the size of those that torch's own batch sampler makes."""
-    from torch.utils.data import BatchSampler, DataLoader
+    """Returns a counter for the batches of a loader.
 
-    sampler = loader.batch_sampler if isinstance(loader, DataLoader) else None
-    if type(sampler) is not BatchSampler:
+    It knows the batch size of torch's and torchdata's own batch samplers, and of those that accelerate shares out among
+    the ranks. The user's own may give batches of any size, whatever their `batch_size` says.
+    """
+    from torch.utils.data import DataLoader
+
+    sampler: Any = _compat.bare_batch_sampler(loader) if isinstance(loader, DataLoader) else None
+    if not is_of(sampler, "torch", "torchdata") or _compat.splits_batches(loader):
         return BatchSizes()
+    if sampler is not loader.batch_sampler:
+        return BatchSizes(sampler.batch_size)
     try:
-        rest = len(sampler.sampler) % sampler.batch_size  # type: ignore[arg-type]
+        rest = len(sampler.sampler) % sampler.batch_size
     except TypeError:
         return BatchSizes(sampler.batch_size)
     return BatchSizes(sampler.batch_size, None if sampler.drop_last or not rest else rest)
 
 
+def is_of(thing: Any, *packages: str) -> bool:
+    """Returns whether the class of `thing` is from one of the packages, not from the user's or a library's code."""
+    return type(thing).__module__.partition(".")[0] in packages
+
+
 def token_count(batch: Any) -> int:
-    """Returns the elements of `input_ids`, padding included (leaving it out would read the device); 0 without them."""
+    """Returns the number of elements of `input_ids`; 0 without them. Padding counts: skipping it would need a sync."""
     ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
     return int(ids.numel()) if ids is not None and hasattr(ids, "numel") else 0
 

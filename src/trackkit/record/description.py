@@ -1,4 +1,4 @@
-"""Gathers what is known of a run when it starts, part by part: a part that fails costs only itself."""
+"""Collects the parts of a run's description; a part that raises is left out, and the others are kept."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Default = TypeVar("Default")
 
 
 class Description:
-    """Gathers the run config.
+    """Collects the run config.
 
     Attributes:
-        config: the parts so far.
-        faults: the parts that failed, in words, each with its error.
+        config: the parts added so far, as flat keys.
+        faults: what each part that raised is called, with the error.
     """
 
     def __init__(self) -> None:
@@ -22,16 +22,16 @@ class Description:
         self.faults: list[tuple[str, Exception]] = []
 
     def add(self, what: str, part: Callable[[], Mapping[str, Any]]) -> None:
-        """Adds a part of the run config; leaves it out if it fails.
+        """Adds a part to the run config; leaves it out if it raises.
 
         Args:
-            what: the part in words, for the log.
-            part: returns it.
+            what: the part's name for the log, such as "the optimizer".
+            part: returns its keys and values.
         """
         self.config.update(self.ask(what, part, {}))
 
     def ask(self, what: str, part: Callable[[], Part], default: Default) -> Part | Default:
-        """Returns the result of `part`; `default` if it fails."""
+        """Returns the result of `part`; `default` if it raises."""
         try:
             return part()
         except Exception as error:  # noqa: BLE001 -- counted

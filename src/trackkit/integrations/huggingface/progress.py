@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trackkit.integrations.batches import is_of
 from trackkit.integrations.huggingface import _compat
 
 # Packages whose samplers give batches that are trained on as they are.
@@ -39,10 +40,10 @@ class Sizes:
         """
         sampler = _compat.bare_batch_sampler(loader)
         # The user's own batch samplers may give batches of any size, whatever their `batch_size` says.
-        if not _is_of(sampler, "torch", "torchdata"):
+        if not is_of(sampler, "torch", "torchdata"):
             return cls()
         # A sampler that repeats batches may have each trained on in parts, as TRL's does with what it generates.
-        if sampler.batch_size != trained and not _is_of(sampler.sampler, *_WHOLE):
+        if sampler.batch_size != trained and not is_of(sampler.sampler, *_WHOLE):
             return cls()
         batch = int(sampler.batch_size) * (1 if _compat.splits_batches(loader) else ranks)
         try:
@@ -149,11 +150,6 @@ class Losses:
         if not self._first:
             return framework
         return self._sum / self._steps if self._steps else None
-
-
-def _is_of(thing: Any, *packages: str) -> bool:
-    """Returns whether the class of `thing` is from one of the packages, not from the user's or a library's code."""
-    return type(thing).__module__.partition(".")[0] in packages
 
 
 def _drawn(dataset: Any, sampler: Any) -> int:
