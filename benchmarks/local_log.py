@@ -18,7 +18,7 @@ from pathlib import Path
 from trackkit import read_run
 from trackkit.engine.records import Row
 from trackkit.engine.run_info import RunInfo, Start
-from trackkit.local_log.reader import run_folder
+from trackkit.local_log.places import run_folder
 from trackkit.local_log.writer import LocalSink
 
 CHUNK = 1000
@@ -27,9 +27,8 @@ CHUNK = 1000
 def write(root: Path, rows: int) -> list[float]:
     """Writes rows; returns the seconds per row of each chunk."""
     sink = LocalSink()
-    sink.open(
-        RunInfo("bench", "bench", root, run_folder(root, "bench"), time.time(), Start("none", "none", root, "fit"))
-    )
+    folder = run_folder(root, "bench")
+    sink.open(RunInfo("bench", "bench", root, folder, folder, time.time(), Start("none", "none", root, "fit")))
     generator, times = random.Random(0), []
     for start in range(0, rows, CHUNK):
         made = [row(number, generator) for number in range(start, start + CHUNK)]
@@ -52,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         times = write(root, rows)
-        size = (root / "trackkit-runs" / "bench" / "rows.jsonl").stat().st_size
+        size = (run_folder(root, "bench") / "rows.jsonl").stat().st_size
         rates = []
         for _ in range(3):
             begin = time.perf_counter()

@@ -33,11 +33,11 @@ def main() -> int:
             console.print(f"[red]{script} ended with exit code {done.returncode}[/red]")
             return done.returncode
         console.print(f"{time.perf_counter() - began:.0f} s")
-        runs[title] = next(folder.glob("trackkit-runs/*"))
+        runs[title] = next(folder.glob("_trackkit/*/run.json")).parent
     console.rule("what was recorded")
     console.print(_summaries(runs))
     for title, folder in runs.items():
-        offline = next(folder.parents[1].glob("wandb/offline-run-*"))
+        offline = next(folder.parent.glob("wandb/offline-run-*"))
         rows = sum(1 for _ in (folder / "rows.jsonl").open(encoding="utf-8"))
         console.print(f"[bold]{title}[/bold]: {rows} rows")
         console.print(f"  local log   {_short(folder)}/rows.jsonl", highlight=False, soft_wrap=True)

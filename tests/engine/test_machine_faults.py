@@ -88,7 +88,7 @@ def test_training_survives_a_full_disk(wandb_server: WandbServer, tmp_path: Path
     assert messages
     assert len(set(messages)) == len(messages)
     assert "'LocalSink'" in messages[0]
-    folder = next(tmp_path.glob("**/trackkit-runs/*"))
+    folder = next(tmp_path.glob("**/_trackkit/*/run.json")).parent
     kept = (folder / "rows.jsonl").read_bytes()
     assert 0 < len(kept) <= LIMIT
     assert kept.count(b"\n") >= 5
@@ -101,7 +101,7 @@ def test_run_moves_out_of_a_read_only_folder(wandb_server: WandbServer, tmp_path
     assert training.report["weights"] == bare
     messages = [line for line in training.lines if "cannot write to the run folder" in line]
     assert len(messages) == 1
-    assert "'/sys/kernel/trackkit-runs/" in messages[0]
+    assert "'/sys/kernel/_trackkit/" in messages[0]
     run = training.local
     assert run.folder.is_relative_to(spare)
     assert [path.parent.parent.parent.parent for path in find_runs(spare)] == [run.folder.parent.parent.parent]

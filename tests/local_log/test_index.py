@@ -20,7 +20,7 @@ from trackkit.settings.sources import load_config
 
 
 def folders(root: Path, *names: str) -> list[Path]:
-    made = [root / "trackkit-runs" / name for name in names]
+    made = [root / "_trackkit" / name for name in names]
     for folder in made:
         folder.mkdir(parents=True)
     return made

@@ -69,7 +69,7 @@ def test_files_are_strict_json_with_words_for_nan_and_infinity(tmp_path: Path) -
     sink.write(row(0, **{"batch/loss": math.nan, "batch/x": math.inf, "batch/y": -math.inf, "batch/z": 1e308}))
     sink.summary({"final/train/loss": math.nan, "final/status": "finished"})
     sink.close(0)
-    folder = tmp_path / "trackkit-runs" / "abc"
+    folder = tmp_path / "_trackkit" / "abc"
     assert strict((folder / "rows.jsonl").read_text()) == {
         "_row": 0,
         "_time": 1.5,
@@ -90,7 +90,7 @@ def test_files_are_strict_json_with_words_for_nan_and_infinity(tmp_path: Path) -
 def test_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     sink = LocalSink()
     sink.open(info(tmp_path))
-    path = tmp_path / "trackkit-runs" / "abc" / "config.json"
+    path = tmp_path / "_trackkit" / "abc" / "config.json"
     done = threading.Event()
 
     def rewrite() -> None:
@@ -113,7 +113,7 @@ def test_row_does_not_join_a_cut_line(tmp_path: Path) -> None:
     first = LocalSink()
     first.open(info(tmp_path))
     first.write(row(0))
-    rows = tmp_path / "trackkit-runs" / "abc" / "rows.jsonl"
+    rows = tmp_path / "_trackkit" / "abc" / "rows.jsonl"
     with rows.open("a") as file:
         file.write('{"_row":1,"_ti')
     first.close(0)
@@ -175,8 +175,8 @@ def test_killed_training_loses_at_most_the_open_row(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     steps = int(rest[-1]) if rest else int(line)
-    lines = (tmp_path / "trackkit-runs" / "abc" / "rows.jsonl").read_text().splitlines()
+    lines = (tmp_path / "_trackkit" / "abc" / "rows.jsonl").read_text().splitlines()
     rows = [strict(line) for line in lines]
     assert len(rows) in (steps, steps + 1)
     assert [row["batch/loss"] for row in rows] == [float(number + 1) for number in range(len(rows))]
-    assert strict((tmp_path / "trackkit-runs" / "abc" / "run.json").read_text())["status"] == "running"
+    assert strict((tmp_path / "_trackkit" / "abc" / "run.json").read_text())["status"] == "running"

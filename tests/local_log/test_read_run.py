@@ -42,7 +42,7 @@ os._exit(1)
 
 
 def write_folder(root: Path, lines: list[str], **run: Any) -> Path:
-    folder = root / "trackkit-runs" / "abc"
+    folder = root / "_trackkit" / "abc"
     folder.mkdir(parents=True)
     (folder / "rows.jsonl").write_text("".join(lines))
     (folder / "run.json").write_text(json.dumps({"run_id": "abc", "status": "finished", **run}))
@@ -66,7 +66,7 @@ def test_training_is_read_as_it_was_recorded(tmp_path: Path) -> None:
     assert [step for step, _ in run.series("epoch/train/twice")] == [5, 10]
     assert (run.config["model/class"], run.summary["final/steps"]) == (raw.config["model/class"], 10)
     assert run.folder == raw.folder
-    for path in (raw.folder, str(raw.folder), tmp_path / "trackkit-runs"):
+    for path in (raw.folder, str(raw.folder), tmp_path / "_trackkit"):
         assert read_run(path).history == run.history
 
 
@@ -86,11 +86,11 @@ def test_damaged_lines_are_skipped(tmp_path: Path) -> None:
     write_folder(tmp_path, [batch(0, 1), batch(1, 2), cut + "\n", "\n", batch(2, 3), batch(3, 4), cut])
     assert [row["batch/step"] for row in read_run(tmp_path).history] == [1, 2, 3, 4]
     for length in range(len(cut)):
-        (tmp_path / "trackkit-runs" / "abc" / "rows.jsonl").write_text(batch(0, 1) + cut[:length])
+        (tmp_path / "_trackkit" / "abc" / "rows.jsonl").write_text(batch(0, 1) + cut[:length])
         assert [row["batch/step"] for row in read_run(tmp_path).history] == [1]
-    (tmp_path / "trackkit-runs" / "abc" / "rows.jsonl").write_text(batch(0, 1) + batch(1, 2).rstrip("\n"))
+    (tmp_path / "_trackkit" / "abc" / "rows.jsonl").write_text(batch(0, 1) + batch(1, 2).rstrip("\n"))
     assert len(read_run(tmp_path).history) == 2
-    (tmp_path / "trackkit-runs" / "abc" / "rows.jsonl").unlink()
+    (tmp_path / "_trackkit" / "abc" / "rows.jsonl").unlink()
     assert read_run(tmp_path).history == []
 
 
@@ -122,7 +122,7 @@ def test_status_of_a_run_whose_process_is_alive_dead_or_on_another_host(tmp_path
     finally:
         child.kill()
         child.communicate()
-    path = tmp_path / "trackkit-runs" / "abc" / "run.json"
+    path = tmp_path / "_trackkit" / "abc" / "run.json"
     run = json.loads(path.read_text())
     assert (run["pid"], run["boot_id"]) == (child.pid, boot_id())
     assert read_run(tmp_path).run["status"] == "failed"
@@ -139,14 +139,14 @@ def test_status_of_a_run_whose_process_is_alive_dead_or_on_another_host(tmp_path
 
 
 def test_errors_name_the_folder_and_its_runs(tmp_path: Path) -> None:
-    with pytest.raises(ReadError, match=r"no run in '.*': it has no 'trackkit-runs/<run id>/run\.json'"):
+    with pytest.raises(ReadError, match=r"no run in '.*': neither '_trackkit/<run id>' nor a W&B run"):
         read_run(tmp_path)
-    with pytest.raises(ReadError, match="no folder 'nothing'"):
+    with pytest.raises(ReadError, match="no run 'nothing': neither a folder nor the id of a run"):
         read_run("nothing")
     for name in ("one", "two"):
-        (tmp_path / "trackkit-runs" / name).mkdir(parents=True)
-        (tmp_path / "trackkit-runs" / name / "run.json").write_text("{}")
-    with pytest.raises(ReadError, match=r"2 runs in '.*': one, two"):
+        (tmp_path / "_trackkit" / name).mkdir(parents=True)
+        (tmp_path / "_trackkit" / name / "run.json").write_text("{}")
+    with pytest.raises(ReadError, match=r"2 runs in '.*': '.*one', '.*two'"):
         read_run(tmp_path)
 
 

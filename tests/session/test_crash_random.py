@@ -58,7 +58,7 @@ def kill_and_go_on(home: Path, framework: str, part: int, seed: int) -> dict[str
 
 def check_first_pass(home: Path, finished: int, where: str) -> int:
     """Returns how many rows of finished steps are lost, and asserts that every line but the last is strict JSON."""
-    files = list(home.glob("out/trackkit-runs/*/rows.jsonl"))
+    files = list(home.glob("out/_trackkit/*/rows.jsonl"))
     if not files:
         assert finished == 0, where
         return 0

@@ -119,8 +119,8 @@ def test_run_stays_in_its_folder_and_within_its_inode_budget(
     finally:
         training.kill()
     assert list(home.rglob("*")) == []
-    made = [path for path in out.rglob("*") if path not in (out / "trackkit-runs", out / "wandb")]
-    assert len([path for path in made if path.is_relative_to(out / "trackkit-runs")]) <= OWN_INODES
+    made = [path for path in out.rglob("*") if path not in (out / "_trackkit", out / "wandb")]
+    assert len([path for path in made if path.is_relative_to(out / "_trackkit")]) <= OWN_INODES
     assert len(made) <= INODES, sorted(map(str, made))
     assert not [path for path in made if path.suffix in (".db", ".sqlite", ".lmdb")]
     assert not any(path.read_bytes().startswith(b"SQLite") for path in made if path.is_file())
@@ -128,7 +128,7 @@ def test_run_stays_in_its_folder_and_within_its_inode_budget(
     assert "torch" in maps
     assert str(out) not in maps
     assert (tmp_path / "cwd" / "forced").read_text() == ""
-    assert os.path.getsize(out / "trackkit-runs" / training_id(out) / "rows.jsonl") > 0
+    assert os.path.getsize(out / "_trackkit" / training_id(out) / "rows.jsonl") > 0
 
 
 def training_id(out: Path) -> str:

@@ -95,7 +95,7 @@ def test_training_with_another_output_folder_resumes_in_the_old_one(isolated: Pa
     (shutil.copytree if checkpoint.is_dir() else shutil.copy)(checkpoint, copy)
     train(framework, resume=str(copy), out="new")
     run = local_run(isolated)
-    assert run.folder.parent == isolated / "out" / "trackkit-runs"
+    assert run.folder.parent == isolated / "out" / "_trackkit"
     assert run.run["passes"] == 2
 
 
@@ -107,7 +107,7 @@ def test_run_whose_folder_was_deleted_is_resumed_in_a_new_folder(isolated: Path,
     shutil.rmtree(isolated / "out")
     train(framework, resume=str(checkpoint), out="new")
     run = local_run(isolated)
-    assert run.folder == isolated / "new" / "trackkit-runs" / run_id
+    assert run.folder == isolated / "new" / "_trackkit" / run_id
     assert steps(run, 1) == list(range(CHECKPOINT + 1, STEPS + 1))
 
 

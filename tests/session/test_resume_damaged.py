@@ -17,7 +17,7 @@ from trackkit import read_run
 )
 def test_damaged_lines_are_skipped(tmp_path: Path, framework: str, rest: bytes) -> None:
     checkpoint = killed(tmp_path, Task(framework, at=50, then=KILL))
-    rows = next(tmp_path.glob("out/trackkit-runs/*/rows.jsonl"))
+    rows = next(tmp_path.glob("out/_trackkit/*/rows.jsonl"))
     rows.write_bytes(rows.read_bytes()[:-30] + b"\n" + rest)
     resume(tmp_path, framework, checkpoint)
     run = read_run(tmp_path / "out")
@@ -30,7 +30,7 @@ def test_empty_run_json_loses_no_attempt(tmp_path: Path, framework: str) -> None
     """The file system wrote the name, but not the content."""
     first = killed(tmp_path, Task(framework, at=30, then=KILL))
     killed(tmp_path, Task(framework, resume=first, at=70, then=KILL))
-    path = next(tmp_path.glob("out/trackkit-runs/*/run.json"))
+    path = next(tmp_path.glob("out/_trackkit/*/run.json"))
     path.write_bytes(b"")
     run = read_run(tmp_path / "out")
     assert run.run == {"run_id": path.parent.name, "status": "failed"}

@@ -57,7 +57,7 @@ def assert_refused(framework: str, settings: dict[str, Any], says: str) -> None:
 @FRAMEWORKS
 def test_unknown_id_is_refused(isolated: Path, framework: str) -> None:
     Path("truth").touch()
-    folder = isolated / "out" / "trackkit-runs"
+    folder = isolated / "out" / "_trackkit"
     assert_refused(
         framework,
         {"resume": "nothere"},

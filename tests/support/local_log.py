@@ -27,7 +27,7 @@ class LocalRun:
 
 def local_runs(folder: Path) -> list[LocalRun]:
     """Returns every run below `folder`, in order of their starts."""
-    found = [LocalRun(path.parent) for path in folder.glob("**/trackkit-runs/*/run.json")]
+    found = [LocalRun(path.parent) for path in folder.glob("**/_trackkit/*/run.json")]
     return sorted(found, key=lambda run: run.run["started"])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.engine.run_info import History, RunInfo, Start
-from trackkit.local_log.reader import run_folder
+from trackkit.local_log.places import backend_folder, run_folder
 
 
 def run_info(
@@ -23,4 +23,5 @@ def run_info(
     """Returns a run in `root`; `start` are fields of `Start`."""
     adapter = Start(**{"framework": "none", "package": "none", "output": root, "phase": "fit", **start})
     folder = run_folder(root, run_id)
-    return RunInfo(run_id, name or run_id, root, folder, started, adapter, config or {}, world_size, earlier)
+    backends = backend_folder(folder, in_output=False)
+    return RunInfo(run_id, name or run_id, root, folder, backends, started, adapter, config or {}, world_size, earlier)

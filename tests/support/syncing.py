@@ -86,7 +86,8 @@ def console(server: WandbServer, run_id: str) -> list[str]:
 
 
 def wandb_files(root: Path) -> list[Path]:
-    return sorted(root.glob("wandb/offline-run-*/run-*.wandb"))
+    """Returns the files of offline runs that TrackKit or the user's own W&B recorded in `root`."""
+    return sorted(path for home in ("_trackkit/", "") for path in root.glob(f"{home}wandb/offline-run-*/run-*.wandb"))
 
 
 def wait_for(condition: Any, timeout_s: float = 300) -> None:

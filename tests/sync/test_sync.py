@@ -66,7 +66,7 @@ def test_second_sync_of_a_run_uploads_nothing(wandb_server: WandbServer, tmp_pat
     assert wandb_server.state.file("model", "v0", "weights.bin") == weights.read_bytes()
     assert wandb_server.state.unserved == []
     wandb_server.state.requests.clear()
-    for asked in (root, root / "trackkit-runs" / "r1", wandb_files(root)[0].parent, "r1"):
+    for asked in (root, root / "_trackkit" / "r1", wandb_files(root)[0].parent, "r1"):
         again = sync(wandb_server, tmp_path, asked)
         assert row_of(again, "r1")[-1] == "unchanged"
         assert "nothing to upload" in again
@@ -95,7 +95,7 @@ def test_wandb_file_without_a_record_is_replaced_by_the_local_log(wandb_server: 
     record(root, "r1", 0, 12, "--end", "kill")
     path = wandb_files(root)[0]
     path.write_bytes(path.read_bytes()[:7])
-    config = root / "trackkit-runs" / "r1" / "config.json"
+    config = root / "_trackkit" / "r1" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "trackkit/settings/project": "q"}))
     sync(wandb_server, tmp_path, root)
     assert_all_there(wandb_server, root, "r1")
@@ -189,8 +189,8 @@ def test_errors_name_the_cause_and_change_nothing(wandb_server: WandbServer, tmp
     files = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and path.parent.name != "logs"}
     assert "rejected the API key (HTTP 401)" in sync(wandb_server, tmp_path, root, code=1, WANDB_API_KEY="f" * 40)
     assert "Run `wandb login`" in sync(wandb_server, tmp_path, root, code=1, WANDB_API_KEY="")
-    assert "No run 'nothing'" in sync(wandb_server, tmp_path, "nothing", code=1)
-    assert "No run in '" in sync(wandb_server, tmp_path, tmp_path, code=1)
+    assert "no run 'nothing'" in sync(wandb_server, tmp_path, "nothing", code=1)
+    assert "no run in '" in sync(wandb_server, tmp_path, tmp_path, code=1)
     wandb_server.faults.set("refuse")
     assert "Connection refused. Try again later" in sync(wandb_server, tmp_path, root, code=1)
     wandb_server.faults.clear()
@@ -271,14 +271,14 @@ def test_watch_follows_running_runs_until_they_end(wandb_server: WandbServer, tm
             process.kill()
     for name in ("r1", "r2"):
         assert row_of(printed, name)[-1] == "complete"
-        assert_all_there(wandb_server, root / "trackkit-runs" / name, name)
+        assert_all_there(wandb_server, root / "_trackkit" / name, name)
         assert wandb_server.state.run(name).state == ("finished" if end == "ok" else "failed")
 
 
 def test_default_is_every_unsynced_run_of_the_index(wandb_server: WandbServer, tmp_path: Path) -> None:
     for name in ("r1", "r2", "gone"):
         record(tmp_path / name, name, 0, 5)
-    shutil.rmtree(tmp_path / "gone" / "trackkit-runs" / "gone")
+    shutil.rmtree(tmp_path / "gone" / "_trackkit" / "gone")
     sync(wandb_server, tmp_path, "r1")
     printed = sync(wandb_server, tmp_path)
     assert row_of(printed, "r2")[-1] == "complete"

@@ -20,14 +20,14 @@ _PR_CAPBSET_DROP, _OVERRIDES = 24, (1, 2)
 
 def test_lock_that_cannot_be_made_is_replaced_by_the_users_own(wandb_server: WandbServer, tmp_path: Path) -> None:
     record(tmp_path / "r1", "r1", 0, 8)
-    (tmp_path / "r1" / "trackkit-runs" / "r1" / ".sync.lock").mkdir()
+    (tmp_path / "r1" / "_trackkit" / "r1" / ".sync.lock").mkdir()
     assert row_of(sync(wandb_server, tmp_path), "r1")[-1] == "complete"
 
 
 def test_unreadable_run_does_not_stop_the_others(wandb_server: WandbServer, tmp_path: Path) -> None:
     record(tmp_path / "r1", "r1", 0, 8)
     record(tmp_path / "r2", "r2", 0, 8)
-    path = next((tmp_path / "r1").glob("wandb/*/run-r1.wandb"))
+    path = next((tmp_path / "r1").glob("_trackkit/wandb/*/run-r1.wandb"))
     # The first records of two files are read to put them in order.
     shutil.copytree(path.parent, path.parent.with_name("offline-run-20990101_000000-r1"))
     path.unlink()
@@ -44,7 +44,7 @@ def test_server_that_denies_a_question_is_reported(wandb_server: WandbServer, tm
     record(tmp_path / "r1", "r1", 0, 8)
     record(tmp_path / "r2", "r2", 0, 8)
     sync(wandb_server, tmp_path, "r1")
-    (tmp_path / "r1" / "trackkit-runs" / "r1" / "sync.json").unlink()
+    (tmp_path / "r1" / "_trackkit" / "r1" / "sync.json").unlink()
     assert denied in {request.operation for request in wandb_server.state.requests}
     wandb_server.faults.deny(denied)
     printed = sync(wandb_server, tmp_path, code=1)

@@ -37,7 +37,7 @@ def test_several_folders_of_one_run_are_an_error_that_names_them(wandb_server: W
     record(tmp_path / "other", "r2", 0, 5)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     printed = sync(wandb_server, tmp_path, tmp_path / "a", tmp_path / "b", tmp_path / "other", code=1)
-    folders = [str(tmp_path / name / "trackkit-runs" / "r1") for name in ("a", "b")]
+    folders = [str(tmp_path / name / "_trackkit" / "r1") for name in ("a", "b")]
     assert f"r1: the run has several folders: '{folders[0]}', '{folders[1]}'. Sync the one that you mean" in printed
     assert [run.id for run in wandb_server.state.runs.values()] == ["r2"]
     assert row_of(sync(wandb_server, tmp_path, folders[0]), "r1")[-1] == "complete"

@@ -102,7 +102,7 @@ def test_summary_and_definitions_of_every_attempt_are_kept(wandb_server: WandbSe
     assert "own/*" in definitions
     assert "later" in definitions
     assert len(wandb_server.state.alerts) == 1
-    (root / "wandb" / "sync.json").unlink(missing_ok=True)
+    (root / "_trackkit" / "wandb" / "sync.json").unlink(missing_ok=True)
     for path in root.rglob("sync.json"):
         path.unlink()
     assert "uploading" not in sync(wandb_server, tmp_path, root)

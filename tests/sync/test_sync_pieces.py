@@ -27,7 +27,7 @@ def batch_steps(server: WandbServer) -> list[int]:
 
 def set_settings(root: Path, **settings: str) -> None:
     """Changes the settings that TrackKit has recorded for run `r1`."""
-    path = root / "trackkit-runs" / "r1" / "config.json"
+    path = root / "_trackkit" / "r1" / "config.json"
     named = {f"trackkit/settings/{key}": value for key, value in settings.items()}
     path.write_text(json.dumps({**json.loads(path.read_text()), **named}))
 
@@ -77,7 +77,7 @@ def test_run_without_wandb_files_is_sent_from_the_log(wandb_server: WandbServer,
     root = tmp_path / "out"
     record(root, "r1", 0, 25, "--end", end)
     set_settings(root, project="q", entity="team-b", group="g")
-    shutil.rmtree(root / "wandb")
+    shutil.rmtree(root / "_trackkit" / "wandb")
     printed = sync(wandb_server, tmp_path, root)
     assert "uploading 27 rows, summary, config, end" in printed
     assert row_of(printed, "r1")[-1] == "complete"
@@ -94,7 +94,7 @@ def test_running_run_without_wandb_files_is_left_alone(wandb_server: WandbServer
     process = start_recorder(root, "r1", 0, 5, "--wait")
     try:
         wait_for(lambda: len(wandb_files(root)) == 1 and len(read_run(root).history) == 5)
-        shutil.rmtree(root / "wandb")
+        shutil.rmtree(root / "_trackkit" / "wandb")
         assert row_of(sync(wandb_server, tmp_path, root, "--watch"), "r1")[-1] == "running"
         assert wandb_server.state.runs == {}
     finally:

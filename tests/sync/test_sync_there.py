@@ -37,7 +37,7 @@ run.finish()
 
 
 def resend(server: WandbServer, home: Path, root: Path, first: int, last: int) -> None:
-    rows = root / "trackkit-runs" / "r1" / "rows.jsonl"
+    rows = root / "_trackkit" / "r1" / "rows.jsonl"
     done = run_script(RESEND, str(rows), str(first), str(last), cwd=home, env=environment(server, home))
     assert done.returncode == 0, done.stderr
 

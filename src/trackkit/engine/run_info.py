@@ -94,7 +94,7 @@ class History:
     """What earlier attempts recorded of a run that is resumed.
 
     Attributes:
-        root: folder that its run folder lies in.
+        root: output folder that its run folder lies in.
         rows: all rows of the local log, in order, of every attempt.
         attempts: number of processes that have written to it.
         summary: its columns so far.
@@ -134,8 +134,9 @@ class RunInfo:
     Attributes:
         run_id: W&B run id, `[a-z0-9-]`.
         name: display name.
-        root: folder that run folders are made in.
+        root: output folder that its run folder lies in.
         folder: the run's own folder.
+        backends: folder for other backends' files, such as W&B's `wandb`.
         started: Unix time in seconds.
         config: flat run config, `section/key` to a JSON value, secrets masked.
         world_size: ranks of the training.
@@ -147,6 +148,7 @@ class RunInfo:
     name: str
     root: Path
     folder: Path
+    backends: Path
     started: float
     start: Start
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -19,7 +19,8 @@ from trackkit.schema.keys import Tier, axis_key
 if TYPE_CHECKING:
     import pandas
 
-RUNS = "trackkit-runs"
+# Of a run folder that this version writes, and the newest that it reads: `format` in `run.json`, absent before 1.
+FORMAT = 1
 NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 # The fields of a line that are not values, and their defaults.
@@ -78,23 +79,6 @@ class RecordedRun:
         return pandas.DataFrame(self.history)
 
 
-def find_folder(folder: Path) -> Path:
-    """Returns `folder` if it is a run folder, else the only run folder in it.
-
-    Raises:
-        ReadError: it has none, or several.
-    """
-    if (folder / "run.json").is_file():
-        return folder
-    found = run_folders(folder)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ReadError(f"no run in '{folder}': it has no '{RUNS}/<run id>/run.json'. Give a run's output folder.")
-    names = ", ".join(each.name for each in found)
-    raise ReadError(f"{len(found)} runs in '{folder}': {names}. Give the folder of one, in '{found[0].parent}'.")
-
-
 def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the row with "NaN", "Infinity" and "-Infinity" as floats."""
     return {
@@ -103,21 +87,20 @@ def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def run_folder(root: Path, run_id: str) -> Path:
-    """Returns the folder of a run's local log."""
-    return root / RUNS / run_id
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """Returns the run folders in an output folder, or in its `trackkit-runs`, by name."""
-    home = folder if folder.name == RUNS else folder / RUNS
-    return sorted(path.parent for path in home.glob("*/run.json"))
-
-
 def read_folder(folder: Path) -> RecordedRun:
-    """Reads a run folder, skipping damaged lines and files."""
-    summary, config = read_json(folder / "summary.json"), read_json(folder / "config.json")
+    """Reads a run folder, skipping damaged lines and files.
+
+    Raises:
+        ReadError: a newer version wrote it, in a format that this one does not know.
+    """
     run = read_json(folder / "run.json")
+    written = run.get("format", FORMAT)
+    if not isinstance(written, int) or written > FORMAT:
+        raise ReadError(
+            f"the run in '{folder}' has format {written!r}, and this version of trackkit knows formats up to {FORMAT}. "
+            "Run 'pip install -U trackkit'."
+        )
+    summary, config = read_json(folder / "summary.json"), read_json(folder / "config.json")
     if "status" not in run:
         # A power failure may leave the file empty: the summary has the status of a training that ended.
         ended = summary.get("final/status", "running")

@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| `run.json` | id, name, framework, start, end, status, exit code |
+| `run.json` | format, id, name, framework, start, end, status, exit code |
 | `config.json` | the flat run config |
 | `rows.jsonl` | one JSON object per row, flushed as it is written: `_row`, `_time`, `_pass`, then the row's keys |
 | `summary.json` | the `final/*` columns |
@@ -28,7 +28,7 @@ from trackkit.engine.records import Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.local_log.owner import claim, release
-from trackkit.local_log.reader import read_json
+from trackkit.local_log.reader import FORMAT, read_json
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -52,6 +52,7 @@ class LocalSink(Sink):
     def open(self, info: RunInfo) -> None:
         self._open_in(info.folder)
         self._run = {
+            "format": FORMAT,
             "run_id": info.run_id,
             "name": info.name,
             "framework": info.start.framework,

@@ -6,7 +6,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from trackkit.local_log.reader import RUNS, ReadError, RecordedRun, find_folder, read_folder
+from trackkit.local_log.places import RunOnDisk, find_runs
+from trackkit.local_log.reader import ReadError, RecordedRun, read_folder
 
 # W&B's states that are no status of ours.
 _STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}
@@ -16,22 +17,30 @@ def read_run(path: str | os.PathLike[str]) -> RecordedRun:
     """Reads one run.
 
     Args:
-        path: a run folder (`<output>/trackkit-runs/<run id>`), an output folder with exactly one run, or the W&B path
-            `entity/project/run_id` of a run on a server.
+        path: what `trackkit sync` takes: run id, run folder (`<output>/_trackkit/<run id>`), output folder with exactly
+            one run, or W&B's folder of a run; or the W&B path `entity/project/run_id` of a run on a server.
 
     Raises:
         ReadError: there is no such run, the folder has several, or the server does not answer.
     """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return read_folder(find_folder(folder))
     parts = str(path).split("/")
-    if len(parts) == 3 and all(parts):
+    if len(parts) == 3 and all(parts) and not Path(path).expanduser().exists():
         return _read_from_server(str(path))
-    raise ReadError(
-        f"no folder '{path}'. Give a run folder ('<output>/{RUNS}/<run id>'), an output folder, or the W&B path "
-        "'entity/project/run_id'."
-    )
+    runs = find_runs(path)
+    if len(runs) > 1:
+        names = ", ".join(f"'{run.folder or run.run_id}'" for run in runs)
+        raise ReadError(f"{len(runs)} runs in '{path}': {names}. Give the folder of one.")
+    return read_folder(runs[0].folder) if runs[0].folder is not None else _read_wandb_files(runs[0])
+
+
+def _read_wandb_files(run: RunOnDisk) -> RecordedRun:
+    """Reads a run without a local log from W&B's files."""
+    from trackkit.sync.gather import gather
+    from trackkit.sync.targets import Target
+
+    source = gather(Target(run.run_id, run.root, None))
+    status = "finished" if source.exit_code == 0 else "failed"
+    return RecordedRun(source.rows, source.config, source.summary, {"run_id": run.run_id, "status": status})
 
 
 def _read_from_server(path: str) -> RecordedRun:

@@ -16,7 +16,7 @@ from trackkit.engine.sink import Sink
 from trackkit.engine.tracker import Tracker
 from trackkit.local_log import index
 from trackkit.local_log.owner import claim
-from trackkit.local_log.reader import run_folder
+from trackkit.local_log.places import backend_folder, run_folder
 from trackkit.local_log.writer import LocalSink
 from trackkit.notices import ensure_heard, logger
 from trackkit.record.description import Description
@@ -38,7 +38,7 @@ class Home:
 
     Attributes:
         run_id: of the run.
-        root: the folder that its run folder is in.
+        root: the output folder that its run folder is in.
         earlier: what earlier attempts recorded; None for a new run.
     """
 
@@ -201,6 +201,7 @@ def _info(
         name=redact("", name),
         root=home.root,
         folder=run_folder(home.root, home.run_id),
+        backends=backend_folder(run_folder(home.root, home.run_id), bool(config.dir)),
         started=earlier.started or time.time(),
         config={**recorded(known.config), **folder},
         world_size=rank.world_size,

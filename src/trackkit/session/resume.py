@@ -10,9 +10,9 @@ from typing import Any
 
 from trackkit.engine.run_info import History
 from trackkit.errors import ConfigError
-from trackkit.local_log import index
 from trackkit.local_log.owner import claim
-from trackkit.local_log.reader import RUNS, read_folder, read_json, run_folder
+from trackkit.local_log.places import RunOnDisk, known_runs, run_folder
+from trackkit.local_log.reader import read_folder, read_json
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _find_named(run_id: str, checkpoint: Mapping[str, Any] | None, root: Path, p
         return Found(home, run_id)
     if checkpoint is None or checkpoint.get("run_id") != run_id:
         raise ConfigError(
-            f"resume='{run_id}': no such run in '{root / RUNS}'. "
+            f"resume='{run_id}': no such run in '{run_folder(root, run_id).parent}'. "
             "Use the id of a run in it, 'auto' or 'never', or set 'dir' to the folder that the run is in."
         )
     claim_named("resume", root, run_id, project, checkpoint)
@@ -131,11 +131,15 @@ def claim_named(
 
 
 def read_earlier(root: Path, run_id: str) -> History:
-    """Returns what earlier attempts recorded in a run's local log; nothing if there is no log."""
+    """Returns what earlier attempts recorded in a run's local log; nothing if there is no log.
+
+    Raises:
+        ReadError: a newer version wrote it.
+    """
     folder = run_folder(root, run_id)
+    found = read_folder(folder)
     if not (folder / "rows.jsonl").is_file():
         return History(root)
-    found = read_folder(folder)
     rows, run = found.rows, found.run
     elapsed = found.summary.get("final/duration_h")
     if elapsed is None and any(row.tier == "batch" and row.step for row in rows):
@@ -176,12 +180,12 @@ def _home(run_id: str, root: Path, checkpoint: Mapping[str, Any] | None) -> Path
     if checkpoint is None:
         return None
     homes = [Path(str(checkpoint["root"]))] if "root" in checkpoint else []
-    homes += [Path(entry.folder).parent.parent for entry in reversed(_listed()) if entry.run_id == run_id]
+    homes += [run.root for run in reversed(_listed()) if run.run_id == run_id]
     return next((each for each in homes if run_folder(each, run_id).is_dir()), None)
 
 
-def _listed() -> list[index.Entry]:
+def _listed() -> list[RunOnDisk]:
     """Returns the user's list of runs; empty if there is no home folder for it."""
     with suppress(RuntimeError, OSError):
-        return index.entries()
+        return known_runs()
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing.util
 import os
 import sys
 from dataclasses import replace
@@ -27,6 +28,8 @@ Phase = Literal["evaluating", "fitting", "fitted"]
 CTRL_C = 255
 # A shell's exit code for a process ended by SIGTERM.
 SIGTERM_CODE = 143
+# Before multiprocessing's own, which close queues (10) and wait for pools (15).
+_CLOSE_FIRST = 100
 
 _open_sessions: list[Session] = []
 if hasattr(os, "register_at_fork"):
@@ -93,6 +96,8 @@ class Session:
         _open_sessions.append(self)
         # Registered after wandb.init, so that it runs before W&B's own exit handler.
         atexit.register(self.close)
+        # A child of multiprocessing ends by os._exit, after its finalizers and without exit handlers.
+        self._finalizer = multiprocessing.util.Finalize(None, self.close, exitpriority=_CLOSE_FIRST)
 
     def join_fit(self, start: Start) -> None:
         """Continues with a fit in a run without a step: an evaluation opened it, or the fit starts again."""
@@ -123,6 +128,9 @@ class Session:
         with self._termination.held():
             self.tracker.end(status)
         self._termination.remove()
+        if multiprocessing.current_process().daemon:
+            # The worker of a pool, which its parent ends by SIGTERM.
+            self.close()
 
     def evaluated(self) -> None:
         """Ends an evaluation outside of a fit; the status of the run's last fit stays."""
@@ -162,6 +170,7 @@ class Session:
             return
         _open_sessions.remove(self)
         atexit.unregister(self.close)
+        self._finalizer.cancel()
         with self._termination.held():
             self._close()
         self._termination.remove()

@@ -8,30 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trackkit.engine.processes import process_life
-from trackkit.errors import TrackKitError, did_you_mean
 from trackkit.integrations.wandb.files import find_files, read_run_file, read_run_record
 from trackkit.local_log import index
 from trackkit.local_log.owner import is_fresh, is_running
-from trackkit.local_log.reader import RUNS, read_json, run_folders
-
-
-class SyncError(TrackKitError):
-    """There is no such run to sync."""
+from trackkit.local_log.places import RunOnDisk, find_runs, known_runs
+from trackkit.local_log.reader import read_json
 
 
 @dataclass(frozen=True)
-class Target:
-    """A run to sync.
-
-    Attributes:
-        run_id: of the run.
-        root: the output folder that all of it is in.
-        folder: of its local log; None without one.
-    """
-
-    run_id: str
-    root: Path
-    folder: Path | None
+class Target(RunOnDisk):
+    """A run to sync."""
 
     @property
     def files(self) -> list[Path]:
@@ -82,41 +68,13 @@ class Target:
 
 
 def find_targets(asked: Sequence[str]) -> list[Target]:
-    """Returns the runs asked for by run id, run folder, output folder or W&B's folder; by default all of the index.
+    """Returns the runs asked for, as `find_runs` finds them; by default all of the user's list.
 
     Raises:
-        SyncError: there is no such run.
+        ReadError: there is no such run.
     """
+    known = known_runs()
     found: dict[tuple[str, Path], Target] = {}
-    known = [_of_folder(Path(entry.folder)) for entry in index.entries()]
-    for target in [each for word in asked for each in _find(word, known)] if asked else known:
-        found.setdefault((target.run_id, target.root.resolve()), target)
+    for run in [run for word in asked for run in find_runs(word, known)] if asked else known:
+        found.setdefault((run.run_id, run.root.resolve()), Target(run.run_id, run.root, run.folder))
     return list(found.values())
-
-
-def _find(word: str, known: Sequence[Target]) -> list[Target]:
-    path = Path(word).expanduser().absolute()
-    if path.suffix == ".wandb" and path.is_file():
-        return [_of_log(path)]
-    if path.is_dir():
-        folders = [path] if (path / "run.json").is_file() else run_folders(path)
-        names = ("offline-run-*/run-*.wandb", "wandb/offline-run-*/run-*.wandb")
-        logs = sorted(path.glob("run-*.wandb"))[:1] or sorted(log for name in names for log in path.glob(name))
-        if not folders and not logs:
-            raise SyncError(f"No run in '{word}': neither '{RUNS}/<run id>' nor a W&B run. Give the folder of one.")
-        return list(map(_of_folder, folders)) or list(map(_of_log, logs))
-    if found := [target for target in known if target.run_id == word]:
-        return found
-    hint = did_you_mean(word, {target.run_id for target in known}) if known else ""
-    raise SyncError(f"No run '{word}': neither a folder nor the id of a run of yours{hint}. Give the run's folder.")
-
-
-def _of_folder(folder: Path) -> Target:
-    run_id = str(read_json(folder / "run.json").get("run_id", folder.name))
-    return Target(run_id, folder.parent.parent, folder)
-
-
-def _of_log(log: Path) -> Target:
-    run_id, root = log.stem.removeprefix("run-"), log.parent.parent.parent
-    folder = root / RUNS / run_id
-    return Target(run_id, root, folder if (folder / "run.json").is_file() else None)

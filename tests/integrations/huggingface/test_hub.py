@@ -63,10 +63,10 @@ def test_run_folders_are_not_uploaded_with_the_model(hub: Hub, isolated: Path) -
     assert "training_args.bin" in hub.uploaded
     assert not [name for name in hub.uploaded if "trackkit" in name or "wandb" in name]
     run = local_run(isolated)
-    assert run.folder.parent == isolated / "out" / "_trackkit" / "trackkit-runs"
+    assert run.folder.parent == isolated / "out" / "_trackkit"
     assert (isolated / "out" / "_trackkit" / "wandb").is_dir()
     assert run.config["runtime/output_folder"] == "out"
-    assert run.config["trackkit/folder"] == str(isolated / "out" / "_trackkit")
+    assert run.config["trackkit/folder"] == str(isolated / "out")
 
 
 def test_evaluation_alone_is_recorded_in_the_same_folder(hub: Hub, isolated: Path) -> None:
@@ -91,9 +91,10 @@ def test_resumed_training_finds_its_run_in_the_folder(moved: bool, hub: Hub, iso
 
 def test_folder_given_by_the_user_is_used_as_it_is(hub: Hub, isolated: Path) -> None:
     train(settings={"dir": "records"})
-    assert local_run(isolated).folder.parent == isolated / "records" / "trackkit-runs"
+    assert local_run(isolated).folder.parent == isolated / "records" / "_trackkit"
 
 
-def test_run_folder_is_in_the_output_folder_without_push_to_hub(isolated: Path) -> None:
+def test_output_folder_has_one_entry_without_push_to_hub_too(isolated: Path) -> None:
     train(push_to_hub=False)
-    assert local_run(isolated).folder.parent == isolated / "out" / "trackkit-runs"
+    assert local_run(isolated).folder.parent == isolated / "out" / "_trackkit"
+    assert not [path for path in (isolated / "out").iterdir() if path.name == "wandb"]

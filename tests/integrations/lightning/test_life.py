@@ -147,7 +147,7 @@ def test_fast_dev_run_and_barebones_record_nothing(isolated: Path, off: dict[str
     runner = pl.Trainer(callbacks=TrackKit(sinks=[sink]), accelerator="cpu", max_epochs=1, **off)
     runner.fit(Logging(), data(2), data(2))
     assert sink.info is None
-    assert not list(isolated.glob("**/trackkit-runs"))
+    assert not list(isolated.glob("**/_trackkit"))
     assert untouched(runner)
 
 

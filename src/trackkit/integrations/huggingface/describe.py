@@ -33,7 +33,7 @@ def describe(
     return Start(
         framework="huggingface",
         package="transformers",
-        output=_output(args),
+        output=Path(args.output_dir),
         phase=phase,
         config=known.config,
         hparams=dict(state.trial_params or {}),
@@ -43,12 +43,6 @@ def describe(
         goal=None if args.greater_is_better is None else "max" if args.greater_is_better else "min",
         faults=known.faults,
     )
-
-
-def _output(args: Any) -> Path:
-    """Returns the output folder. If that is pushed to the Hub, a folder in it that the Trainer leaves out (`_*`)."""
-    output = Path(args.output_dir)
-    return output / "_trackkit" if args.push_to_hub else output
 
 
 def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from trackkit.engine.records import Row
 from trackkit.integrations.wandb.blocks import Reader
+from trackkit.local_log.places import wandb_files
 
 # The run record is the second one of a file.
 _HEAD_BYTES = 1 << 18
@@ -138,7 +139,7 @@ def find_files(root: Path, run_id: str) -> list[Path]:
         root: the output folder.
         run_id: of the run.
     """
-    found = list(root.glob(f"wandb/*run-[0-9]*/run-{run_id}.wandb"))
+    found = wandb_files(root, run_id)
     return sorted(found, key=_began) if len(found) > 1 else found
 
 

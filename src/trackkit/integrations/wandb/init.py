@@ -78,7 +78,7 @@ def start_run(config: TrackKitConfig, info: RunInfo, nested: bool) -> tuple[wand
 def _init(config: TrackKitConfig, info: RunInfo, nested: bool, mode: str) -> wandb.Run:
     import wandb
 
-    info.root.mkdir(parents=True, exist_ok=True)
+    info.backends.mkdir(parents=True, exist_ok=True)
     return wandb.init(
         project=config.project,
         entity=config.entity,
@@ -88,7 +88,7 @@ def _init(config: TrackKitConfig, info: RunInfo, nested: bool, mode: str) -> wan
         job_type=config.job_type,
         tags=tuple(config.tags),
         notes=redact("notes", config.notes),
-        dir=str(info.root),
+        dir=str(info.backends),
         mode=mode,  # type: ignore[arg-type]
         resume=_resume(config, info),
         reinit="create_new" if nested else "default",

@@ -1,0 +1,118 @@
+"""Finds runs on disk: where the files of a run lie, and which runs a user means.
+
+| where | what |
+|---|---|
+| `<output>/_trackkit/<run id>/` | the run folder |
+| `<output>/_trackkit/wandb/` | W&B's files; with the setting `dir`, `<dir>/wandb/` |
+| `<output>/trackkit-runs/<run id>/` | a run folder of an earlier version, resumed in place; W&B: `<output>/wandb/` |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trackkit.errors import did_you_mean
+from trackkit.local_log import index
+from trackkit.local_log.reader import ReadError, read_json
+
+# The Hub's upload skips names that start with "_"; a folder named `trackkit` could be imported.
+HOME = "_trackkit"
+# Earlier versions recorded in the second where the output folder was pushed to the Hub.
+_EARLIER = ("trackkit-runs", f"{HOME}/trackkit-runs")
+_WANDB_RUN = "wandb/*run-[0-9]*"
+
+
+@dataclass(frozen=True)
+class RunOnDisk:
+    """A run that was recorded here.
+
+    Attributes:
+        run_id: of the run.
+        root: the output folder that all of it is in.
+        folder: of its local log; None without one.
+    """
+
+    run_id: str
+    root: Path
+    folder: Path | None
+
+
+def run_folder(root: Path, run_id: str) -> Path:
+    """Returns the folder of a run's local log, given its output folder; that of an earlier version if it exists."""
+    earlier = (root / home / run_id for home in _EARLIER)
+    return next((folder for folder in earlier if os.path.isdir(folder)), root / HOME / run_id)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Returns the run folders in an output folder, or in the folder of its runs, by name."""
+    homes = [folder] if folder.name in (HOME, *_EARLIER) else [folder / HOME]
+    homes += [folder / home for home in _EARLIER]
+    return sorted((path.parent for home in homes for path in home.glob("*/run.json")), key=lambda path: path.name)
+
+
+def root_of(folder: Path) -> Path:
+    """Returns the output folder of a run folder, or of the folder `wandb` with W&B's files."""
+    root = folder.parent if folder.name == "wandb" else folder.parent.parent
+    return root.parent if root.name == HOME else root
+
+
+def backend_folder(folder: Path, in_output: bool) -> Path:
+    """Returns the folder for other backends' files, such as W&B's `wandb`.
+
+    Args:
+        folder: the run folder.
+        in_output: whether they belong beside the folder of the runs (the setting `dir`) rather than in it.
+    """
+    return folder.parent.parent if in_output or folder.parent.name != HOME else folder.parent
+
+
+def wandb_files(root: Path, run_id: str) -> list[Path]:
+    """Returns a run's W&B files (`run-<id>.wandb`) below its output folder."""
+    return [path for home in (root, root / HOME) for path in home.glob(f"{_WANDB_RUN}/run-{run_id}.wandb")]
+
+
+def known_runs() -> list[RunOnDisk]:
+    """Returns the runs in the user's list, oldest first."""
+    return [_of_folder(Path(entry.folder)) for entry in index.entries()]
+
+
+def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = None) -> list[RunOnDisk]:
+    """Returns the runs that a user means; every command and function that takes runs asks here.
+
+    Args:
+        word: run id, run folder, output folder (all runs in it), W&B's folder of a run, or its `.wandb` file.
+        known: the user's list of runs, where it was read already.
+
+    Raises:
+        ReadError: there is no such run.
+    """
+    path = Path(word).expanduser().absolute()
+    if path.suffix == ".wandb" and path.is_file():
+        return [_of_log(path)]
+    if path.is_dir():
+        folders = [path] if (path / "run.json").is_file() else run_folders(path)
+        names = ("offline-run-*", "wandb/offline-run-*", f"{HOME}/wandb/offline-run-*")
+        logs = sorted(path.glob("run-*.wandb"))[:1]
+        logs = logs or sorted(log for name in names for log in path.glob(f"{name}/run-*.wandb"))
+        if not folders and not logs:
+            raise ReadError(f"no run in '{word}': neither '{HOME}/<run id>' nor a W&B run. Give the folder of one.")
+        return list(map(_of_folder, folders)) or list(map(_of_log, logs))
+    known = known_runs() if known is None else known
+    if found := [run for run in known if run.run_id == str(word)]:
+        return found
+    hint = did_you_mean(str(word), {run.run_id for run in known}) if known else ""
+    raise ReadError(f"no run '{word}': neither a folder nor the id of a run of yours{hint}. Give the run's folder.")
+
+
+def _of_folder(folder: Path) -> RunOnDisk:
+    run_id = str(read_json(folder / "run.json").get("run_id", folder.name))
+    return RunOnDisk(run_id, root_of(folder), folder)
+
+
+def _of_log(log: Path) -> RunOnDisk:
+    run_id, root = log.stem.removeprefix("run-"), root_of(log.parent.parent)
+    folder = run_folder(root, run_id)
+    return RunOnDisk(run_id, root, folder if (folder / "run.json").is_file() else None)
