@@ -75,6 +75,7 @@ def become(order: dict[str, Any], folders: list[tempfile.TemporaryDirectory[str]
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
+    time.tzset()
     tempfile.tempdir = None
     for folder in folders:
         folder._finalizer.detach()  # type: ignore[attr-defined]  # noqa: SLF001 -- the folder is the parent's
