@@ -27,7 +27,8 @@ for module in pkgutil.walk_packages(trackkit.integrations.__path__, "trackkit.in
     importlib.import_module(module.name)
 
 SINKS = [kind for kind in Sink.__subclasses__() if kind.__module__.startswith("trackkit.")]
-METHODS = entries(Sink, Sink)
+# Only a sink that has failed before is given a gap: see `test_outbox.py`.
+METHODS = [method for method in entries(Sink, Sink) if method != "gap"]
 
 
 class Terminated(pl.Callback, transformers.TrainerCallback):  # type: ignore[misc]
@@ -55,7 +56,7 @@ def test_all_sinks_and_their_methods_are_covered() -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", SINKS)
-def test_failing_sink_is_disabled_and_the_others_continue(
+def test_failing_sink_is_retried_and_the_others_continue(
     framework: str, kind: type[Sink], method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[str] = []
@@ -67,7 +68,8 @@ def test_failing_sink_is_disabled_and_the_others_continue(
     # The local log writes a run's first config through the same method.
     where = "open" if (kind, method) == (LocalSink, "config") else method
     assert calls[:1] == [method], "the method was not called"
-    assert errors(caplog) == [f"sink '{kind.__name__}' ({where}) failed and is disabled; training continues"]
+    then = "disabled" if (kind, method) == (WandbSink, "open") else "retried"
+    assert errors(caplog) == [f"sink '{kind.__name__}' ({where}) failed and is {then}; training continues"]
     if kind is not LocalSink:
         run = local_run(Path.cwd())
         assert [row["_row"] for row in run.rows] == list(range(ROWS))
@@ -101,5 +103,5 @@ def test_error_while_closing_is_counted_by_the_other_sinks(
         patch.setattr("wandb.Run.finish", boom)
         train(framework, TrackKit())
     run = local_run(Path.cwd())
-    assert errors(caplog) == ["sink 'WandbSink' (close) failed and is disabled; training continues"]
+    assert errors(caplog) == ["sink 'WandbSink' (close) failed and is retried; training continues"]
     assert (run.summary["final/tracker_errors"], run.summary["final/status"]) == (1, "finished")

@@ -143,3 +143,21 @@ def test_killed_run_of_a_team_goes_to_that_team(wandb_server: WandbServer, tmp_p
     assert [run.path for run in wandb_server.state.runs.values()] == ["team-b/p/r1"]
     assert_all_there(wandb_server, root, "r1")
     assert console(wandb_server, "r1") == []
+
+
+@pytest.mark.parametrize("place", ["rows.jsonl", "run.json"])
+def test_run_with_a_gap_is_uploaded_and_never_complete(wandb_server: WandbServer, tmp_path: Path, place: str) -> None:
+    root = tmp_path / "out"
+    record(root, "r1", 0, 25)
+    folder = root / "_trackkit" / "r1"
+    gap = {"rows": 30, "first": 61, "last": 90}
+    if place == "rows.jsonl":
+        with (folder / place).open("a") as file:
+            file.write(json.dumps({"_gap": gap}) + "\n")
+    else:
+        (folder / place).write_text(json.dumps({**json.loads((folder / place).read_text()), "gap": gap}))
+    for _ in range(2):
+        printed = sync(wandb_server, tmp_path, root, code=1)
+        assert row_of(printed, "r1")[-1] == "incomplete"
+        assert "30 rows (steps 61 to 90) could not be recorded and are lost" in printed
+    assert batch_steps(wandb_server) == list(range(25))

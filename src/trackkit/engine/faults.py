@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,13 +22,14 @@ class Faults:
         self._logged: set[str] = set()
         self._disabled: dict[str, None] = {}
 
-    def add(self, where: str, error: BaseException, disabled: str = "") -> None:
+    def add(self, where: str, error: BaseException, disabled: str = "", retried: bool = False) -> None:
         """Counts an error, and logs its traceback if it is the first one there.
 
         Args:
             where: what failed: `on_log`, `sink 'WandbSink' (write)`.
             error: the exception.
             disabled: the callback or sink that is disabled because of it; "" if none is.
+            retried: whether it will be tried again.
         """
         self.count += 1
         if disabled:
@@ -37,6 +37,7 @@ class Faults:
         if where not in self._logged:
             self._logged.add(where)
             then = " and is disabled; training continues" if disabled else "; training continues without its values"
+            then = " and is retried; training continues" if retried else then
             logger.error("%s failed%s", where, then, exc_info=error)
 
     def left_out(self, parts: Iterable[tuple[str, Exception]]) -> None:
@@ -66,7 +67,7 @@ class Faults:
 
 
 class Group:
-    """The callbacks or the sinks of a run. A member that raises is disabled; the others continue.
+    """The callbacks or the sinks of a run. One that raises does not keep the others from being called.
 
     Args:
         members: in the order in which they are called.
@@ -78,7 +79,6 @@ class Group:
         self._members = list(members)
         self._port = port
         self._faults = faults
-        self._failed: list[Callback | Sink] = []
         self._overriding: dict[str, list[Callback | Sink]] = {}
 
     def call(self, method: str, *args: Any) -> list[Any]:
@@ -100,24 +100,21 @@ class Group:
             except Exception as error:
                 if isinstance(error, member.FATAL):
                     raise
-                self._disable(member, method, error)
+                self.failed(member, method, args, error)
         return results
 
-    def release(self, method: str, *args: Any) -> None:
-        """Calls a method of the disabled members, which may still hold files open; ignores errors. Ends all calls."""
-        for member in self._failed:
-            with contextlib.suppress(Exception):
-                getattr(member, method)(*args)
-        self._members, self._failed, self._overriding = [], [], {}
+    def failed(self, member: Callback | Sink, method: str, args: tuple[Any, ...], error: Exception) -> None:
+        """Disables a member that has raised."""
+        self._replace(member, None)
+        name = f"{self._port.__name__.lower()} '{type(member).__name__}'"
+        self._faults.add(f"{name} ({method})", error, disabled=name)
+
+    def _replace(self, member: Callback | Sink, other: Callback | Sink | None) -> None:
+        if member in self._members:
+            place = self._members.index(member)
+            self._members[place : place + 1] = [other] if other is not None else []
+        self._overriding = {}
 
     def _overrides(self, member: Callback | Sink, method: str) -> bool:
         bound = getattr(member, method)
         return getattr(bound, "__func__", bound) is not getattr(self._port, method)
-
-    def _disable(self, member: Callback | Sink, method: str, error: Exception) -> None:
-        if member in self._members:
-            self._members.remove(member)
-            self._failed.append(member)
-        self._overriding = {}
-        name = f"{self._port.__name__.lower()} '{type(member).__name__}'"
-        self._faults.add(f"{name} ({method})", error, disabled=name)

@@ -63,3 +63,23 @@ class Row:
     values: Mapping[str, Any]
     origins: Mapping[str, str] = field(default_factory=dict)
     attempt: int = 1
+
+
+class Gap(NamedTuple):
+    """Rows that a sink could not write, one after another.
+
+    Attributes:
+        rows: how many; at least so many if the process was killed before it could count them.
+        first, last: their lowest and highest step, in optimizer steps.
+    """
+
+    rows: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.rows} row{'s' * (self.rows != 1)} (steps {self.first} to {self.last})"
+
+    def joined(self, other: Gap) -> Gap:
+        """Returns both as one gap."""
+        return Gap(self.rows + other.rows, min(self.first, other.first), max(self.last, other.last))

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from trackkit.engine.records import Row
+from trackkit.engine.records import Gap, Row
 from trackkit.engine.run_info import RunInfo
 
 
 class Sink:
     """Base of all backends: override the methods you need.
 
-    A sink that raises is disabled for the rest of the run; the others continue.
+    A sink that raises takes no part in retries: the engine keeps what it could not take, and calls it again (`Outbox`).
+    A call that raised must have changed nothing, or be the same when it is made again.
 
     Attributes:
-        FATAL: exceptions that are raised to the user instead of disabling the sink: a setting that can't be met.
+        FATAL: exceptions that are raised to the user instead: a setting that can't be met.
+        REOPENS: whether `open` may be called again if it fails. If not, the sink is then disabled for the run.
         run: the backend's own run object, that `trackkit.run` returns; None if it has none, and before `open`.
     """
 
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
+    REOPENS: ClassVar[bool] = True
     run: Any = None
 
     def open(self, info: RunInfo) -> None:
@@ -27,6 +30,9 @@ class Sink:
 
     def write(self, row: Row) -> None:
         """Writes one row of history; rows come in order."""
+
+    def gap(self, gap: Gap) -> None:
+        """Marks rows that are lost, because they could not be written; the next row comes after them."""
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Adds to the run's config."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.callback import Callback
 from trackkit.engine.faults import Faults, Group
+from trackkit.engine.outbox import Sinks
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.records import Gradients, Moment
 from trackkit.engine.row_queue import RowQueue
@@ -47,7 +48,7 @@ class Tracker:
     ) -> None:
         self.faults = Faults()
         self._callbacks = Group(callbacks, Callback, self.faults)
-        self._sinks = Group(sinks, Sink, self.faults)
+        self._sinks = Sinks(sinks, self.faults)
         self._queue = RowQueue(self._callbacks, self._sinks, self.faults, exchange)
         self._summary = Summary(self._callbacks, self._sinks, self.faults)
         self._names = names or Names()
@@ -222,7 +223,7 @@ class Tracker:
         errors = self.faults.count
         self._sinks.call("close", exit_code)
         self._summary.correct(errors)
-        self._sinks.release("close", exit_code)
+        self._sinks.release(exit_code)
         self.faults.sum_up()
 
     def _emit(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.attempts import counted
 from trackkit.engine.processes import process_life
-from trackkit.engine.records import Row
+from trackkit.engine.records import Gap, Row
 from trackkit.errors import TrackKitError
 from trackkit.schema.keys import Tier, axis_key
 
@@ -44,6 +44,7 @@ class RecordedRun:
         run: `run_id`, `name`, `status` (`running`, `finished`, `failed`, `stopped`, `preempted`), `started`, `ended`
             (Unix time, seconds) and more where known; a run whose process has died is `failed`.
         folder: the run folder; None for a run on a server.
+        gaps: rows that could not be written, such as to a full disk: (rows, first step, last step) of each gap.
     """
 
     rows: Sequence[Row]
@@ -51,6 +52,7 @@ class RecordedRun:
     summary: dict[str, Any]
     run: dict[str, Any]
     folder: Path | None = None
+    gaps: Sequence[Gap] = ()
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -107,12 +109,15 @@ def read_folder(folder: Path) -> RecordedRun:
         run = {"run_id": folder.name, **run, "status": "failed" if ended == "running" else ended}
     if run["status"] == "running" and process_life(run) == "gone":
         run["status"] = "preempted" if run.get("preempting") else "failed"
+    rows, gaps = _read_rows(folder / "rows.jsonl", config.get("trackkit/renames", {}))
+    unwritten = read_gap(run.get("gap"))
     return RecordedRun(
-        rows=_read_rows(folder / "rows.jsonl", config.get("trackkit/renames", {})),
+        rows=rows,
         config=config,
         summary=summary,
         run=run,
         folder=folder,
+        gaps=[*gaps, unwritten] if unwritten is not None else gaps,
     )
 
 
@@ -125,23 +130,36 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _read_rows(path: Path, renames: Mapping[str, Any]) -> list[Row]:
-    """Reads the rows, skipping lines that are damaged or have no axis."""
+def read_gap(found: Any) -> Gap | None:
+    """Returns the gap that was written as a mapping; None if it is none."""
+    try:
+        return Gap(*(int(found[name]) for name in Gap._fields))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _read_rows(path: Path, renames: Mapping[str, Any]) -> tuple[list[Row], list[Gap]]:
+    """Reads the rows and the gaps, skipping lines that are damaged or have no axis."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return []
+        return [], []
     for word in NOT_FINITE:
         # Only values follow a colon.
         text = text.replace(f':"{word}"', f":{word}")
     lines = [line for line in text.split("\n") if line]
     origins = _origins(renames)
     rows: list[Row] = []
+    gaps: list[Gap] = []
     for start in range(0, len(lines), _LINES):
         for line in _parse(lines[start : start + _LINES]):
+            if "_gap" in line:
+                gap = read_gap(line["_gap"])
+                gaps += [gap] if gap is not None else []
+                continue
             with suppress(ValueError, KeyError, TypeError, OverflowError):
                 rows.append(_row(line, len(rows), origins))
-    return rows
+    return rows, gaps
 
 
 def _row(line: dict[str, Any], position: int, origins: Mapping[str, str]) -> Row:

@@ -8,27 +8,33 @@
 | `summary.json` | the `final/*` columns |
 | `.lock` | locked by the process that writes the run |
 
-`_row` is the position in the file, `_time` the Unix time in seconds, `_pass` the attempt, written from the second on.
+`_row` counts the rows, `_time` is the Unix time in seconds, `_pass` the attempt, written from the second on.
+
+A line `{"_gap": {"rows": 3, "first": 61, "last": 63}}` stands for rows of these steps that could not be written.
+`run.json` has it as `gap` as long as it can't be written itself.
 
 NaN and infinities are the strings "NaN", "Infinity" and "-Infinity", so that every line is strict JSON.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from trackkit.engine.processes import process_fields
-from trackkit.engine.records import Row
+from trackkit.engine.records import Gap, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.local_log.owner import claim, release
-from trackkit.local_log.reader import FORMAT, read_json
+from trackkit.local_log.reader import FORMAT, read_gap, read_json
+from trackkit.local_log.row_file import RowFile
+from trackkit.notices import logger
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -36,21 +42,34 @@ _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 class LocalSink(Sink):
     """Writes one run's folder.
 
+    A folder that the program moves is followed. One that it deletes is made again, with a gap for the rows in it.
+
     Attributes:
         folder: the run folder; None before `open`.
     """
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self._rows: IO[str] | None = None
+        self._claimed: Path
+        self._rows: RowFile | None = None
         self._run: dict[str, Any] = {}
         self._config: dict[str, Any] = {}
         self._summary: dict[str, Any] = {}
         self._attempt: dict[str, int] = {}
         self._offset = 0
+        self._written: Gap | None = None
+        self._lost: Gap | None = None
 
     def open(self, info: RunInfo) -> None:
-        self._open_in(info.folder)
+        folder = self._claimed = info.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        claim(folder)
+        if self._rows is None:
+            self._rows = RowFile(folder / "rows.jsonl")
+        self.folder = folder
+        # A resumed run keeps its columns, and the gap that could not be written.
+        self._summary = read_json(folder / "summary.json")
+        gap = read_gap(read_json(folder / "run.json").get("gap"))
         self._run = {
             "format": FORMAT,
             "run_id": info.run_id,
@@ -61,22 +80,31 @@ class LocalSink(Sink):
             "status": "running",
             **process_fields(),
         }
-        if info.earlier is not None and info.earlier.attempts:
-            self._run["passes"] = number = info.earlier.attempts + 1
+        earlier, self._written = info.earlier, None
+        if earlier is not None and earlier.attempts:
+            self._run["passes"] = number = earlier.attempts + 1
             self._attempt = {"_pass": number}
-            self._offset = len(info.earlier.rows)
+            self._offset = len(earlier.rows)
+            for row in earlier.rows:
+                self._count(row)
+        if gap is not None:
+            self._run["gap"] = gap._asdict()
         self._write_json("run.json", self._run)
+        if gap is not None:
+            self.gap(gap)
         self.config(info.config)
 
     def write(self, row: Row) -> None:
-        assert self._rows is not None
         line = {"_row": self._offset + row.number, "_time": round(row.time, 6), **self._attempt, **row.values}
         try:
             text = _encode(line)
         except ValueError:
             text = _encode(_strict(line))
-        self._rows.write(text + "\n")
-        self._rows.flush()
+        self._append(text, Gap(1, row.step, row.step))
+        self._count(row)
+
+    def gap(self, gap: Gap) -> None:
+        self._append(_encode({"_gap": gap._asdict()}), gap)
 
     def config(self, values: Mapping[str, Any]) -> None:
         self._config.update(values)
@@ -84,44 +112,99 @@ class LocalSink(Sink):
 
     def summary(self, values: Mapping[str, Any]) -> None:
         self._summary.update(values)
-        self._write_json("summary.json", self._summary)
         self._run["status"] = self._summary.get("final/status", "running")
-        self._write_json("run.json", self._run)
+        # The status is in both, and where the disk is full there may be space for this one only.
+        try:
+            self._write_json("summary.json", self._summary)
+        finally:
+            self._write_json("run.json", self._run)
 
     def preempting(self) -> None:
         self._run["preempting"] = True
         self._write_json("run.json", self._run)
 
     def close(self, exit_code: int) -> None:
-        if self._rows is None or self.folder is None:
+        if self._rows is None:
             return
-        self._rows.close()
         self._run.update(exit_code=exit_code, ended=time.time())
         try:
             self._write_json("run.json", self._run)
         finally:
-            release(self.folder)
+            self._rows.close()
+            release(self._claimed)
 
-    def _open_in(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        claim(folder)
-        path = folder / "rows.jsonl"
-        # The first row must not join a line that a crash cut short.
-        cut = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
-        self._rows = path.open("a", encoding="utf-8")
-        # A resumed run keeps its columns.
-        self._summary = read_json(folder / "summary.json")
-        if cut:
-            self._rows.write("\n")
-        self.folder = folder
+    def _append(self, line: str, gap: Gap) -> None:
+        """Appends a line to the rows; if that fails, `run.json` has a gap for it meanwhile."""
+        assert self._rows is not None
+        try:
+            self._find_folder()
+            if self._lost is not None:
+                self._rows.append(_encode({"_gap": self._lost._asdict()}))
+                self._lost = None
+            self._rows.append(line)
+        except OSError:
+            marked = gap._asdict() if self._lost is None else self._lost.joined(gap)._asdict()
+            if self._run.get("gap") != marked:
+                self._run["gap"] = marked
+                with contextlib.suppress(OSError):
+                    self._replace_json("run.json", self._run)
+            raise
+        if self._run.pop("gap", None) is not None:
+            with contextlib.suppress(OSError):
+                self._replace_json("run.json", self._run)
+
+    def _count(self, row: Row) -> None:
+        step, so_far = row.step, self._written
+        self._written = Gap(1, step, step) if so_far is None else so_far.joined(Gap(1, step, step))
+
+    def _find_folder(self) -> None:
+        """Follows the run folder if it was moved, and makes it again if it was deleted."""
+        assert self._rows is not None
+        assert self.folder is not None
+        path = self._rows.find()
+        if path is None:
+            logger.warning("The rows in '%s' were deleted or replaced. Recording continues there.", self.folder)
+            if self._written is not None:
+                self._lost, self._written = self._written, None
+                self._run["gap"] = self._lost._asdict()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._rows.restart()
+            for name, values in (("config", self._config), ("summary", self._summary), ("run", self._run)):
+                self._replace_json(f"{name}.json", values)
+        elif path.parent != self.folder:
+            logger.warning("The run folder was moved. Recording continues in '%s'.", path.parent)
+            self.folder = path.parent
 
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        self._find_folder()
+        self._replace_json(name, values)
+
+    def _replace_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Replaces a file atomically: readers see the old one or the new one, also after a crash."""
         assert self.folder is not None
-        text = json.dumps(_strict(values), indent=1, default=str, allow_nan=False)
+        data = (json.dumps(_strict(values), indent=1, default=str, allow_nan=False) + "\n").encode()
         spare = self.folder / f".{name}.{os.getpid()}"
-        spare.write_text(text + "\n", encoding="utf-8")
-        os.replace(spare, self.folder / name)
+        try:
+            spare.write_bytes(data)
+            os.replace(spare, self.folder / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                spare.unlink()
+            _overwrite(self.folder / name, data)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Writes over an existing file, which needs no new file, and on a full disk no space if the text fits.
+
+    Raises:
+        OSError: there is no such file, or no space for the text; the file is then as it was.
+    """
+    with path.open("r+b", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if len(data) > size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, len(data))
+        # Spaces at the end are no error in JSON; a file that is cut afterwards is one until then.
+        file.write(data.ljust(size))
 
 
 def _strict(value: Any) -> Any:
@@ -130,9 +213,3 @@ def _strict(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _strict(item) for key, item in value.items()}
     return [_strict(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -49,7 +49,9 @@ def report(source: Source, server: ServerRun, found: Lacking) -> Report:
     missing = len(_touched(rows, absent | found.differing))
     artifacts = {digest: name for file in source.files for digest, (name, _) in file.artifacts.items()}
     pending = [f"'{name}' is {server.artifacts.get(key, 'absent')}" for key, name in found.artifacts.items()]
+    gaps = source.local.gaps if source.local is not None else ()
     troubles = {
+        f"{', '.join(map(str, gaps))} could not be recorded and are lost": gaps,
         f"{_named(rows, absent)} are not on the server yet; run the same command again later": absent,
         f"{_named(rows, found.differing)} have other values on the server, which W&B can't replace": found.differing,
         f"{_named(rows, found.doubled)} are on the server more than once": found.doubled,

@@ -42,6 +42,8 @@ class WandbSink(Sink):
     """
 
     FATAL: ClassVar[tuple[type[Exception], ...]] = (WandbError,)
+    # The start of a W&B run may take seconds, which a training does not wait for midway.
+    REOPENS: ClassVar[bool] = False
 
     def __init__(self, config: TrackKitConfig, nested: bool = False) -> None:
         self.run: wandb.Run | None = None
@@ -68,7 +70,7 @@ class WandbSink(Sink):
         self._cleanup.callback(rows.close)
         self._worker.start()
         if info.earlier is not None and self._owner:
-            self._worker.submit(lambda: rows.catch_up(info))
+            self._worker.submit(rows.catch_up, info)
         name = run.name or info.name
         if run.offline:
             reason = f" {reason}" if reason else ""
@@ -77,11 +79,10 @@ class WandbSink(Sink):
             logger.info("Recording run '%s': %s", name, run.url)
 
     def write(self, row: Row) -> None:
-        self._worker.submit(lambda: self._rows.log(row))
+        self._worker.submit(self._rows.log, row)
 
     def config(self, values: Mapping[str, Any]) -> None:
-        kept = dict(values)
-        self._worker.submit(lambda: self._update_config(kept))
+        self._worker.submit(self._update_config, dict(values))
 
     def summary(self, values: Mapping[str, Any]) -> None:
         kept = dict(values)

@@ -95,8 +95,8 @@ class RowLog:
             values[self._sweep.name], axis = row.values[key], axis_key(key, self._epoch_axis)
         for each in values:
             if each not in self._defined:
-                self._defined.add(each)
                 define(self._run, each, self._epoch_axis, axis if each == self._sweep.name else "")
+                self._defined.add(each)
         with self._lock:
             step = self._steps.place(row.step, values, -1 if self._counter_known else self._run.step)
             self._log({**values, "_timestamp": round(row.time, 6)}, step)

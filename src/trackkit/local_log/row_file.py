@@ -1,0 +1,94 @@
+"""Appends whole lines to a file, whatever the program does to its descriptor, its folder and its content."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+class RowFile:
+    """Appends whole lines to a file.
+
+    A program may close the descriptor, and the system then gives its number to another file; or move, delete or shorten
+    the file. Two `stat` calls per line find out.
+
+    Args:
+        path: of the file; it is made if it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = -1
+        self._node = (0, 0)
+        self._size = 0
+        self._is_cut = False
+        self._open()
+
+    def find(self) -> Path | None:
+        """Returns the file's path now, also if it was moved; None if it was deleted, replaced or shortened."""
+        mine = self._stat()
+        with contextlib.suppress(OSError):
+            there = os.stat(self._path)
+            if _node(there) == self._node:
+                return self._path if there.st_size >= self._size else None
+        if mine is not None and mine.st_nlink:
+            with contextlib.suppress(OSError):
+                path = Path(os.readlink(f"/proc/self/fd/{self._file}"))
+                if _node(os.stat(path)) == self._node:
+                    self._path = path
+                    return path
+        return None
+
+    def restart(self) -> None:
+        """Begins again with the file that is at the path now, or a new one."""
+        self.close()
+        self._open()
+
+    def append(self, line: str) -> None:
+        """Appends a line, or nothing of it.
+
+        Raises:
+            OSError: the line could not be written.
+        """
+        if self._stat() is None:
+            self._open()
+        start = self._size
+        data = ("\n" * self._is_cut + line + "\n").encode()
+        try:
+            rest = data
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            # What is left of a cut line could be read as a row, and the row is written again.
+            try:
+                os.ftruncate(self._file, start)
+            except OSError:
+                self._size, self._is_cut = os.fstat(self._file).st_size, True
+            raise
+        self._size, self._is_cut = start + len(data), False
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._stat() is not None:
+            os.close(self._file)
+        self._file = -1
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        found = os.fstat(self._file)
+        self._node, self._size = _node(found), found.st_size
+        # The first row must not join a line that a crash cut short.
+        self._is_cut = self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
+
+    def _stat(self) -> os.stat_result | None:
+        """Returns what the descriptor says; None if it is no longer this file's."""
+        with contextlib.suppress(OSError):
+            found = os.fstat(self._file)
+            if _node(found) == self._node:
+                return found
+        return None
+
+
+def _node(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
