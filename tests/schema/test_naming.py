@@ -102,7 +102,7 @@ def test_name_kept_below_its_tier_is_no_rename() -> None:
 
 def test_measured_key_wins_and_the_logged_name_keeps_its_own() -> None:
     names = Names()
-    names.claim(["batch/step", "batch/loss"], BATCH)
+    names.claim(["batch/step", "batch/loss"])
     found = names.resolve(["train_loss", "Loss", "step", "acc"], BATCH)
     assert found == {
         "train_loss": "batch/train_loss",
@@ -120,8 +120,8 @@ def test_measured_key_wins_and_the_logged_name_keeps_its_own() -> None:
 def test_logged_name_gives_up_a_key_that_is_measured_later() -> None:
     names = Names()
     assert names.resolve(["train_loss"], BATCH) == {"train_loss": "batch/loss"}
-    names.claim(["batch/loss"], BATCH)
-    names.claim(["batch/loss"], BATCH)
+    names.claim(["batch/loss"])
+    names.claim(["batch/loss"])
     assert names.resolve(["train_loss"], BATCH) == {"train_loss": "batch/train_loss"}
     assert len(names.notices()) == 1
 
@@ -143,7 +143,7 @@ def test_colliding_names_get_the_same_keys_in_any_order(clash: dict[str, str]) -
         for name in order:
             names.resolve([name], BATCH)
             notices += names.notices()
-        names.claim(["batch/loss"], BATCH)
+        names.claim(["batch/loss"])
         notices += names.notices()
         assert names.resolve(clash, BATCH) == clash
         assert len({key.lower() for key in clash.values()}) == len(clash)
@@ -160,7 +160,7 @@ def test_names_of_two_events_that_collide_are_kept_apart() -> None:
 
 def test_keep_leaves_names_unchanged_below_the_tier() -> None:
     names = Names("keep")
-    names.claim(["batch/loss"], BATCH)
+    names.claim(["batch/loss"])
     found = names.resolve(["train/acc", "acc_step", "top 5 %", "loss"], BATCH)
     assert list(found.values()) == ["batch/train/acc", "batch/acc_step", "batch/top 5 %", "batch/loss_logged"]
 
@@ -178,7 +178,7 @@ def test_synonym_is_made_a_valid_key() -> None:
 
 def test_strict_accepts_names_of_the_schema_and_the_settings() -> None:
     names = Names("strict", {"acc": "accuracy"})
-    names.claim(["batch/loss"], BATCH)
+    names.claim(["batch/loss"])
     keys = names.resolve(["train_acc", "loss"], BATCH) | names.resolve(["val_loss", "accuracy"], VAL)
     assert list(keys.values()) == ["batch/accuracy", "batch/loss_logged", "epoch/val/loss", "epoch/val/accuracy"]
 

@@ -58,14 +58,6 @@ def process_life(run: Mapping[str, Any]) -> Life:
     return "alive" if same else "gone"
 
 
-def is_stopped(pid: int) -> bool:
-    """Returns whether a process of this machine is stopped, as by SIGSTOP."""
-    try:
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except psutil.Error:
-        return False
-
-
 def boot_id() -> str:
     """Returns the name of this boot of the machine; "" if it has none."""
     try:

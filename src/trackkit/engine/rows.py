@@ -81,7 +81,7 @@ class OpenRow:
             kept = framework if where is None else logged.setdefault(where, {})
             kept.update(numbers(reported, refused))
         values: dict[str, Any] = {**self.axes, **self.measured, **framework}
-        names.claim(list(values), self.where)
+        names.claim(list(values))
         for where, named in logged.items():
             for name, key in names.resolve(list(named), where).items():
                 values[key] = named[name]
