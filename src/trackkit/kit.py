@@ -103,6 +103,8 @@ class TrackKit(FrameworkBase):
         self._sinks = list(sinks) if sinks is not None else None
         self.runs = Runs(self.config, self._make_sinks, identity.given_run_id() or identity.new_run_id())
         self._early_faults = Faults()
+        if self.disabled:
+            self._say_disabled(given)
         super().__init__()
 
     # -- for the adapters ----------------------------------------------------------------------------------------
@@ -152,8 +154,24 @@ class TrackKit(FrameworkBase):
             nested: whether another run of this process is open.
         """
         if self._sinks is not None:
+            from trackkit.settings.unused import report_unused
+
+            names = ["entity", "job_type", "notes", "epoch_axis", "finish_timeout"] + ["mode"] * (
+                config.mode == "online"
+            )
+            report_unused(self.config, dict.fromkeys(names, "'sinks' are given in place of W&B"))
             return self._sinks
         return [load(path)(config, nested) for path in BACKENDS.values()]
+
+    def _say_disabled(self, given: Mapping[str, Any]) -> None:
+        from trackkit.engine import ranks
+        from trackkit.settings.unused import report_unused
+
+        if ranks.current().writes:
+            ensure_heard()
+            report_unused(
+                self.config, dict.fromkeys(given.keys() - {"mode"}, "'mode' is 'disabled': nothing is recorded")
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         dropped = {"_session", *(name for kind in type(self).__mro__ for name in vars(kind).get("TRANSIENT", ()))}

@@ -83,6 +83,11 @@ class FinalSummary(Callback):
         self._gpus = info.world_size if info.start.has_cuda else 0
         self._energy = energy_counter(info.start.device) if info.start.has_cuda and info.world_size == 1 else None
 
+    def unused(self) -> Mapping[str, str]:
+        if self.price is None or self._gpus:
+            return {}
+        return {"callbacks: final_summary: price_per_gpu_hour": "the training uses no GPU"}
+
     def row(self, moment: Moment, window: Window) -> Values:
         self._step, self._epoch, self._trained = moment.step, moment.epoch, True
         return {}

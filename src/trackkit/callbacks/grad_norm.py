@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.engine.callback import Callback, Values
@@ -38,9 +39,16 @@ class GradNorm(Callback):
         self.per_layer = per_layer
         self._warned = False
         self._norms: dict[str, torch.Tensor] = {}
+        self._missed = ""
+        self._measured = False
+
+    def unused(self) -> Mapping[str, str]:
+        missed = self.per_layer and not self._measured and self._missed
+        return {"callbacks: grad_norm: per_layer": missed} if missed else {}
 
     def gradients(self, gradients: Gradients) -> None:
         if gradients.clipped:
+            self._missed = "the framework clips the gradients before TrackKit sees them"
             return
         import torch
 
@@ -49,11 +57,13 @@ class GradNorm(Callback):
         if not grads:
             return
         if any(type(grad) is not torch.Tensor and hasattr(grad, "full_tensor") for grad in grads.values()):
+            self._missed = "the gradients are sharded"
             # Combining the shards would need a collective, and TrackKit never issues one.
             if not self._warned:
                 self._warned = True
                 logger.warning("Gradients are sharded; their norm is not recorded.")
             return
+        self._measured = True
         with torch.no_grad():
             norms = _norms(list(grads.values()))
             total = torch.linalg.vector_norm(torch.stack(norms))

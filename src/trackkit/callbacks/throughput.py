@@ -42,15 +42,25 @@ class Throughput(Callback):
         self._samples = self._tokens = 0
         self._uncounted = False
         self._ranks = 1
+        self._rows = self._measured = False
 
     def start(self, info: RunInfo) -> None:
         self._samples, self._tokens, self._ranks = info.start.samples, info.start.tokens, info.world_size
+
+    def unused(self) -> Mapping[str, str]:
+        given = {"flops_per_sample": self.flops_per_sample, "peak_flops": self.peak_flops}
+        names = [name for name, value in given.items() if value]
+        why = f"`batch/mfu` needs {' and '.join(given)}" if len(names) == 1 else ""
+        if len(names) == 2 and self._rows and not self._measured:
+            why = "the samples of a batch can't be counted"
+        return {f"callbacks: throughput: {name}": why for name in names if why}
 
     def row(self, moment: Moment, window: Window) -> Values:
         elapsed = window.elapsed_s
         self._uncounted = self._uncounted or window.uncounted
         self._samples, self._tokens = window.seen
         values: dict[str, float | int] = {}
+        self._rows = True
         if window.steps:
             values["batch/step_time_s"] = elapsed / window.steps
             values["batch/data_time_s"] = window.data_s / window.steps
@@ -59,6 +69,7 @@ class Throughput(Callback):
             values["batch/samples_per_s"] = window.samples / elapsed
             if self.flops_per_sample and self.peak_flops:
                 achieved = self.flops_per_sample * window.samples / elapsed
+                self._measured = True
                 values["batch/mfu"] = achieved / (self.peak_flops * self._ranks)
         if self._tokens:
             values["batch/tokens"] = self._tokens

@@ -34,6 +34,13 @@ class Callback:
     def start(self, info: RunInfo) -> None:
         """Called when training starts."""
 
+    def unused(self) -> Mapping[str, str]:
+        """Returns the options that were given and have no effect, as the settings name them, and why.
+
+        Called when training has started and when the run ends.
+        """
+        return {}
+
     def gradients(self, gradients: Gradients) -> None:
         """Called before an optimizer step that may make a row."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from trackkit.engine.records import Gap, Row
@@ -19,11 +20,13 @@ class Sink:
         FATAL: exceptions that are raised to the user instead: a setting that can't be met.
         REOPENS: whether `open` may be called again if it fails. If not, the sink is then disabled for the run.
         run: the backend's own run object, that `trackkit.run` returns; None if it has none, and before `open`.
+        unused: the settings that would have no effect in the open run, and why.
     """
 
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
     REOPENS: ClassVar[bool] = True
     run: Any = None
+    unused: Mapping[str, str] = MappingProxyType({})
 
     def open(self, info: RunInfo) -> None:
         """Opens the run."""

@@ -208,6 +208,14 @@ class Tracker:
         self.seal()
         self._summary.write(self.status)
 
+    def unused(self) -> dict[str, str]:
+        """Returns the options of callbacks that have no effect, as far as it is known yet, and why."""
+        return {option: why for found in self._callbacks.call("unused") for option, why in found.items()}
+
+    def unused_synonyms(self) -> dict[str, str]:
+        """Returns the synonyms whose name was never logged, and why they have no effect."""
+        return self._names.unused()
+
     def preempting(self) -> None:
         """Marks the run as preempted: the machine is taken away, and the run may be requeued."""
         self._sinks.call("preempting")

@@ -87,13 +87,21 @@ class Names:
         self._noticed: set[tuple[str, str]] = set()
         self._notices: list[str] = []
         self._sets = EvaluationSets()
+        self._synonyms_used: set[str] = set()
 
-    def claim(self, keys: Iterable[str], where: Where) -> None:
+    def claim(self, keys: Iterable[str]) -> None:
         """Reserves the keys that TrackKit measures; a logged name that has one of them gets the key of its own name."""
         new = {key.lower(): key for key in keys if key.lower() not in self._measured}
         self._measured.update(new)
         if not self._used.isdisjoint(new):
             self._assign()
+
+    def unused(self) -> dict[str, str]:
+        """Returns the synonyms that have no effect, as the settings name them, and why."""
+        if self.mode == "keep":
+            return {}
+        why = "no metric of this name was logged"
+        return {f"synonyms: {name}": why for name in self.synonyms if name not in self._synonyms_used}
 
     def resolve(self, names: Iterable[str], where: Where) -> dict[str, str]:
         """Returns the keys of `names`, in order.
@@ -126,6 +134,7 @@ class Names:
         short = canonical(name, where)
         if self.mode == "strict":
             self._check_known(name, short)
+        self._synonyms_used.update({name, short} & self.synonyms.keys())
         short = self.synonyms.get(name, self.synonyms.get(short, short))
         keep = self.mode == "keep"
         logged = _Logged(

@@ -27,6 +27,7 @@ from trackkit.schema.names import Names
 from trackkit.session import identity, resume
 from trackkit.session.session import Phase, Session, open_sessions
 from trackkit.settings.config import TrackKitConfig
+from trackkit.settings.unused import report_unused
 
 # Makes the backends beside the local log, given the completed settings and whether another run of the process is open.
 MakeSinks = Callable[[TrackKitConfig, bool], Sequence[Sink]]
@@ -66,7 +67,7 @@ def open_session(
     for each in open_sessions():
         if each.phase != "fitting":
             each.close()
-    rank = ranks.current()
+    rank, given = ranks.current(), config
     root = Path(config.dir) if config.dir else start.output
     home = Home(run_id, root.expanduser().absolute())
     known, git = Description(), None
@@ -82,8 +83,25 @@ def open_session(
     session.start()
     session.tracker.faults.left_out([*start.faults, *known.faults])
     if rank.writes:
+        report_unused(given, _unused(given, info, sinks))
         index.remember(info.folder, info.run_id, config.project, config.mode)
     return session
+
+
+def _unused(config: TrackKitConfig, info: RunInfo, sinks: Sequence[Sink]) -> dict[str, str]:
+    """Returns the settings that would have no effect in a run, and why."""
+    unused: dict[str, str] = {}
+    if info.earlier is not None and info.earlier.name:
+        unused["name"] = "the run is resumed and keeps its name"
+    if config.dir and info.root != Path(config.dir).expanduser().absolute():
+        unused["dir"] = f"the run is recorded in '{info.root}'"
+    if not info.start.is_fit:
+        unused["resume"] = "it is for trainings, and this is an evaluation"
+    if config.names == "keep":
+        unused["synonyms"] = "'names: keep' keeps all names"
+    for sink in sinks:
+        unused.update(sink.unused)
+    return unused
 
 
 def _completed(config: TrackKitConfig, start: Start, git: GitState | None) -> TrackKitConfig:

@@ -15,9 +15,10 @@ from trackkit.engine.tracker import Tracker
 from trackkit.record.run_config import flatten, recorded
 from trackkit.session.resume import checkpoint_fields
 from trackkit.session.signals import Termination
+from trackkit.settings.unused import say_unused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trackkit.engine.run_info import Start
     from trackkit.engine.sink import Sink
@@ -93,6 +94,7 @@ class Session:
     def start(self) -> None:
         """Opens the sinks; from now on the run is closed at exit."""
         self.tracker.start(self.info)
+        self._say(self.tracker.unused())
         _open_sessions.append(self)
         # Registered after wandb.init, so that it runs before W&B's own exit handler.
         atexit.register(self.close)
@@ -184,7 +186,13 @@ class Session:
                 self.end(*self._earlier_end())
         except Exception as error:  # noqa: BLE001 -- counted
             self.tracker.faults.add("the end of the run", error)
+        self._say({**self.tracker.unused(), **self.tracker.unused_synonyms()})
         self.tracker.close(self.exit_code)
+
+    def _say(self, unused: Mapping[str, str]) -> None:
+        # Only ranks that write have sinks.
+        for setting, why in unused.items() if self._sinks else ():
+            say_unused(setting, why)
 
 
 def open_sessions() -> tuple[Session, ...]:

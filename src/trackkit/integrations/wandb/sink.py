@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trackkit.engine.records import Row
+from trackkit.engine.records import Gap, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.integrations.wandb import _compat
@@ -81,6 +81,9 @@ class WandbSink(Sink):
     def write(self, row: Row) -> None:
         self._worker.submit(self._rows.log, row)
 
+    def gap(self, gap: Gap) -> None:
+        logger.warning("W&B lacks %s. Upload what the local log has of them with `%s`.", gap, self._sync)
+
     def config(self, values: Mapping[str, Any]) -> None:
         self._worker.submit(self._update_config, dict(values))
 
@@ -119,6 +122,9 @@ class WandbSink(Sink):
             joined = info.start.foreign_run if info.start.foreign_run is not None else (None if nested else wandb.run)
             if joined is not None:
                 self.run = joined
+                why = "the program has started the W&B run itself"
+                names = ("project", "entity", "name", "group", "job_type", "tags", "notes", "mode", "dir")
+                self.unused = dict.fromkeys(names, why)
                 return joined, ""
             self.run, reason = start_run(self._config, info, nested)
             self._owner = True

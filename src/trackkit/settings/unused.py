@@ -1,0 +1,33 @@
+"""Says which settings have no effect in a run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from trackkit.notices import logger
+from trackkit.settings.config import TrackKitConfig
+
+
+@functools.cache
+def say_unused(setting: str, why: str) -> None:
+    """Logs, once per process, that a setting has no effect.
+
+    Args:
+        setting: its name.
+        why: the reason, as a sentence without its end.
+    """
+    logger.warning("The setting '%s' has no effect: %s.", setting, why)
+
+
+def report_unused(settings: TrackKitConfig, unused: Mapping[str, str]) -> None:
+    """Says which of the settings that were given have no effect.
+
+    Args:
+        settings: as they were given.
+        unused: name of each setting that would have no effect, and why.
+    """
+    defaults = TrackKitConfig()
+    for name, why in unused.items():
+        if getattr(settings, name) != getattr(defaults, name):
+            say_unused(name, why)

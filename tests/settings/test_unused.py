@@ -1,0 +1,94 @@
+"""A setting that has no effect is named once, with the reason; one that has an effect is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trackkit
+from tests.support.huggingface_toys import make_trainer
+from tests.support.lightning_toys import Logging, data, trainer
+from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
+from trackkit.settings.unused import say_unused
+
+PRICE = "callbacks: final_summary: price_per_gpu_hour"
+FLOPS = "callbacks: throughput: flops_per_sample"
+
+
+@pytest.fixture(autouse=True)
+def said_anew() -> Iterator[None]:
+    say_unused.cache_clear()
+    yield
+    say_unused.cache_clear()
+
+
+def unused(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Returns the settings that were said to have no effect."""
+    found = [record for record in caplog.records if record.msg == "The setting '%s' has no effect: %s."]
+    return sorted(str(record.args[0]) for record in found if isinstance(record.args, tuple))
+
+
+def test_default_settings_are_never_named(caplog: pytest.LogCaptureFixture) -> None:
+    trainer(TrackKit(sinks=[])).fit(Logging(), data())
+    trackkit.finish()
+    assert unused(caplog) == []
+
+
+def test_each_setting_without_effect_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two trainings of one process, on a CPU and without W&B."""
+    callbacks = {"final_summary": {"price_per_gpu_hour": 2.0}, "throughput": {"flops_per_sample": 1e6}}
+    settings: dict[str, Any] = {"entity": "me", "finish_timeout": 5, "epoch_axis": "epoch", "callbacks": callbacks}
+    for _ in range(2):
+        kit = TrackKit(sinks=[], synonyms={"twice": "double", "acc": "accuracy"}, dir=str(tmp_path), **settings)
+        trainer(kit).fit(Logging(), data())
+        trackkit.finish()
+    assert unused(caplog) == [PRICE, FLOPS, "entity", "epoch_axis", "finish_timeout", "synonyms: acc"]
+    assert "The setting 'entity' has no effect: 'sinks' are given in place of W&B." in caplog.text
+
+
+def test_settings_of_a_disabled_trackkit_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    TrackKit(mode="disabled", finish_timeout=5, name="x")
+    assert unused(caplog) == ["finish_timeout", "name"]
+
+
+def test_settings_with_effect_are_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    options = {"throughput": {"flops_per_sample": 1e6, "peak_flops": 1e9}, "grad_norm": {"per_layer": True}}
+    kit = TrackKit(mode="offline", entity="me", finish_timeout=20, epoch_axis="epoch", callbacks=options)
+    trainer(kit, log_every_n_steps=1).fit(Logging(), data())
+    trackkit.finish()
+    assert unused(caplog) == []
+
+
+def test_norms_of_layers_are_not_measured_under_hugging_face(caplog: pytest.LogCaptureFixture) -> None:
+    kit = TrackKit(sinks=[], callbacks={"grad_norm": {"per_layer": True}})
+    make_trainer("out", [kit], max_steps=2, logging_steps=1).train()
+    trackkit.finish()
+    assert unused(caplog) == ["callbacks: grad_norm: per_layer"]
+
+
+def test_settings_of_the_run_are_named_if_the_program_started_it(caplog: pytest.LogCaptureFixture) -> None:
+    import wandb
+
+    run = wandb.init(mode="offline", project="theirs", dir=".")
+    kit = TrackKit(project="ours", tags=["a"], notes="n", finish_timeout=20)
+    trainer(kit).fit(Logging(), data())
+    trackkit.finish()
+    run.finish()
+    assert {"project", "tags", "notes"} <= set(unused(caplog)) <= {"project", "tags", "notes", "mode"}
+
+
+def test_name_of_a_resumed_run_and_its_folder_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sinks = [MemorySink()]
+    first = trainer(TrackKit(sinks=sinks, name="first"), default_root_dir=str(tmp_path / "a"))
+    first.fit(Logging(), data())
+    first.save_checkpoint(tmp_path / "last.ckpt")
+    trackkit.finish()
+    assert unused(caplog) == []
+    kit = TrackKit(sinks=[], name="second", dir=str(tmp_path / "b"))
+    trainer(kit, max_epochs=2).fit(Logging(), data(), ckpt_path=str(tmp_path / "last.ckpt"))
+    trackkit.finish()
+    assert unused(caplog) == ["dir", "name"]
