@@ -46,6 +46,7 @@ class TrackKit(FrameworkBase):
             id. Default: `auto`.
         finish_timeout: seconds that the end of a run may wait for W&B; what is not sent by then is on disk.
             Default: 30.
+        console: whether to record what the program prints, in the run's folder and in W&B. Default: true.
         callbacks: callback name to true, false or a mapping of its options.
         config: path of a YAML file, a mapping or an OmegaConf node, in place of `trackkit.yaml`.
         sinks: backends in place of W&B, such as `trackkit.integrations.memory.MemorySink()`; the local log stays.
@@ -72,6 +73,7 @@ class TrackKit(FrameworkBase):
         epoch_axis: EpochAxis | None = None,
         resume: str | None = None,
         finish_timeout: float | None = None,
+        console: bool | None = None,
         callbacks: dict[str, Any] | None = None,
         config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         sinks: Sequence[Sink] | None = None,
@@ -92,6 +94,7 @@ class TrackKit(FrameworkBase):
             "epoch_axis": epoch_axis,
             "resume": resume,
             "finish_timeout": finish_timeout,
+            "console": console,
             "callbacks": callbacks,
         }
         for key in unknown:

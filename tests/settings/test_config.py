@@ -30,6 +30,7 @@ VALUES: dict[str, tuple[Any, str]] = {
     "epoch_axis": ("epoch", "epoch"),
     "resume": ("never", "never"),
     "finish_timeout": (7.5, "7.5"),
+    "console": (False, "false"),
     "callbacks": ({"lr": False, "grad_norm": {"per_layer": True}}, "{lr: false, grad_norm: {per_layer: true}}"),
 }
 WANDB = {

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.support.processes import clean_env
 from tests.support.warm import Process, run_module, start_module
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
@@ -16,7 +17,7 @@ from trackkit import read_run
 
 
 def record(root: Path, run_id: str, first: int, last: int, *more: str) -> None:
-    """Records a run offline in a process; returns after its end."""
+    """Records a run offline in a process, its console by W&B's own capture; returns after its end."""
     process = start_recorder(root, run_id, first, last, *more)
     assert process.wait() == (-signal.SIGKILL if "kill" in more else 0), f"{process.stdout}\n{process.stderr}"
 
@@ -24,7 +25,8 @@ def record(root: Path, run_id: str, first: int, last: int, *more: str) -> None:
 def start_recorder(root: Path, run_id: str, first: int, last: int, *more: str) -> Process:
     """Starts recording a run; see `recorder` for the arguments."""
     root.mkdir(exist_ok=True)
-    return start_module("tests.support.recorder", [str(root), run_id, str(first), str(last), *more], root)
+    env = clean_env(WANDB_CONSOLE="wrap_raw")
+    return start_module("tests.support.recorder", [str(root), run_id, str(first), str(last), *more], root, env)
 
 
 def start_sync(server: WandbServer, home: Path, *arguments: str | Path, **env: str) -> Process:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trackkit.engine import stopwatch
 from trackkit.engine.callback import Callback
 from trackkit.engine.faults import Faults, Group
-from trackkit.engine.records import Gap, Row
+from trackkit.engine.records import Gap, Line, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.notices import logger
@@ -71,6 +71,9 @@ class Outbox(Sink):
 
     def preempting(self) -> None:
         self._add("preempting")
+
+    def console(self, lines: Sequence[Line]) -> None:
+        self._sink.console(lines)
 
     def close(self, exit_code: int) -> None:
         with self._lock:
@@ -206,6 +209,14 @@ class Sinks(Group):
             outbox = Outbox(member, self._faults)
             self._replace(member, outbox)
             outbox.failed(method, args, error)
+
+    def console(self, lines: Sequence[Line]) -> None:
+        """Passes on lines that the program printed. A sink that raises lacks them: the local log has them."""
+        for sink in [*self._members]:
+            try:
+                sink.console(lines)  # type: ignore[union-attr]
+            except Exception as error:  # noqa: BLE001 -- counted
+                self._faults.add(f"sink '{type(sink).__name__}' (console)", error)
 
     def release(self, exit_code: int) -> None:
         """Closes the disabled sinks, which may still hold files open; ignores errors."""

@@ -74,6 +74,13 @@ class Exchange:
     def wait(self, row: int, timeout_s: float) -> None:
         """Waits until the row is ready, at the end of training."""
 
+    def publish(self, name: str, text: str) -> None:
+        """Leaves a text for another rank."""
+
+    def published(self, name: str) -> str | None:
+        """Returns a text that another rank has left; None without one. Called by one thread at a time."""
+        return None
+
     def preempted(self) -> bool:
         """Returns whether a SIGTERM ends the whole job, rather than the ranks that outlive a failed one."""
         return True
@@ -115,7 +122,8 @@ class StoreExchange(Exchange):
         # One clone per thread: a store's connection serves one caller at a time.
         self._store = store.clone()
         turn = self._store.add(f"trackkit/starts/{rank.rank}", 1)
-        prefix = f"trackkit/{turn}"
+        self._prefix = prefix = f"trackkit/{turn}"
+        self._reading: Any = None
         self._mine: Any = PrefixStore(prefix, self._store)
         self._theirs: Any = PrefixStore(prefix, store.clone()) if rank.writes else None
         self._neighbours = f"{prefix}/processes/{socket.gethostname()}"
@@ -156,6 +164,19 @@ class StoreExchange(Exchange):
     def wait(self, row: int, timeout_s: float) -> None:
         with self._change:
             self._change.wait_for(lambda: row not in self._wanted, timeout_s)
+
+    def publish(self, name: str, text: str) -> None:
+        with contextlib.suppress(Exception):
+            self._mine.set(name, text)
+
+    def published(self, name: str) -> str | None:
+        from torch._C._distributed_c10d import PrefixStore
+
+        with contextlib.suppress(Exception):
+            if self._reading is None:
+                self._reading = PrefixStore(self._prefix, self._store.clone())
+            return str(self._reading.get(name).decode()) if self._reading.check([name]) else None
+        return None
 
     def preempted(self) -> bool:
         """Looks whether a rank of this machine died: a launcher then ends the others with SIGTERM.

@@ -26,6 +26,20 @@ class Moment(NamedTuple):
     total_steps: int | None = None
 
 
+class Line(NamedTuple):
+    """A line that the program printed.
+
+    Attributes:
+        time: Unix time in seconds at which it was last written to.
+        stream: `stdout`, `stderr`, or `trackkit` for a line that says what was left out.
+        text: without its end, colors and other control characters; secrets masked.
+    """
+
+    time: float
+    stream: str
+    text: str
+
+
 class Gradients(NamedTuple):
     """Gradients are present, just before (or, where `clipped`, around) an optimizer's step.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from trackkit.engine.records import Gap, Row
+from trackkit.engine.records import Gap, Line, Row
 from trackkit.engine.run_info import RunInfo
 
 
@@ -45,6 +45,9 @@ class Sink:
 
         May be called after `close`, if closing another sink failed; a sink that can't write any more ignores it.
         """
+
+    def console(self, lines: Sequence[Line]) -> None:
+        """Takes lines that the program printed, about once per second, from another thread than all other calls."""
 
     def preempting(self) -> None:
         """Marks the run as preempted: the machine is taken away, and the run may be requeued."""

@@ -10,7 +10,7 @@ from trackkit.engine.callback import Callback
 from trackkit.engine.faults import Faults, Group
 from trackkit.engine.outbox import Sinks
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import Gradients, Moment
+from trackkit.engine.records import Gradients, Line, Moment
 from trackkit.engine.row_queue import RowQueue
 from trackkit.engine.rows import OpenRow
 from trackkit.engine.run_info import RunInfo, Status
@@ -215,6 +215,10 @@ class Tracker:
     def unused_synonyms(self) -> dict[str, str]:
         """Returns the synonyms whose name was never logged, and why they have no effect."""
         return self._names.unused()
+
+    def console(self, lines: Sequence[Line]) -> None:
+        """Passes on lines that the program printed."""
+        self._sinks.console(lines)
 
     def preempting(self) -> None:
         """Marks the run as preempted: the machine is taken away, and the run may be requeued."""

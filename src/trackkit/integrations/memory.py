@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trackkit.engine.records import Row
+from trackkit.engine.records import Line, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 
@@ -18,6 +18,7 @@ class MemorySink(Sink):
         rows: all rows, in order.
         settings: the run config.
         columns: the summary.
+        lines: what the program printed.
         exit_code: of the run; None until it is closed.
     """
 
@@ -26,6 +27,7 @@ class MemorySink(Sink):
         self.rows: list[Row] = []
         self.settings: dict[str, Any] = {}
         self.columns: dict[str, Any] = {}
+        self.lines: list[Line] = []
         self.exit_code: int | None = None
 
     def open(self, info: RunInfo) -> None:
@@ -40,6 +42,9 @@ class MemorySink(Sink):
 
     def summary(self, values: Mapping[str, Any]) -> None:
         self.columns.update(values)
+
+    def console(self, lines: Sequence[Line]) -> None:
+        self.lines += lines
 
     def close(self, exit_code: int) -> None:
         self.exit_code = exit_code

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.attempts import counted
 from trackkit.engine.processes import process_life
-from trackkit.engine.records import Gap, Row
+from trackkit.engine.records import Gap, Line, Row
 from trackkit.errors import TrackKitError
+from trackkit.local_log.console import console_name, read_console
 from trackkit.schema.keys import Tier, axis_key
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class RecordedRun:
     def history(self) -> list[dict[str, Any]]:
         """The rows as dictionaries: keys to values, `_row` (position), `_time` (Unix time, s) and `_pass` (attempt)."""
         return [{"_row": row.number, "_time": row.time, **row.values, "_pass": row.attempt} for row in self.rows]
+
+    @cached_property
+    def console(self) -> list[Line]:
+        """What the program printed, in order of time: (Unix time in seconds, stream, text) of each line."""
+        lines = read_console(self.folder / console_name()) if self.folder is not None else []
+        return sorted(lines, key=lambda line: line.time)
 
     def series(self, key: str) -> list[tuple[float | int, Any]]:
         """Returns (step, value) of every row with `key`; of a repeated step the later attempt's."""

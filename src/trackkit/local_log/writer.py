@@ -31,6 +31,7 @@ from trackkit.engine.processes import process_fields
 from trackkit.engine.records import Gap, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
+from trackkit.local_log.console import output_files
 from trackkit.local_log.owner import claim, release
 from trackkit.local_log.reader import FORMAT, read_gap, read_json
 from trackkit.local_log.row_file import RowFile
@@ -79,6 +80,7 @@ class LocalSink(Sink):
             "started": info.started,
             "status": "running",
             **process_fields(),
+            **output_files(),
         }
         earlier, self._written = info.earlier, None
         if earlier is not None and earlier.attempts:

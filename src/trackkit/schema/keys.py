@@ -166,6 +166,7 @@ KEYS: tuple[Key, ...] = (
         "Hugging Face's estimate of the floating-point operations",
     ),
     Key("final/tracker_errors", "count", END, "errors inside TrackKit, which did not end the training"),
+    Key("final/error", "text", "at the end, if training failed", "the error in one line: type, message, file and line"),
     Key("final/status", "word", END, "`finished`, `failed`, `stopped` (by the user or early stopping), `preempted`"),
 )
 

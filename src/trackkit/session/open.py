@@ -25,6 +25,7 @@ from trackkit.record.run_config import flatten, package_version, recorded, runti
 from trackkit.redaction.redact import redact
 from trackkit.schema.names import Names
 from trackkit.session import identity, resume
+from trackkit.session.console import Console, NullConsole
 from trackkit.session.session import Phase, Session, open_sessions
 from trackkit.settings.config import TrackKitConfig
 from trackkit.settings.unused import report_unused
@@ -234,4 +235,21 @@ def _session(config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Seq
     exchange = ranks.open_exchange(rank, reduce)
     tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
     phase: Phase = "fitting" if info.start.is_fit else "evaluating"
-    return Session(tracker, info, phase, sinks, str(config.project), exchange)
+    console = _console(config, info, rank, tracker, exchange)
+    return Session(tracker, info, phase, sinks, str(config.project), exchange, console)
+
+
+def _console(
+    config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, tracker: Tracker, exchange: ranks.Exchange
+) -> NullConsole:
+    if not config.console:
+        return NullConsole()
+    if rank.writes:
+        exchange.publish("folder", str(info.folder))
+        return Console(rank.rank, lambda: info.folder, tracker.console, tracker.faults.add)
+
+    def find() -> Path | None:
+        folder = exchange.published("folder")
+        return Path(folder) if folder else None
+
+    return Console(rank.rank, find, lambda lines: None, tracker.faults.add)

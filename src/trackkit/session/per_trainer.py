@@ -48,6 +48,7 @@ class Runs:
 
         session, given = self.session, given_run_id()
         if session is not None and session in open_sessions():
+            session.console.listen()
             if not start.is_fit:
                 return session
             if session.phase == "evaluating" or start.again:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.tracker import Tracker
+from trackkit.notices import logger
 from trackkit.record.run_config import flatten, recorded
+from trackkit.session.console import NullConsole
+from trackkit.session.last_words import LAST_WORDS, error_line, error_text, last_step, write_last_words
 from trackkit.session.resume import checkpoint_fields
 from trackkit.session.signals import Termination
 from trackkit.settings.unused import say_unused
@@ -48,9 +51,10 @@ class Session:
         sinks: where the rows go; none on ranks that don't write.
         project: of the run.
         exchange: the road between ranks.
+        console: records what the program prints.
 
     Attributes:
-        tracker, info, project: see above.
+        tracker, info, project, console: see above.
         phase: `evaluating` before any fit, `fitting`, `fitted`.
         exit_code: reported when the run is closed.
     """
@@ -63,9 +67,13 @@ class Session:
         sinks: Sequence[Sink],
         project: str,
         exchange: Exchange,
+        console: NullConsole,
     ) -> None:
         self.tracker = tracker
         self._exchange = exchange
+        self.console = console
+        self._error: BaseException | None = None
+        self._failure = ""
         self.project = project
         self.info = info
         self.phase: Phase = phase
@@ -93,7 +101,13 @@ class Session:
 
     def start(self) -> None:
         """Opens the sinks; from now on the run is closed at exit."""
-        self.tracker.start(self.info)
+        self.console.listen()
+        try:
+            self.tracker.start(self.info)
+        except BaseException:
+            self.console.close()
+            raise
+        self.console.start()
         self._say(self.tracker.unused())
         _open_sessions.append(self)
         # Registered after wandb.init, so that it runs before W&B's own exit handler.
@@ -114,12 +128,13 @@ class Session:
         self.tracker.faults.left_out(start.faults)
         self.tracker.restart(self.info)
 
-    def end(self, status: Status, exit_code: int | None = None) -> None:
+    def end(self, status: Status, exit_code: int | None = None, error: BaseException | None = None) -> None:
         """Ends the fit or the evaluation; the run stays open for evaluations.
 
         Args:
             status: how it ended.
             exit_code: default 1 if it failed or was preempted, else 0.
+            error: what ended it, if it failed.
         """
         if self._preempted and status in ("failed", "stopped"):
             status, exit_code = "preempted", SIGTERM_CODE
@@ -128,11 +143,24 @@ class Session:
         self.phase = "fitted"
         self.exit_code = exit_code if exit_code is not None else int(status in ("failed", "preempted"))
         with self._termination.held():
+            self._note_error(status, error)
             self.tracker.end(status)
+            self.console.drain()
         self._termination.remove()
         if multiprocessing.current_process().daemon:
             # The worker of a pool, which its parent ends by SIGTERM.
             self.close()
+
+    def _note_error(self, status: Status, error: BaseException | None) -> None:
+        """Adds `final/error`; of a run that failed in an earlier attempt, and does not now, it becomes empty."""
+        self._error = error if status == "failed" else None
+        if self._error is not None:
+            self._failure = error_line(self._error)
+            self._exchange.publish("error", self._failure)
+        elif status == "failed" and self._sinks:
+            self._failure = self._exchange.published("error") or ""
+        if self._failure or (self.info.earlier is not None and self.info.earlier.summary.get("final/error")):
+            self.tracker.note({"final/error": self._failure})
 
     def evaluated(self) -> None:
         """Ends an evaluation outside of a fit; the status of the run's last fit stays."""
@@ -165,6 +193,7 @@ class Session:
         else:
             # A SIGKILL may follow at any moment.
             self.tracker.flush()
+            self.console.drain()
 
     def close(self) -> None:
         """Closes the run. A fit that did not report its end was stopped by Ctrl-C, or failed."""
@@ -181,18 +210,34 @@ class Session:
         try:
             if self.phase == "fitting":
                 interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
-                self.end("stopped" if interrupted else "failed", CTRL_C if interrupted else 1)
+                status: Status = "stopped" if interrupted else "failed"
+                self.end(status, CTRL_C if interrupted else 1, getattr(sys, "last_value", None))
             elif self.phase == "evaluating":
                 self.end(*self._earlier_end())
         except Exception as error:  # noqa: BLE001 -- counted
             self.tracker.faults.add("the end of the run", error)
         self._say({**self.tracker.unused(), **self.tracker.unused_synonyms()})
+        try:
+            self._close_console()
+        except Exception as error:  # noqa: BLE001 -- counted
+            self.tracker.faults.add("the last words", error)
         self.tracker.close(self.exit_code)
 
     def _say(self, unused: Mapping[str, str]) -> None:
         # Only ranks that write have sinks.
         for setting, why in unused.items() if self._sinks else ():
             say_unused(setting, why)
+
+    def _close_console(self) -> None:
+        text = error_text(self._error) if self._error is not None else ""
+        if not self._failure or not self._sinks:
+            self.console.close(text)
+            return
+        folder, step = self.info.folder, last_step(self.info.folder)
+        failed = f"failed{f' after step {step}' if step is not None else ''}: {self._failure}"
+        logger.error("Training %s. Its last words are in '%s'.", failed, folder / LAST_WORDS)
+        self.console.close(text)
+        write_last_words(folder, f"Run {self.info.run_id} {failed}", text, self.console.recent)
 
 
 def open_sessions() -> tuple[Session, ...]:

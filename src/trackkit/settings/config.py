@@ -54,6 +54,7 @@ class TrackKitConfig:
         resume: `auto` (resumes the checkpoint's run), `never`, `must` (as `auto`, but a new run is an error) or the id
             of the run to resume.
         finish_timeout: seconds that the end of a run may wait for W&B; the rest stays on disk for `trackkit sync`.
+        console: whether to record what the program prints.
         callbacks: callback name to true, false or a mapping of its options.
     """
 
@@ -71,6 +72,7 @@ class TrackKitConfig:
     epoch_axis: EpochAxis = "step"
     resume: str = "auto"
     finish_timeout: float = 30.0
+    console: bool = True
     callbacks: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,6 +206,10 @@ def _typed(key: str, value: Any, origin: str) -> Any:
         with contextlib.suppress(TypeError, ValueError):
             if not isinstance(value, bool) and float(value) >= 0:
                 return float(value)
+    elif key == "console":
+        rule = "true or false"
+        if isinstance(value, bool):
+            return value
     else:
         rule = "a text"
         if _is_text(value) or (key == "dir" and isinstance(value, os.PathLike)):

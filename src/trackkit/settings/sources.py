@@ -124,11 +124,11 @@ def _parse(variable: str, name: str, text: str) -> Any:
     """Returns a variable's text as its setting's type: tags from `a,b` or a YAML list, mappings from YAML."""
     if name == "tags" and not text.lstrip().startswith(("[", "{")):
         return [tag.strip() for tag in text.split(",") if tag.strip()]
-    if name in ("tags", "synonyms", "callbacks"):
+    if name in ("tags", "synonyms", "callbacks", "console"):
         try:
             return _yaml(text)
         except ValueError as error:
-            kind = "list" if name == "tags" else "mapping"
+            kind = {"tags": "list", "console": "true or false"}.get(name, "mapping")
             raise ConfigError(f"{variable}={text!r} is no YAML {kind}") from error
     return text
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from trackkit.engine.records import Row
 from trackkit.integrations.wandb.blocks import Writer
-from trackkit.integrations.wandb.files import RunFile, make, parse
+from trackkit.integrations.wandb.files import LOGGER, RunFile, make, parse
 from trackkit.integrations.wandb.steps import Steps, define
 from trackkit.sync.gather import TIME, Source, cells, is_ours
 from trackkit.sync.lacking import Lacking
@@ -66,8 +66,7 @@ class Delta:
         own = {key: value for key, value in source.summary.items() if key[:1] == "_" and not self._plan.is_later}
         # A summary record replaces the server's summary: the whole of it is written.
         self._add_summary({**server.summary, **own, **self._plan.summary})
-        lines = [line for file in source.files for line in file.console]
-        self._add_console(lines[self._lines_there(lines) :])
+        self._add_console(self._plan.console)
         for file in source.files:
             for digest, (_, record) in file.artifacts.items():
                 if digest in self._plan.artifacts:
@@ -161,20 +160,15 @@ class Delta:
         if values:
             self._writer.add(make(history={"item": _items(values), "step": {"num": values["_step"]}}))
 
-    def _lines_there(self, lines: list[tuple[int, str]]) -> int:
-        """Returns how many lines of console output the server has; one that an upload cut short comes again."""
-        there, last = self._server.console, self._server.last_line.rstrip()
-        if 0 < there <= len(lines):
-            text = lines[there - 1][1].rstrip()
-            there -= text != last and text.startswith(last)
-        return there
-
     def _add_console(self, lines: Iterable[tuple[int, str]]) -> None:
         for stream, printed in groupby(lines, key=lambda line: line[0]):
             texts = [f"{text}\n" for _, text in printed]
             for start in range(0, len(texts), _LINES):
                 line = "".join(texts[start : start + _LINES])
-                self._writer.add(make(output_raw={"output_type": stream, "line": line}))
+                if stream == LOGGER:
+                    self._writer.add(make(output_logger={"line": line}))
+                else:
+                    self._writer.add(make(output_raw={"output_type": stream, "line": line}))
 
     def _add_others(self, file: RunFile) -> None:
         for kind, data in file.others:

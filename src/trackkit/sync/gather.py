@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -10,7 +10,9 @@ from typing import Any
 
 from trackkit.engine.attempts import counted
 from trackkit.engine.records import Row
-from trackkit.integrations.wandb.files import RunFile, RunFileReader, read_run_file
+from trackkit.integrations.wandb.console import to_texts
+from trackkit.integrations.wandb.files import LOGGER, RunFile, RunFileReader, read_run_file
+from trackkit.local_log.console import console_name, masked, read_console
 from trackkit.local_log.reader import RecordedRun, read_folder
 from trackkit.schema.keys import AXES
 from trackkit.sync.targets import Target
@@ -112,6 +114,20 @@ class Source:
             # A process that was killed has left no status.
             summary["final/status"] = self.local.run["status"].replace("running", "failed")
         return {"_wandb": {"runtime": int(self.newest - self.started)}, **summary, **self.local.summary}
+
+    @cached_property
+    def console(self) -> list[tuple[int, str]]:
+        """The console's lines: the files', and what a killed process recorded and could not give to W&B."""
+        lines = [line for file in self.files for line in file.console]
+        captured = any(stream != LOGGER for stream, _ in lines)
+        folder = self.local.folder if self.local is not None else None
+        if captured or folder is None or self.is_followed:
+            # W&B's own capture has the same text in other lines; a file that grows will have the rest.
+            return lines
+        ours = [(LOGGER, text) for text in to_texts(masked(read_console(folder / console_name())))]
+        there = Counter(lines)
+        missing = [line for line in ours if there[line] <= 0 or there.subtract([line])]
+        return ours if len(ours) - len(missing) == len(lines) else lines + missing
 
     @cached_property
     def config(self) -> dict[str, Any]:

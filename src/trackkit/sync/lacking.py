@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trackkit.engine.records import Row
+from trackkit.integrations.wandb.console import lines_there
 from trackkit.local_log.reader import NOT_FINITE
 from trackkit.schema.keys import AXES
 from trackkit.sync.gather import Cell, Source, by_cell, cells
@@ -67,6 +68,7 @@ class Lacking:
         doubled: cells where it has a value more than once.
         summary, config: columns that it lacks, or has otherwise.
         artifacts: digest to name of each artifact that is not COMMITTED.
+        console: the console's lines that it lacks, stream and text. They decide nothing: W&B keeps only so many.
         ends: whether it does not know yet that the run has ended.
         is_later: whether it has rows of a later attempt, recorded elsewhere, whose summary and end stay.
         stock: to compare rows with that are recorded meanwhile.
@@ -78,13 +80,14 @@ class Lacking:
     summary: Mapping[str, Any]
     config: Mapping[str, Any]
     artifacts: Mapping[str, str]
+    console: Sequence[tuple[int, str]]
     ends: bool
     is_later: bool
     stock: Stock
 
     def __bool__(self) -> bool:
         """Returns whether there is anything to send."""
-        return self.is_underway or bool(self.artifacts)
+        return self.is_underway or bool(self.artifacts or self.console)
 
     @property
     def is_underway(self) -> bool:
@@ -92,7 +95,13 @@ class Lacking:
         return bool(self.rows or self.summary or self.config or self.ends)
 
     def __str__(self) -> str:
-        parts = {"summary": self.summary, "config": self.config, "artifacts": self.artifacts, "end": self.ends}
+        parts = {
+            "console": self.console,
+            "summary": self.summary,
+            "config": self.config,
+            "artifacts": self.artifacts,
+            "end": self.ends,
+        }
         return ", ".join([f"{len(self.rows)} rows"] * bool(self.rows) + [name for name, part in parts.items() if part])
 
 
@@ -121,6 +130,7 @@ def lacking(source: Source, server: ServerRun) -> Lacking:
             for digest, (name, _) in file.artifacts.items()
             if server.artifacts.get(digest) != "COMMITTED"
         },
+        console=source.console[lines_there([text for _, text in source.console], server.console, server.last_line) :],
         ends=server.state in _OPEN and not is_later,
         is_later=is_later,
         stock=stock,

@@ -143,7 +143,7 @@ class LightningAdapter:
         elif isinstance(error, SystemExit) and type(error).__name__ == "SIGTERMException":
             session.end("preempted")
         else:
-            session.end("failed", 1)
+            session.end("failed", 1, error)
         session.close()
 
     # -- checkpoints and evaluations -------------------------------------------------------------------------------

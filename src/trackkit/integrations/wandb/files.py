@@ -16,6 +16,8 @@ from trackkit.local_log.places import wandb_files
 
 # The run record is the second one of a file.
 _HEAD_BYTES = 1 << 18
+# The stream of a line given to `run.write_logs`; W&B's own capture has numbers from 0 on.
+LOGGER = -1
 _AXES = ("batch/step", "epoch/step", "_step")
 
 
@@ -30,7 +32,7 @@ class RunFile:
         config: key to value, nested keys as dictionaries.
         definitions: metric, or glob, to its serialized record.
         artifacts: digest to name and serialized record, of each artifact that the run logged.
-        console: stream and text of each line printed.
+        console: stream and text of each line; the stream is LOGGER for lines that a program gave to W&B.
         stats: Unix time in seconds and serialized record of each reading of the system.
         others: kind and serialized record of everything else that an upload needs.
         exit_code: None if the file lacks the run's end.
@@ -84,6 +86,8 @@ class RunFile:
             stream = record.output_raw.output_type
             *lines, unfinished[stream] = (unfinished.get(stream, "") + record.output_raw.line).split("\n")
             self.console += [(stream, line) for line in lines]
+        elif kind == "output_logger":
+            self.console += [(LOGGER, line) for line in _logger_lines(record)]
         elif kind == "stats":
             self.stats.append((record.stats.timestamp.ToNanoseconds() / 1e9, data))
         elif kind == "exit":
@@ -185,6 +189,18 @@ def read_history(path: Path) -> Iterator[dict[str, Any]]:
     for record in map(parse, Reader(path).new()):
         if record.WhichOneof("record_type") == "history":
             yield unpack(record.history.item, record.history.step.num)
+
+
+def read_logger_lines(path: Path) -> list[str]:
+    """Returns the lines of a file that a program gave to `run.write_logs`."""
+    records = map(parse, Reader(path).new())
+    return [
+        line for each in records if each.WhichOneof("record_type") == "output_logger" for line in _logger_lines(each)
+    ]
+
+
+def _logger_lines(record: Any) -> list[str]:
+    return str(record.output_logger.line).removesuffix("\n").split("\n")
 
 
 def last_steps(path: Path) -> dict[str, float | int]:

@@ -102,6 +102,8 @@ def _settings(config: TrackKitConfig, info: RunInfo) -> wandb.Settings:
         # 0 means "without a bound" to wandb.
         "finish_timeout": max(config.finish_timeout, 0.1),
     }
+    if not console_is_wandbs():
+        settings["console"] = "off"
     if config.mode == "auto" and not os.environ.get("WANDB_INIT_TIMEOUT"):
         settings["init_timeout"] = INIT_S
     if redact_arguments(sys.argv) != sys.argv or slurm_has_secrets():
@@ -111,6 +113,11 @@ def _settings(config: TrackKitConfig, info: RunInfo) -> wandb.Settings:
         # wandb removes only the password from the remote's URL, but the user name may be a token.
         settings.update(git_remote_url=info.config["git/remote"], git_commit=info.config["git/commit"])
     return _compat.known_settings(settings)
+
+
+def console_is_wandbs() -> bool:
+    """Returns whether wandb records the console of runs that TrackKit starts: only if its variable asks for it."""
+    return bool(os.environ.get("WANDB_CONSOLE"))
 
 
 def _resume(config: TrackKitConfig, info: RunInfo) -> Literal["allow", "must", "never"]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trackkit.engine.records import Gap, Row
+from trackkit.engine.records import Gap, Line, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.integrations.wandb import _compat
-from trackkit.integrations.wandb.init import WandbError, start_run
+from trackkit.integrations.wandb.console import earlier_lines, to_texts
+from trackkit.integrations.wandb.init import WandbError, console_is_wandbs, start_run
 from trackkit.integrations.wandb.steps import RowLog
 from trackkit.integrations.wandb.sweep import SweepMetric
 from trackkit.integrations.wandb.worker import Worker
+from trackkit.local_log.console import console_name
 from trackkit.notices import logger
 from trackkit.settings.config import TrackKitConfig
 
@@ -71,6 +73,7 @@ class WandbSink(Sink):
         self._worker.start()
         if info.earlier is not None and self._owner:
             self._worker.submit(rows.catch_up, info)
+            self._resend_console(info)
         name = run.name or info.name
         if run.offline:
             reason = f" {reason}" if reason else ""
@@ -92,6 +95,11 @@ class WandbSink(Sink):
         self._worker.submit(lambda: self._opened().summary.update(kept))
         # The program, or W&B's agent, may call `wandb.finish()` next.
         self._worker.flush(min(HAND_OVER_S, self._config.finish_timeout))
+
+    def console(self, lines: Sequence[Line]) -> None:
+        # The user's own run, and W&B's own capture, have them already.
+        if self._owner and not console_is_wandbs():
+            self._worker.offer(self._write_logs, lines)
 
     def preempting(self) -> None:
         run = self._opened()
@@ -151,6 +159,18 @@ class WandbSink(Sink):
     def _opened(self) -> wandb.Run:
         assert self.run is not None
         return self.run
+
+    def _write_logs(self, lines: Sequence[Line]) -> None:
+        if lines:
+            # A line that is lost is in the local log, from which `trackkit sync` sends it.
+            self._opened().write_logs("\n".join(to_texts(lines)) + "\n")
+
+    def _resend_console(self, info: RunInfo) -> None:
+        """Sends the lines of earlier attempts that W&B lacks, before the first of this one."""
+        path = info.folder / console_name()
+        if path.exists() and not console_is_wandbs():
+            size = path.stat().st_size
+            self._worker.offer(lambda: self._write_logs(earlier_lines(self._opened(), info, size)))
 
     def _update_config(self, values: Mapping[str, Any]) -> None:
         self._opened().config.update(dict(values), allow_val_change=True)  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -52,6 +53,10 @@ class Worker:
         self.raise_error()
         self._tasks.put((task, args))
         self._again.set()
+
+    def offer(self, task: Callable[..., object], *args: Any) -> None:
+        """Queues a task that has no effect on others: its error is ignored, and an earlier one is not raised."""
+        self._tasks.put((_ignoring_errors, (task, *args)))
 
     def raise_error(self) -> None:
         """Raises the error of the last task that failed, once."""
@@ -123,3 +128,8 @@ class Worker:
             self._error = None if self._late else error
             return False
         return True
+
+
+def _ignoring_errors(task: Callable[..., object], *args: Any) -> None:
+    with contextlib.suppress(Exception):
+        task(*args)

@@ -1,0 +1,111 @@
+"""The console in a run's folder: `console.jsonl` of rank 0, `console.rank<N>.jsonl` of the others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trackkit.engine.records import Line
+from trackkit.redaction.patterns import mask
+
+MAX_LINE = 4000
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def console_name(rank: int = 0) -> str:
+    """Returns the name of a rank's file."""
+    return f"console.rank{rank}.jsonl" if rank else "console.jsonl"
+
+
+class ConsoleFile:
+    """Appends lines to a rank's file. No descriptor stays open: a program may close or inherit it.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        size: bytes in the file so far.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cut = True
+        self.size = path.stat().st_size if path.exists() else 0
+
+    def write(self, lines: Iterable[Line]) -> None:
+        """Appends lines, in one write.
+
+        Raises:
+            OSError: they could not be written, or not all of them.
+        """
+        parts = [_encode({"_time": round(time, 6), "stream": stream, "text": text}) for time, stream, text in lines]
+        # The first line must not join one that a crash or a full disk cut short.
+        data = ("\n" * (self._cut and self.size > 0) + "\n".join(parts) + "\n").encode()
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._cut = True
+        try:
+            written = os.write(file, data)
+        finally:
+            os.close(file)
+        self.size += written
+        if written < len(data):
+            raise OSError("the file system took only a part of the lines")
+        self._cut = False
+
+
+def read_console(path: Path, size: int = -1) -> list[Line]:
+    """Returns the lines in a file, in the order written; skips damaged ones.
+
+    Args:
+        path: of the file.
+        size: bytes to read from its start; -1 for all.
+    """
+    try:
+        if path.is_symlink() or not path.is_file():
+            # A folder received from elsewhere must not lead to other files.
+            return []
+        with path.open("rb") as file:
+            data = file.read(size)
+    except OSError:
+        return []
+    lines = []
+    for each in data.decode("utf-8", "replace").split("\n"):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            line = json.loads(each)
+            lines.append(Line(float(line["_time"]), str(line["stream"]), str(line["text"])))
+    return lines
+
+
+def masked(lines: Sequence[Line]) -> list[Line]:
+    """Returns the lines with secrets masked, then cut at 4,000 characters; what UTF-8 can't encode is escaped."""
+    # Together they take a third of the time, and some secrets are known by the line before.
+    texts = {stream: [line.text for line in lines if line.stream == stream] for stream in {line[1] for line in lines}}
+    done = {}
+    for stream, each in texts.items():
+        parts = mask("\n".join(each)).split("\n")
+        done[stream] = iter(parts if len(parts) == len(each) else [mask(text) for text in each])
+    return [Line(line.time, line.stream, _cut(next(done[line.stream]))) for line in lines]
+
+
+def _cut(text: str) -> str:
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]} [{len(text) - MAX_LINE} characters left out]"
+
+
+def output_files() -> dict[str, dict[str, Any]]:
+    """Returns the regular files that stdout and stderr go to, and their sizes; nothing for terminals and pipes.
+
+    The output of subprocesses and C libraries, which is not recorded, is there too.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        with contextlib.suppress(OSError):
+            path = os.readlink(f"/proc/self/fd/{number}")
+            if os.path.isfile(path):
+                found[name] = {"file": path, "from_byte": os.fstat(number).st_size}
+    return found
