@@ -19,6 +19,7 @@ from trackkit.redaction.patterns import clip, mask, mask_name
 from trackkit.redaction.redact import MASK, redact, redact_arguments
 from trackkit.redaction.rules import RULES
 from trackkit.schema.keys import Where
+from trackkit.session.console import Console
 
 INNOCENT = (Path(__file__).parent / "innocent.txt").read_text(encoding="utf-8").splitlines()
 # What detect-secrets finds by entropy alone, commit hashes included, and addresses of the network.
@@ -190,3 +191,16 @@ def test_every_channel_masks_every_form(vendor: str, secret: str, caplog: pytest
     except ValueError:
         logger.error("failed with %s", secret, exc_info=True)
     assert end not in caplog.text
+
+
+def test_console_masks_every_form(tmp_path: Path) -> None:
+    failures: list[str] = []
+    forms = samples(1)
+    for _, secret in forms:
+        console = Console(0, lambda: tmp_path, lambda lines: None, lambda what, error: failures.append(what))
+        console._add("stdout", f"it is {secret}\n")  # noqa: SLF001 -- as if printed
+        console.close()
+    found = (tmp_path / "console.jsonl").read_text(encoding="utf-8")
+    assert not failures
+    assert found.count("it is ") == len(forms)
+    assert not [vendor for vendor, secret in forms if tail(secret) in found]

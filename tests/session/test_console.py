@@ -192,7 +192,7 @@ def test_flood_takes_bounded_memory(tmp_path: Path) -> None:
     [
         ["pass", "word=hunter2", "hunter2\n"],
         ["\x1b[32mpassword\x1b[0m=\x1b[1mhunter2hunter2\x1b[0m\n"],
-        [f"{'x' * 3990} {TOKEN}\n"],
+        [f"{TOKEN} {'x' * 7950} {TOKEN}\n"],
         [f"hf_\x1b[31m{TOKEN[3:]}\x1b[0m\n"],
         [
             "-----BEGIN RSA PRIVATE KEY-----\n",
@@ -216,9 +216,9 @@ def test_secrets_in_pieces_are_masked(tmp_path: Path, printed: Sequence[str]) ->
 
 def test_odd_text_is_recorded(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
-    recording.say("stdout", "lone \ud800 surrogate\nnul \x00 byte\n" + "y" * 5000 + "\n损失 ✓\n")
+    recording.say("stdout", "lone \ud800 surrogate\nnul \x00 byte\n" + "y " * 5000 + "\n损失 ✓\n")
     lines = recording.closed()
-    assert lines == ["lone \\ud800 surrogate", "nul  byte", "y" * 4000 + " [1000 characters left out]", "损失 ✓"]
+    assert lines == ["lone \\ud800 surrogate", "nul  byte", "y " * 4000 + " [2000 characters left out]", "损失 ✓"]
 
 
 def test_full_disk_costs_only_the_lines_of_that_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

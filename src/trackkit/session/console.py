@@ -26,7 +26,8 @@ MAX_FILE = 50_000_000
 WAITING = 2000
 # Pieces of one stream that are so close become one text: ten times faster.
 _JOIN_S = 0.05
-_KEY_BEGINS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_KEY_BEGINS = re.compile(r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY")
+_KEY_ENDS = re.compile(r"-{4,5} ?END ")
 _KEY_LINES = 200
 
 
@@ -154,16 +155,15 @@ class Console(NullConsole):
 
     def _without_key(self, line: Line) -> Line:
         """Returns the line with a private key masked, of which each line shows only a part."""
-        time, stream, text = line
-        if self._keys[stream]:
-            inside, found, after = self._keys[stream] - 1, *text.partition("-----END ")[1:]
-            self._keys[stream] = 0 if found else inside
-            return Line(time, stream, MASK + (found + after if found else ""))
-        begins = _KEY_BEGINS.search(text)
-        if begins is None or "-----END " in text[begins.end() :]:
+        if inside := self._keys[line.stream]:
+            ends = _KEY_ENDS.search(line.text)
+            self._keys[line.stream] = 0 if ends else inside - 1
+            return line._replace(text=MASK + (line.text[ends.start() :] if ends else ""))
+        begins = _KEY_BEGINS.search(line.text)
+        if begins is None or _KEY_ENDS.search(line.text, begins.end()):
             return line
-        self._keys[stream] = _KEY_LINES
-        return Line(time, stream, text[: begins.start()] + MASK)
+        self._keys[line.stream] = _KEY_LINES
+        return line._replace(text=line.text[: begins.start()] + MASK)
 
     def _record(self, lines: list[Line], last: bool) -> None:
         """Writes lines to the file and the sinks; after a failure, or past the file's bound, counts them instead."""
