@@ -16,7 +16,7 @@ from tests.support.failures import FRAMEWORKS, boom, errors, train
 from tests.support.lightning_toys import BATCH_SIZE, Silent, data, record, trainer
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
-from trackkit.record.run_config import model_config, optimizer_config
+from trackkit.record.run_config import flatten, model_config, optimizer_config, recorded
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,23 @@ def test_number_stays_a_number(value: Any, number: Any) -> None:
     found = record(Given(value), data(2)).settings["hparams/given"]
     assert (found, type(found)) == (number, type(number))
     assert json.loads(json.dumps(found)) == number
+
+
+def test_value_that_cannot_be_written_costs_only_itself() -> None:
+    """Python writes integers of at most 4,300 digits, and W&B's Go reads 308."""
+    loop: dict[str, Any] = {"lr": 0.1}
+    loop["deep"] = {"deeper": {"own": loop}}
+    given = {"big": 10**5000, "wide": -(10**309), "in": {"list": [10**5000]}, 10**5000: "key", "loop": loop, "lr": 0.1}
+    flat = flatten("hparams", given)
+    assert flat.pop("hparams/lr") == flat.pop("hparams/loop/lr") == 0.1
+    assert flat.pop("hparams/<builtins.int>") == "key"
+    assert flat == {
+        "hparams/big": "<integer of 16610 bits>",
+        "hparams/wide": "<integer of 1027 bits>",
+        "hparams/in/list": ["<integer of 16610 bits>"],
+        "hparams/loop/deep/deeper": "<builtins.dict>",
+    }
+    json.dumps(recorded(flat))
 
 
 def test_parameters_of_the_trained_module_are_counted() -> None:

@@ -25,6 +25,8 @@ _SLURM = ("JOB_ID", "JOB_NAME", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_PARTITION"
 # Characters of a text that are recorded, and that are searched for secrets before.
 _MAX_TEXT = 2000
 _MAX_SEARCHED = 10 * _MAX_TEXT
+# A longer integer is more than a float, and Go's JSON, can hold.
+_MAX_BITS = 1023
 
 
 def recorded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,21 +49,26 @@ def flatten(section: str, values: Any, depth: int = 3) -> dict[str, Any]:
         if inner:
             flat.update(flatten(key, value, depth - 1))
         else:
-            flat[key] = _cut(redact(name, plain(value)))
+            try:
+                flat[key] = _cut(redact(name, plain(value)))
+            except Exception:  # noqa: BLE001 -- a value that contains itself, or an object that raises
+                flat[key] = _type(value)
     return flat
 
 
 def plain(value: Any) -> Any:
     """Returns `value` as JSON: what is neither a number, a text nor a container of them becomes its text."""
     value = _number(value)
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
     if isinstance(value, enum.Enum):
         return plain(value.value)
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return f"<integer of {value.bit_length()} bits>"
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
     if isinstance(value, str):
         return clip(value, _MAX_SEARCHED)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {_text(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     if isinstance(value, type):
@@ -189,7 +196,11 @@ def _text(value: Any) -> str:
     try:
         return clip(str(value), _MAX_SEARCHED)
     except Exception:  # noqa: BLE001 -- the user's objects may raise anything
-        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+        return _type(value)
+
+
+def _type(value: Any) -> str:
+    return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 
 def _cut(value: Any) -> Any:
@@ -224,7 +235,7 @@ def _is_mapping(value: Any) -> bool:
 
 def _items(values: Any) -> list[tuple[str, Any]]:
     if isinstance(values, Mapping):
-        return [(str(key), value) for key, value in values.items()]
+        return [(_text(key), value) for key, value in values.items()]
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         return [(item.name, getattr(values, item.name)) for item in dataclasses.fields(values)]
     return [(name, value) for name, value in vars(values).items() if not name.startswith("_")]
