@@ -198,6 +198,7 @@ class Sinks(Group):
     def __init__(self, sinks: Iterable[Sink], faults: Faults) -> None:
         super().__init__(sinks, Sink, faults)
         self._unopened: list[Callback | Sink] = []
+        self._deaf: list[Callback | Sink] = []
 
     def failed(self, member: Callback | Sink, method: str, args: tuple[Any, ...], error: Exception) -> None:
         """Puts an outbox in the place of a sink that has raised."""
@@ -211,11 +212,12 @@ class Sinks(Group):
             outbox.failed(method, args, error)
 
     def console(self, lines: Sequence[Line]) -> None:
-        """Passes on lines that the program printed. A sink that raises lacks them: the local log has them."""
-        for sink in [*self._members]:
+        """Passes on lines that the program printed. A sink that raises gets no more: the local log has them."""
+        for sink in [each for each in self._members if each not in self._deaf]:
             try:
                 sink.console(lines)  # type: ignore[union-attr]
             except Exception as error:  # noqa: BLE001 -- counted
+                self._deaf.append(sink)
                 self._faults.add(f"sink '{type(sink).__name__}' (console)", error)
 
     def release(self, exit_code: int) -> None:

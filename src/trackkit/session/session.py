@@ -144,8 +144,8 @@ class Session:
         self.exit_code = exit_code if exit_code is not None else int(status in ("failed", "preempted"))
         with self._termination.held():
             self._note_error(status, error)
-            self.tracker.end(status)
             self.console.drain()
+            self.tracker.end(status)
         self._termination.remove()
         if multiprocessing.current_process().daemon:
             # The worker of a pool, which its parent ends by SIGTERM.
@@ -229,15 +229,19 @@ class Session:
             say_unused(setting, why)
 
     def _close_console(self) -> None:
+        """Closes the console after TrackKit's own lines about the end: what went wrong, when, where to look."""
         text = error_text(self._error) if self._error is not None else ""
-        if not self._failure or not self._sinks:
-            self.console.close(text)
-            return
-        folder, step = self.info.folder, last_step(self.info.folder)
-        failed = f"failed{f' after step {step}' if step is not None else ''}: {self._failure}"
-        logger.error("Training %s. Its last words are in '%s'.", failed, folder / LAST_WORDS)
+        folder, words = self.info.folder, ""
+        if self._sinks:
+            for warning in self.tracker.warnings():
+                logger.warning("%s in '%s'.", warning, folder)
+            if self._failure:
+                step = last_step(folder)
+                words = f"failed{f' after step {step}' if step is not None else ''}: {self._failure}"
+                logger.error("Training %s. Its last words are in '%s'.", words, folder / LAST_WORDS)
         self.console.close(text)
-        write_last_words(folder, f"Run {self.info.run_id} {failed}", text, self.console.recent)
+        if words:
+            write_last_words(folder, f"Run {self.info.run_id} {words}", text, self.console.recent)
 
 
 def open_sessions() -> tuple[Session, ...]:
