@@ -158,6 +158,8 @@ def test_nonfinite_losses_are_counted_at_every_step() -> None:
     assert (last["batch/nonfinite"], set(last)) == (2, {"batch/step", "batch/loss", *KEPT})
     assert bench.step(1.0)["batch/nonfinite"] == 0
     assert bench.columns()["final/nonfinite"] == 2
+    (warning,) = bench.tracker.warnings()
+    assert warning == "Loss or gradient norm was NaN or infinite in 2 steps, first in step 2: see batch/nonfinite"
 
 
 KEPT = ("batch/nonfinite", "batch/skipped_steps")

@@ -29,6 +29,7 @@ class NonFinite(Callback):
 
     def __init__(self) -> None:
         self._total = self._skipped = 0
+        self._first: int | None = None
 
     def row(self, moment: Moment, window: Window) -> Values:
         values: dict[str, Any] = {"batch/nonfinite": 0, "batch/skipped_steps": window.skipped}
@@ -41,17 +42,31 @@ class NonFinite(Callback):
     def finish(self, values: MutableMapping[str, Any]) -> None:
         norm_bad = not math.isfinite(values.get("batch/grad_norm", 0.0))
         losses: list[float] | None = values.pop(_LOSSES, None)
+        step = int(values["batch/step"])
         if losses is None:
             count = int(norm_bad or not math.isfinite(values.get("batch/loss", 0.0)))
         else:
-            count = sum(not math.isfinite(loss) for loss in losses)
-            count += norm_bad and math.isfinite(losses[-1])
+            bad = [not math.isfinite(loss) for loss in losses]
+            count = sum(bad) + (norm_bad and not bad[-1])
+            step -= len(bad) - 1 - bad.index(True) if any(bad) else 0
         values["batch/nonfinite"] = count
+        if count and self._first is None:
+            self._first = step
         values["batch/skipped_steps"] += sum(flag > 0 for flag in values.pop(_FLAGS, ()))
 
     def emitted(self, row: Row) -> None:
-        self._total += int(row.values.get("batch/nonfinite", 0))
+        count = int(row.values.get("batch/nonfinite", 0))
+        if count and (self._first is None or row.step < self._first):
+            # Of an earlier attempt, or of another rank.
+            self._first = row.step
+        self._total += count
         self._skipped += int(row.values.get("batch/skipped_steps", 0))
 
     def final(self) -> Mapping[str, Any]:
         return {"final/nonfinite": self._total, "final/skipped_steps": self._skipped}
+
+    def warning(self) -> str:
+        if not self._total:
+            return ""
+        steps = "1 step" if self._total == 1 else f"{self._total} steps"
+        return f"Loss or gradient norm was NaN or infinite in {steps}, first in step {self._first}: see batch/nonfinite"

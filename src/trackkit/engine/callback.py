@@ -65,6 +65,10 @@ class Callback:
     def ended(self) -> None:
         """Called when training is over; evaluations may follow."""
 
+    def warning(self) -> str:
+        """Returns what the user must know when the run ends: a sentence without its end; "" if nothing."""
+        return ""
+
     def final(self) -> Mapping[str, Any]:
         """Returns this callback's columns of the summary."""
         return {}

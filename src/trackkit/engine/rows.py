@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -113,7 +114,8 @@ def numbers(values: Mapping[str, Any], refused: set[str]) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     """Returns a Python number, a tensor of one element as it is, or None for anything else."""
     if isinstance(value, (bool, int)):
-        return int(value)
+        # No float, and no JSON, holds more.
+        return int(value) if value.bit_length() < 1024 else math.inf if value > 0 else -math.inf
     if isinstance(value, float):
         return float(value)
     numel = getattr(value, "numel", None)

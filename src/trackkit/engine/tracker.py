@@ -212,6 +212,10 @@ class Tracker:
         """Returns the options of callbacks that have no effect, as far as it is known yet, and why."""
         return {option: why for found in self._callbacks.call("unused") for option, why in found.items()}
 
+    def warnings(self) -> list[str]:
+        """Returns what the user must know when the run ends, each a sentence without its end."""
+        return [warning for warning in self._callbacks.call("warning") if warning]
+
     def unused_synonyms(self) -> dict[str, str]:
         """Returns the synonyms whose name was never logged, and why they have no effect."""
         return self._names.unused()

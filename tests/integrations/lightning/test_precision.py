@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
+import trackkit
 from tests.support.lightning_toys import FEATURES, Silent, batch_rows, data, record, trainer
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
@@ -169,3 +170,12 @@ def test_weights_and_random_states_equal_those_without_trackkit(arguments: dict[
     assert states == bare_states
     for one, other in zip(weights, bare_weights, strict=True):
         assert torch.equal(one, other)
+
+
+def test_nonfinite_losses_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    record(Broken(float("nan"), 2, 3, 7), data(8), log_every_n_steps=4)
+    trackkit.finish()
+    (said,) = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
+    assert said.startswith(
+        "Loss or gradient norm was NaN or infinite in 3 steps, first in step 3: see batch/nonfinite in '"
+    )
