@@ -52,10 +52,10 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], di
 
 
 def facts(rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[tuple[Any, ...], Any]:
-    """Returns every value of every row and of the summary; times, which differ between trainings, as None."""
+    """Returns every value of every row and of the summary; those that differ each time as None."""
     found = {(row["_row"], key): value for row in rows for key, value in row.items() if key not in ("_time", "_row")}
     found.update({("final", key): value for key, value in summary.items() if key != "final/tracker_errors"})
-    timed = ("_s", "_h", "_per_s")
+    timed = ("_s", "_h", "_per_s", "_GB")
     return {key: None if key[1].endswith(timed) else value for key, value in found.items()}
 
 

@@ -14,7 +14,7 @@ from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 
 RECIPES = [Recipe(accumulation, clip) for accumulation in (1, 4) for clip in (0.0, 0.05)]
-TIMED = ("batch/step_time_s", "batch/data_time_s", "batch/samples_per_s")
+TIMED = ("batch/step_time_s", "batch/data_time_s", "batch/samples_per_s", "device/rss_GB")
 
 
 def _train(framework: str, recipe: Recipe, out: Path) -> tuple[MemorySink, dict[str, torch.Tensor]]:
@@ -110,6 +110,34 @@ def test_the_summary_has_the_last_and_the_best(framework: str, tmp_path: Path) -
     assert sink.columns["final/nonfinite"] == 0
     assert sink.columns["final/tracker_errors"] == 0
     assert sink.columns["final/status"] == "finished"
+
+
+def test_both_frameworks_describe_the_same_run(tmp_path: Path) -> None:
+    """The same names for what explains a run; the schedule's arguments are those of its own function."""
+    ours, theirs = (_train(framework, Recipe(), tmp_path)[0] for framework in TRAININGS)
+    shared = {
+        "data/sampler": "SequentialSampler",
+        "data/shuffle": False,
+        "data/train_samples": 96,
+        "data/val_samples": 24,
+        "optim/scheduler": "LambdaLR",
+        "optim/scheduler/interval": "step",
+        "optim/scheduler/frequency": 1,
+    }
+    for sink in (ours, theirs):
+        assert {key: sink.settings.get(key) for key in shared} == shared
+        assert "optim/scheduler/lr_lambda" in sink.settings
+    hours = ("final/eval_h", "final/checkpoint_h", "final/duration_h")
+    for evaluated, saved, lasted in ([sink.columns[key] for key in hours] for sink in (ours, theirs)):
+        assert 0 < evaluated < lasted
+        assert saved == 0
+    assert (
+        theirs.settings["optim/scheduler/num_training_steps"],
+        theirs.settings["optim/scheduler/num_warmup_steps"],
+    ) == (48, 0)
+    assert ours.columns.keys() ^ theirs.columns.keys() <= {"final/total_flos", "final/train/loss"} | {
+        key for key in theirs.columns if key.endswith(("runtime_s", "_per_s"))
+    }
 
 
 @pytest.mark.parametrize("framework", TRAININGS)

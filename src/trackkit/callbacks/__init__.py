@@ -11,6 +11,7 @@ from trackkit.callbacks.grad_norm import GradNorm
 from trackkit.callbacks.loss import Loss
 from trackkit.callbacks.lr import LearningRate
 from trackkit.callbacks.nonfinite import NonFinite
+from trackkit.callbacks.process_memory import ProcessMemory
 from trackkit.callbacks.throughput import Throughput
 from trackkit.engine.callback import Callback
 from trackkit.errors import ConfigError, did_you_mean
@@ -23,6 +24,7 @@ CALLBACKS: dict[str, type[Callback]] = {
     "grad_norm": GradNorm,
     "throughput": Throughput,
     "gpu_memory": GpuMemory,
+    "process_memory": ProcessMemory,
     "nonfinite": NonFinite,
     "final_summary": FinalSummary,
 }

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from trackkit.engine.run_info import RunInfo
     from trackkit.engine.window import Window
 
+_PAUSES = {"evaluation": "final/eval_h", "checkpoint": "final/checkpoint_h"}
+
 
 class Throughput(Callback):
     """Measures progress and speed, in wall time without evaluation and checkpointing.
@@ -23,6 +25,7 @@ class Throughput(Callback):
     | `batch/data_time_s` | s | the part of it spent waiting for data |
     | `batch/samples_per_s`, `batch/tokens_per_s` | 1/s, all ranks | since the last row |
     | `batch/mfu` | 0 to 1 | flops_per_sample x samples/s over peak_flops x ranks |
+    | `final/eval_h`, `final/checkpoint_h` | h | wall time of training that went to evaluations and checkpoints |
 
     Model FLOPs utilization is defined in Chowdhery et al., PaLM (2022), appendix B.
 
@@ -42,10 +45,13 @@ class Throughput(Callback):
         self._samples = self._tokens = 0
         self._uncounted = False
         self._ranks = 1
+        self._hours = dict.fromkeys(_PAUSES.values(), 0.0)
         self._rows = self._measured = False
 
     def start(self, info: RunInfo) -> None:
         self._samples, self._tokens, self._ranks = info.start.samples, info.start.tokens, info.world_size
+        summary = info.earlier.summary if info.earlier is not None and info.start.is_fit else {}
+        self._hours = {column: float(summary.get(column) or 0.0) for column in self._hours}
 
     def unused(self) -> Mapping[str, str]:
         given = {"flops_per_sample": self.flops_per_sample, "peak_flops": self.peak_flops}
@@ -76,6 +82,12 @@ class Throughput(Callback):
             values["batch/tokens_per_s"] = window.tokens / elapsed
         return values
 
+    def paused(self, what: str, seconds: float) -> None:
+        if what in _PAUSES:
+            self._hours[_PAUSES[what]] += seconds / 3600
+
     def final(self) -> Mapping[str, Any]:
+        if not self._rows:
+            return {}
         seen = {"final/samples": 0 if self._uncounted else self._samples, "final/tokens": self._tokens}
-        return {key: value for key, value in seen.items() if value}
+        return {**{key: value for key, value in seen.items() if value}, **self._hours}

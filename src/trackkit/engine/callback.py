@@ -62,6 +62,9 @@ class Callback:
     def emitted(self, row: Row) -> None:
         """Called with every row, of either tier, as it is emitted."""
 
+    def paused(self, what: str, seconds: float) -> None:
+        """Called when wall time went to an "evaluation", a "checkpoint" or something else than training."""
+
     def ended(self) -> None:
         """Called when training is over; evaluations may follow."""
 

@@ -54,6 +54,7 @@ class Tracker:
         self._names = names or Names()
         self._renames: Mapping[str, Any] = {}
         self._refused: set[str] = set()
+        self._sizes: dict[str, int] = {}
         self._window = Window()
         self._open: OpenRow | None = None
         self._owes_row = self._captured = self._fresh = False
@@ -121,6 +122,15 @@ class Tracker:
     def pause(self, what: str, seconds: float) -> None:
         """Leaves out `seconds` of wall time that went to `what` ("evaluation", "checkpoint")."""
         self._window.pause(seconds)
+        self._callbacks.call("paused", what, seconds)
+
+    def evaluates(self, where: Where, samples: int) -> None:
+        """Records, once, the size of the set that an evaluation runs on."""
+        key, name = f"data/{where.split}_samples", self._names.segment(where)
+        key = f"{key}/{name}" if name else key
+        if self._sizes.get(key) != samples:
+            self._sizes[key] = samples
+            self._sinks.call("config", {key: samples})
 
     def row(self, moment: Moment) -> None:
         """Opens the row of the step just taken."""

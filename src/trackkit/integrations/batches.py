@@ -77,6 +77,25 @@ def loader_sizes(loader: Any) -> BatchSizes:
     return BatchSizes(sampler.batch_size, None if sampler.drop_last or not rest else rest)
 
 
+def sampler_config(loader: Any) -> dict[str, Any]:
+    """Returns `data/sampler`, the class that orders a loader's samples, and `data/shuffle`, without what is unknown."""
+    from torch.utils.data import SequentialSampler
+
+    sampler = getattr(_compat.bare_batch_sampler(loader), "sampler", None)
+    if sampler is None:
+        return {}
+    config: dict[str, Any] = {"data/sampler": type(sampler).__name__}
+    shuffle = getattr(sampler, "shuffle", None)
+    if isinstance(shuffle, bool) and not hasattr(sampler, "sampler"):
+        config["data/shuffle"] = shuffle
+    elif isinstance(sampler, SequentialSampler):
+        config["data/shuffle"] = False
+    elif hasattr(sampler, "generator"):
+        # As torch's random samplers and those by length have.
+        config["data/shuffle"] = True
+    return config
+
+
 def is_of(thing: Any, *packages: str) -> bool:
     """Returns whether the class of `thing` is from one of the packages, not from the user's or a library's code."""
     return type(thing).__module__.partition(".")[0] in packages

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import os
 import platform
 import shlex
 import socket
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,20 +102,53 @@ def model_config(model: torch.nn.Module, name: type | None = None) -> dict[str, 
 
 
 def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) -> dict[str, Any]:
-    """Returns `optim/*`: class and settings of each optimizer, class of each scheduler; numbered if several."""
+    """Returns `optim/*`: class and settings of each optimizer and scheduler; numbered if several."""
     flat: dict[str, Any] = {}
     for kind, objects in (("", optimizers), ("scheduler", schedulers)):
         for index, item in enumerate(objects):
             number = f"/{index}" if len(objects) > 1 else ""
             section = f"optim{number}/{kind}" if kind else f"optim{number}"
-            flat[f"{section}/class" if not kind else section] = type(item).__name__
-            if not kind:
+            if kind:
+                flat.update(_scheduler_config(section, item))
+            else:
+                flat[f"{section}/class"] = type(item).__name__
                 # A scheduler has changed the rate by now; the groups keep the first one.
                 first = item.param_groups[0]
                 settings = {name: value for name, value in first.items() if name not in ("params", "initial_lr")}
                 settings["lr"] = first.get("initial_lr", first["lr"])
                 flat.update({f"{section}/{name}": plain(_scalar(value)) for name, value in settings.items()})
     return flat
+
+
+def _scheduler_config(section: str, scheduler: Any) -> dict[str, Any]:
+    """Returns the class of a scheduler, and the arguments of its constructor that it has kept; also of inner ones."""
+    flat: dict[str, Any] = {section: type(scheduler).__name__}
+    kept = vars(scheduler)
+    for name in inspect.signature(type(scheduler)).parameters:
+        # `min_lr` is kept as `min_lrs`, and `milestones` of a sequence as `_milestones`.
+        found = next((kept[each] for each in (name, f"_{name}", f"{name}s") if each in kept), None)
+        if name in ("optimizer", "last_epoch", "verbose") or found is None:
+            continue
+        if isinstance(found, Counter):
+            found = sorted(found.elements())
+        if _is_plain(found):
+            flat[f"{section}/{name}"] = plain(found)
+    for number, function in enumerate(kept.get("lr_lambdas", ())):
+        # Hugging Face's schedules are partial functions of numbers.
+        where = section if number == 0 else f"{section}/{number}"
+        bare, settings = (function.func, function.keywords) if isinstance(function, partial) else (function, {})
+        flat[f"{where}/lr_lambda"] = getattr(bare, "__qualname__", type(bare).__name__)
+        flat.update({f"{where}/{name}": plain(value) for name, value in settings.items() if _is_plain(value)})
+    for number, inner in enumerate(kept.get("_schedulers", ())):
+        flat.update(_scheduler_config(f"{section}/{number}", inner))
+    return flat
+
+
+def _is_plain(value: Any) -> bool:
+    """Returns whether a value is a number or a text, or a list of those."""
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(each) for each in value)
+    return isinstance(value, (bool, int, float, str))
 
 
 def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_size: int) -> dict[str, Any]:
@@ -125,7 +161,7 @@ def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_s
         world_size: ranks of the training.
     """
     flat: dict[str, Any] = {
-        "data/train_samples": _length(dataset),
+        "data/train_samples": length(dataset),
         "data/batch_size_per_device": batch_size,
         "data/accumulation": accumulation,
         "data/batch_size_global": None if batch_size is None else batch_size * accumulation * world_size,
@@ -178,8 +214,8 @@ def runtime_config(framework: str, package: str, world_size: int, device: str, o
     return flat
 
 
-def _length(dataset: Any) -> int | None:
-    """Returns the samples; None for a data set without a length: the `__len__` of some raises."""
+def length(dataset: Any) -> int | None:
+    """Returns the samples of a data set; None for a data set without a length: the `__len__` of some raises."""
     try:
         return len(dataset)
     except (TypeError, NotImplementedError):

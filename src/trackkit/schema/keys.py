@@ -138,6 +138,7 @@ KEYS: tuple[Key, ...] = (
     Key("device/gpu_mem_reserved_GB", "1e9 bytes", CUDA, "the caching allocator's pool: the number to watch"),
     Key("device/gpu_mem_allocated_GB", "1e9 bytes", CUDA, "live tensors"),
     Key("device/gpu_mem_peak_reserved_GB", "1e9 bytes", CUDA, "the pool's peak since the process began"),
+    Key("device/rss_GB", "1e9 bytes", EVERY, "memory of the training process, read at most once a second"),
     Key("final/<split>/<name>", "as logged", END, "the last finite value of each epoch metric"),
     Key(
         "final/<split>/runtime_s",
@@ -151,6 +152,8 @@ KEYS: tuple[Key, ...] = (
     Key("final/steps", "optimizer steps", END, "steps taken"),
     Key("final/epochs", "epochs", END, "epochs trained, fractional"),
     Key("final/duration_h", "h", END, "wall time from the start of training to its end"),
+    Key("final/eval_h", "h", END, "the part of it spent in evaluations"),
+    Key("final/checkpoint_h", "h", END, "the part of it spent in saving checkpoints"),
     Key("final/gpu_hours", "h", "at the end on CUDA", "duration times ranks"),
     Key("final/energy_kWh", "kWh", "at the end with NVML, one rank", "energy of this rank's GPU, by its own counter"),
     Key("final/cost_usd", "US dollars", "at the end, if a price is set", "GPU hours times price_per_gpu_hour"),

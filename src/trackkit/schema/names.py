@@ -96,6 +96,10 @@ class Names:
         if not self._used.isdisjoint(new):
             self._assign()
 
+    def segment(self, where: Where) -> str:
+        """Returns an evaluation set's name as the keys spell it; "" if it has none."""
+        return self._sets.resolve(where).dataset
+
     def unused(self) -> dict[str, str]:
         """Returns the synonyms that have no effect, as the settings name them, and why."""
         if self.mode == "keep":

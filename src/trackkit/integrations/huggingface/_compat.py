@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Mapping
 from types import FrameType, MappingProxyType
@@ -23,6 +24,12 @@ _UNSPLIT = "samples and batch sizes of several ranks are wrong"
 
 PRIVATE = [
     Private(f"{_HANDLER}.call_event", "its frame says which trainer calls", _TRANSFORMERS, _NO_TRAINER),
+    Private(
+        "transformers:Trainer.train",
+        "its frame says which checkpoint the training resumed from",
+        _TRANSFORMERS,
+        "runtime/resumed_from is missing",
+    ),
     Private(f"{_HANDLER}.callbacks", "finds other TrackKits of the trainer", _TRANSFORMERS, "both record"),
     Private(
         "transformers.trainer_callback:TrainerState.stateful_callbacks",
@@ -95,6 +102,18 @@ def calling_handler() -> Any:
             return handler
         frame = frame.f_back
     return None
+
+
+def resumed_from() -> str:
+    """Returns the checkpoint that the training which called the hook resumed from; "" if that is not known."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "train" and isinstance(
+            path := frame.f_locals.get("resume_from_checkpoint"), (str, os.PathLike)
+        ):
+            return os.fspath(path)
+        frame = frame.f_back
+    return ""
 
 
 def kits_of(handler: Any, hooks: type) -> list[Any]:

@@ -11,6 +11,7 @@ from trackkit.integrations.huggingface.fit import Fit, NullFit
 from trackkit.integrations.huggingface.logged import EvaluationLogs, Logs, StepLogs
 from trackkit.integrations.huggingface.progress import Progress, Sizes
 from trackkit.record.description import Description
+from trackkit.record.run_config import length
 from trackkit.schema.keys import BATCH
 
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ class HuggingFaceAdapter(NullAdapter):
         for where, metrics in logs.parts.items():
             session.tracker.report(metrics, where, state.global_step, state.epoch)
         session.tracker.seal()
+        samples = length(getattr(kwargs.get("eval_dataloader"), "dataset", None))
+        for where in list(logs.parts)[:1] if samples is not None else ():
+            session.tracker.evaluates(where, samples or 0)
         session.tracker.note(logs.columns)
         session.evaluated()
 

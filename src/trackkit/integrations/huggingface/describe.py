@@ -27,6 +27,8 @@ def describe(
         sizes: of the training's loader; None for an evaluation.
     """
     _describe(known, args, kwargs)
+    if state.global_step and phase == "fit" and (resumed := _compat.resumed_from()):
+        known.config["runtime/resumed_from"] = resumed
     if sizes is not None:
         _describe_data(known, args, kwargs.get("train_dataloader"), sizes)
     monitor = args.metric_for_best_model
@@ -59,6 +61,9 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
         bare = _compat.bare_optimizer(optimizer)
         schedulers = [_compat.bare_scheduler(scheduler)] if scheduler else []
         known.add("the optimizer", lambda: optimizer_config([bare], schedulers))
+        if schedulers and not hasattr(schedulers[0], "patience"):
+            # One that waits for a metric steps at evaluations.
+            known.config.update({"optim/scheduler/interval": "step", "optim/scheduler/frequency": 1})
     known.add("the trainer's arguments", lambda: flatten("trainer", args.to_dict(), depth=1))
     known.config["runtime/output_folder"] = str(Path(args.output_dir))
     known.config["runtime/precision"] = "bf16" if args.bf16 else "fp16" if args.fp16 else "32"
@@ -69,12 +74,14 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
 
 def _describe_data(known: Description, args: Any, loader: Any, sizes: Sizes) -> None:
     """Adds the training data to the run config."""
+    from trackkit.integrations.batches import sampler_config
     from trackkit.record.run_config import data_config, fingerprint_config
 
     ranks, accumulation = args.world_size, args.gradient_accumulation_steps
     dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
     batch = None if sizes.batch is None else sizes.batch // ranks
     known.add("the data", lambda: data_config(dataset, batch, accumulation, ranks))
+    known.add("the sampler", lambda: sampler_config(loader))
     known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
 
 

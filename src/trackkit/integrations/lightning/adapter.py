@@ -178,6 +178,8 @@ class LightningAdapter:
             self._logged.evaluation_begins()
             if not self._position.fitting:
                 self._open_run(describe(self._trainer, self._trainer.lightning_module, phase))
+            for where, samples in self._logged.evaluation_sizes("val" if phase == "validate" else "test"):
+                self.session.tracker.evaluates(where, samples)
 
     def evaluation_ends(self) -> None:
         """Completes an evaluation that is not part of a fit (`on_validation_end`, `on_test_end`)."""

@@ -33,8 +33,9 @@ class Clock:
         self.tracker, self.pause = tracker, None
 
     def stop(self, what: str) -> None:
-        """Pauses training, unless it is paused. The next fetch of a batch resumes it."""
-        if self.pause is None:
+        """Pauses training for something, or for something else than so far. The next fetch of a batch resumes it."""
+        if self.pause is None or self.pause[0] != what:
+            self.resume()
             self.pause = (what, stopwatch.now())
 
     def resume(self) -> None:

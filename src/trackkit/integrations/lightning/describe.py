@@ -68,7 +68,7 @@ def describe(trainer: Trainer, module: LightningModule, phase: str) -> Start:
 
 def _describe(known: Description, trainer: Trainer, module: LightningModule, phase: str) -> None:
     """Adds the run config that the trainer and the module give."""
-    from trackkit.integrations.batches import loader_sizes
+    from trackkit.integrations.batches import loader_sizes, sampler_config
     from trackkit.record.run_config import data_config, fingerprint_config, model_config, optimizer_config, plain
 
     loader = trainer.train_dataloader if phase == "fit" else None
@@ -85,13 +85,28 @@ def _describe(known: Description, trainer: Trainer, module: LightningModule, pha
         "the data",
         lambda: data_config(dataset, loader_sizes(loader).size, trainer.accumulate_grad_batches, trainer.world_size),
     )
+    known.add("the sampler", lambda: sampler_config(loader))
+    known.add("the schedule of the schedulers", lambda: _schedules(trainer))
     known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
     known.add(
         "the trainer's arguments",
         lambda: {f"trainer/{name}": plain(getattr(trainer, name)) for name in _ARGUMENTS if hasattr(trainer, name)},
     )
+    if phase == "fit" and trainer.ckpt_path is not None:
+        known.config["runtime/resumed_from"] = plain(trainer.ckpt_path)
     known.config["runtime/precision"] = str(trainer.precision)
     known.config["runtime/strategy"] = type(trainer.strategy).__name__
+
+
+def _schedules(trainer: Trainer) -> dict[str, Any]:
+    """Returns when each scheduler steps; numbered as the schedulers are."""
+    flat: dict[str, Any] = {}
+    several = len(trainer.lr_scheduler_configs) > 1
+    for number, config in enumerate(trainer.lr_scheduler_configs):
+        section = f"optim/{number}/scheduler" if several else "optim/scheduler"
+        flat |= {f"{section}/interval": config.interval, f"{section}/frequency": config.frequency}
+        flat |= {f"{section}/monitor": config.monitor} if config.monitor is not None else {}
+    return flat
 
 
 def _hparams(trainer: Trainer, module: LightningModule) -> dict[str, Any]:

@@ -82,6 +82,18 @@ class Logged:
         """Forgets the batches of the previous evaluation."""
         self._evaluation_batch.clear()
 
+    def evaluation_sizes(self, split: Split) -> list[tuple[Where, int]]:
+        """Returns each set of the evaluation that begins, and its samples; leaves out sets of unknown length."""
+        from trackkit.record.run_config import length
+
+        loaders = _compat.evaluation_loaders(self._trainer)
+        loaders = list(loaders.values()) if isinstance(loaders, dict) else loaders
+        several = loaders if isinstance(loaders, (list, tuple)) else [loaders]
+        names = _set_names(self._trainer) if len(several) > 1 else []
+        places = [_where(split, index if len(several) > 1 else -1, names) for index in range(len(several))]
+        sizes = [length(getattr(each, "dataset", None)) for each in several]
+        return [(where, size) for where, size in zip(places, sizes, strict=True) if size is not None]
+
     def log_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Reports the metrics that Lightning passes to its loggers."""
         trainer = self._trainer

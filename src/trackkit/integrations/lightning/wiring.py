@@ -135,9 +135,12 @@ class Wiring:
         clock = self._clock
 
         def save_checkpoint(*args: Any, **kwargs: Any) -> Any:
-            clock.stop("checkpoint")
+            before = clock.pause
+            self.guard("save_checkpoint", clock.stop, "checkpoint")
             result = original(*args, **kwargs)
-            if clock.in_batch:
+            if before is not None:
+                self.guard("save_checkpoint", clock.stop, before[0])
+            elif clock.in_batch:
                 self.guard("save_checkpoint", clock.resume)
             return result
 
@@ -145,7 +148,7 @@ class Wiring:
 
     def _validation_run(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
-            self._clock.stop("evaluation")
+            self.guard("run", self._clock.stop, "evaluation")
             return original(*args, **kwargs)
 
         return run
@@ -155,7 +158,7 @@ class Wiring:
 
         def before_fetch() -> None:
             if self.trial_running():
-                clock.stop("trial")
+                self.guard("fetch", clock.stop, "trial")
             else:
                 if clock.pause is not None:
                     self.guard("fetch", clock.resume)
