@@ -94,6 +94,7 @@ def test_first_and_last_step_make_complete_rows() -> None:
                 "batch/step_time_s",
                 "batch/data_time_s",
                 "batch/samples_per_s",
+                "device/rss_GB",
                 "batch/nonfinite",
                 "batch/skipped_steps",
             ),
