@@ -10,6 +10,7 @@ from tests.support.measured_training import Training
 from tests.support.wandb_offline import find_runs
 from tests.wandb_server import WandbServer
 from trackkit.callbacks.nvml import device_handle, energy_counter
+from trackkit.integrations.wandb.files import read_history
 
 LIMIT = 16384
 DISK_FULL = f"""
@@ -76,6 +77,27 @@ def test_training_survives_errors_from_every_wandb_call(
     assert run.summary["final/tracker_errors"] == 1
     assert [step for step, _ in run.history("batch/loss")] == list(range(1, 25))
     assert (run.run["status"], run.run["exit_code"]) == ("finished", 0)
+
+
+WHILE = """
+import wandb
+original, calls = wandb.Run.log, []
+def log(*args, **kwargs):
+    calls.append(1)
+    if 5 < len(calls) < 9:
+        raise RuntimeError("W&B's log is out of order")
+    return original(*args, **kwargs)
+wandb.Run.log = log
+"""
+
+
+def test_wandb_that_fails_for_a_while_gets_every_row(wandb_server: WandbServer, tmp_path: Path, bare: str) -> None:
+    training = train(wandb_server, tmp_path, "lightning", "--patch", WHILE)
+    assert training.report["weights"] == bare
+    assert training.stderr.count("Traceback (most recent call last)") == 1, training.stderr
+    (file,) = find_runs(tmp_path)
+    steps = [row["batch/step"] for row in read_history(file) if "batch/loss" in row]
+    assert steps == list(range(1, 25))
 
 
 @pytest.mark.parametrize("framework", ["lightning", "huggingface"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.run_info import run_info
 from trackkit.engine import outbox
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import Gap, Row
+from trackkit.engine.records import Gap, Line, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.tracker import Tracker
 from trackkit.integrations.memory import MemorySink
@@ -55,6 +55,10 @@ class Flaky(MemorySink):
     def gap(self, gap: Gap) -> None:
         self._check()
         self.gaps.append((len(self.rows), gap))
+
+    def console(self, lines: Sequence[Line]) -> None:
+        self._check()
+        super().console(lines)
 
     def config(self, values: Mapping[str, Any]) -> None:
         self._check()
@@ -210,6 +214,17 @@ def test_what_fails_until_the_end_is_said_and_never_raised(
     assert "sink 'Flaky' lacks 5 rows (steps 11 to 15) and the summary, which could not be written." in caplog.text
     assert (bench.witness.columns["final/tracker_errors"], bench.witness.exit_code) == (1, 0)
     assert caplog.text.count("Traceback") == 1
+
+
+def test_sink_that_fails_for_printed_lines_gets_later_ones(clock: FakeClock, tmp_path: Path) -> None:
+    bench = Bench(Flaky(), tmp_path)
+    for number, error in enumerate([None, OSError("down"), OSError("down"), None, None]):
+        bench.sink.error = error
+        bench.tracker.console([Line(float(number), "stdout", str(number))])
+        clock.advance(0.0 if number == 1 else 2.0)
+    assert [line.text for line in bench.sink.lines] == ["0", "3", "4"]
+    assert [line.text for line in bench.witness.lines] == ["0", "1", "2", "3", "4"]
+    assert bench.tracker.faults.count == 1
 
 
 def test_failed_task_of_the_writer_thread_runs_again_before_all_others() -> None:

@@ -198,7 +198,7 @@ class Sinks(Group):
     def __init__(self, sinks: Iterable[Sink], faults: Faults) -> None:
         super().__init__(sinks, Sink, faults)
         self._unopened: list[Callback | Sink] = []
-        self._deaf: list[Callback | Sink] = []
+        self._deaf: dict[Callback | Sink, tuple[float, float]] = {}
 
     def failed(self, member: Callback | Sink, method: str, args: tuple[Any, ...], error: Exception) -> None:
         """Puts an outbox in the place of a sink that has raised."""
@@ -212,13 +212,20 @@ class Sinks(Group):
             outbox.failed(method, args, error)
 
     def console(self, lines: Sequence[Line]) -> None:
-        """Passes on lines that the program printed. A sink that raises gets no more: the local log has them."""
-        for sink in [each for each in self._members if each not in self._deaf]:
+        """Passes on lines that the program printed. One that raises gets none for a while; the log has all."""
+        for sink in list(self._members):
+            until, pause = self._deaf.get(sink, (0.0, 0.0))
+            if stopwatch.now() < until:
+                continue
             try:
                 sink.console(lines)  # type: ignore[union-attr]
             except Exception as error:  # noqa: BLE001 -- counted
-                self._deaf.append(sink)
-                self._faults.add(f"sink '{type(sink).__name__}' (console)", error)
+                if not pause:
+                    self._faults.add(f"sink '{type(sink).__name__}' (console)", error)
+                pause = min(max(2 * pause, FIRST_S), LONGEST_S)
+                self._deaf[sink] = stopwatch.now() + pause, pause
+            else:
+                self._deaf.pop(sink, None)
 
     def release(self, exit_code: int) -> None:
         """Closes the disabled sinks, which may still hold files open; ignores errors."""
