@@ -141,14 +141,18 @@ def test_notebook_cells_are_heard_after_the_first(monkeypatch: pytest.MonkeyPatc
         heard.append(text)
 
     monkeypatch.setattr(sys, "stdout", stream)
-    for cell in ("first ", "second ", "third "):
+    for cell, hear in (("first ", lambda: capture.listen(listener)), ("second ", capture.renew), ("third ", int)):
         before = stream.write
-        capture.listen(listener)
+        if cell != "third ":
+            stream.write = lambda text, before=before: before(text)  # type: ignore[misc, method-assign]
+        hear()
         print(cell, end="")
         stream.write = before  # type: ignore[method-assign]
+        capture.renew()
     capture.ignore(listener)
+    print("over", end="")
     assert heard == ["first ", "second ", "third "]
-    assert stream.getvalue() == "first second third "
+    assert stream.getvalue() == "first second third over"
 
 
 def test_patch_on_top_of_ours_keeps_working(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ user's own output when the process dies, and deadlock with C code that holds the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -23,8 +24,8 @@ class _Hook:
 
     def __init__(self, name: str, stream: Any) -> None:
         self.listeners: tuple[Listener, ...] = ()
-        self.reached = False
-        self._stream, below = stream, stream.write
+        self.name, self.stream = name, stream
+        self._reached, below = False, stream.write
 
         def write(*args: Any, **kwargs: Any) -> Any:
             result = below(*args, **kwargs)
@@ -33,23 +34,35 @@ class _Hook:
                     for listener in self.listeners:
                         listener(name, text)
                 else:
-                    self.reached = True
+                    self._reached = True
             except Exception:  # noqa: BLE001 -- a print must not fail
                 self.listeners = ()
             return result
 
         self._write, self._below = write, below
         stream.write = write
+        setattr(stream, _ATTRIBUTE, self)
+
+    def is_out(self) -> bool:
+        """Returns whether the stream has its own `write` again: IPython puts it back at the end of a cell."""
+        return getattr(self.stream.write, "__self__", None) is self.stream
+
+    def is_reached(self) -> bool:
+        """Returns whether writes still come here, perhaps through other patches."""
+        self._reached = self.stream.write is self._write
+        if not self._reached and not self.is_out():
+            self.stream.write("")
+        return self._reached
 
     def remove(self) -> None:
         """Restores the stream's own `write`, unless another patch lies on top of this one."""
-        found = vars(self._stream)
+        found = vars(self.stream)
         if found.get("write") is self._write:
             del found[_ATTRIBUTE]
-            if getattr(self._below, "__self__", None) is self._stream:
+            if getattr(self._below, "__self__", None) is self.stream:
                 del found["write"]
             else:
-                self._stream.write = self._below
+                self.stream.write = self._below
 
 
 def listen(listener: Listener) -> None:
@@ -58,11 +71,23 @@ def listen(listener: Listener) -> None:
     Streams without a `write` that can be set are left alone.
     """
     for name, stream in {id(stream): (name, stream) for name, stream in _streams()}.values():
-        hook = _hook(name, stream)
-        if hook is not None and listener not in hook.listeners:
-            hook.listeners += (listener,)
+        # A stream may be any object.
+        with contextlib.suppress(Exception):
+            hook: _Hook | None = vars(stream).get(_ATTRIBUTE)
+            if hook is None or not hook.is_reached():
+                hook = _again(hook) if hook is not None else _Hook(name, stream)
+            if listener not in hook.listeners:
+                hook.listeners += (listener,)
             if hook not in _hooks:
                 _hooks.append(hook)
+
+
+def renew() -> None:
+    """Listens again to streams whose own `write` was put back."""
+    for hook in [*_hooks]:
+        with contextlib.suppress(Exception):
+            if hook.is_out():
+                _hooks.append(_again(hook))
 
 
 def ignore(listener: Listener) -> None:
@@ -78,25 +103,13 @@ def _streams() -> list[tuple[str, Any]]:
     return [("stderr", sys.stderr), ("stdout", sys.stdout)]
 
 
-def _hook(name: str, stream: Any) -> _Hook | None:
-    """Returns the hook of a stream: the one it has, if writes still reach it, else a new one."""
-    try:
-        hook: _Hook | None = vars(stream).get(_ATTRIBUTE)
-        if hook is not None:
-            # IPython puts back the `write` of before at the end of a cell.
-            hook.reached = False
-            stream.write("")
-            if hook.reached:
-                return hook
-            heard, hook.listeners = hook.listeners, ()
-            if hook in _hooks:
-                _hooks.remove(hook)
-        new = _Hook(name, stream)
-        new.listeners = heard if hook is not None else ()
-        setattr(stream, _ATTRIBUTE, new)
-        return new
-    except Exception:  # noqa: BLE001 -- a stream may be any object
-        return None
+def _again(old: _Hook) -> _Hook:
+    """Returns a new hook of the same stream with the listeners of the old one."""
+    new = _Hook(old.name, old.stream)
+    new.listeners, old.listeners = old.listeners, ()
+    if old in _hooks:
+        _hooks.remove(old)
+    return new
 
 
 def _sleep_in_child() -> None:

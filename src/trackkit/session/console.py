@@ -117,6 +117,7 @@ class Console(NullConsole):
 
     def _work(self) -> None:
         while not self._stop.wait(TICK_S):
+            capture.renew()
             self._tick(False)
 
     def _tick(self, last: bool) -> None:
