@@ -159,7 +159,7 @@ def test_nonfinite_losses_are_counted_at_every_step() -> None:
     assert bench.step(1.0)["batch/nonfinite"] == 0
     assert bench.columns()["final/nonfinite"] == 2
     (warning,) = bench.tracker.warnings()
-    assert warning == "Loss or gradient norm was NaN or infinite in 2 steps, first in step 2: see batch/nonfinite"
+    assert warning == "Loss or gradient norm was NaN or Inf in 2 steps, first seen at step 2: see batch/nonfinite"
 
 
 KEPT = ("batch/nonfinite", "batch/skipped_steps")

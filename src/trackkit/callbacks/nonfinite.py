@@ -69,4 +69,4 @@ class NonFinite(Callback):
         if not self._total:
             return ""
         steps = "1 step" if self._total == 1 else f"{self._total} steps"
-        return f"Loss or gradient norm was NaN or infinite in {steps}, first in step {self._first}: see batch/nonfinite"
+        return f"Loss or gradient norm was NaN or Inf in {steps}, first seen at step {self._first}: see batch/nonfinite"
