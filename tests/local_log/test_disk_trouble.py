@@ -21,6 +21,7 @@ from tests.support.run_info import run_info
 from tests.support.small_disk import SmallDisk
 from trackkit import TrackKit, read_run
 from trackkit.engine.records import Gap, Row
+from trackkit.engine.run_info import History
 from trackkit.integrations.memory import MemorySink
 from trackkit.local_log.reader import RecordedRun, read_folder
 from trackkit.local_log.writer import LocalSink
@@ -225,8 +226,14 @@ def test_gap_of_a_process_that_was_killed_on_a_full_disk_outlives_the_resume(dis
     again.open(info)
     again.write(row(number + 5))
     again.close(0)
+    third = LocalSink()
+    history = History(disk.folder, rows=read_folder(info.folder).rows, attempts=1)
+    third.open(run_info(disk.folder, "abc", earlier=history))
+    third.write(row(0))
+    third.close(0)
     resumed = read_folder(info.folder)
-    assert (resumed.gaps, len(resumed.rows)) == (killed.gaps, number + 1)
+    assert resumed.rows[-1].number == number + 6, "the numbers of the rows are never used twice"
+    assert (resumed.gaps, len(resumed.rows)) == (killed.gaps, number + 2)
     assert "gap" not in resumed.run
     sink.close(0)
 

@@ -86,7 +86,8 @@ class LocalSink(Sink):
         if earlier is not None and earlier.attempts:
             self._run["passes"] = number = earlier.attempts + 1
             self._attempt = {"_pass": number}
-            self._offset = len(earlier.rows)
+            # Rows that are lost had numbers too.
+            self._offset = max((row.number for row in earlier.rows), default=-1) + 1
             for row in earlier.rows:
                 self._count(row)
         if gap is not None:

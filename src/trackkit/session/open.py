@@ -92,10 +92,11 @@ def open_session(
 def _unused(config: TrackKitConfig, info: RunInfo, sinks: Sequence[Sink]) -> dict[str, str]:
     """Returns the settings that would have no effect in a run, and why."""
     unused: dict[str, str] = {}
-    if info.earlier is not None and info.earlier.name:
-        unused["name"] = "the run is resumed and keeps its name"
-    if config.dir and info.root != Path(config.dir).expanduser().absolute():
-        unused["dir"] = f"the run is recorded in '{info.root}'"
+    if info.earlier is not None:
+        if info.earlier.name:
+            unused["name"] = "the run is resumed and keeps its name"
+        if config.dir and info.root != Path(config.dir).expanduser().absolute():
+            unused["dir"] = f"the run is resumed in '{info.root}'"
     if not info.start.is_fit:
         unused["resume"] = "it is for trainings, and this is an evaluation"
     if config.names == "keep":
