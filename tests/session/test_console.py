@@ -106,6 +106,21 @@ def test_native_crash_leaves_the_python_stack(tmp_path: Path, how: str) -> None:
     assert "training_step" in (crash := (folder / "crash.txt").read_text()) or "in step" in crash
 
 
+def test_file_of_the_program_stays_open(tmp_path: Path) -> None:
+    """A program that closes all descriptors gets the number of our crash file for its own."""
+    then = """
+import builtins, os
+for number in os.listdir('/proc/self/fd'):
+    if os.path.realpath('/proc/self/fd/' + number).endswith('crash.txt'):
+        os.close(int(number))
+        builtins.own = open(os.open('own.txt', os.O_WRONLY | os.O_CREAT), 'w')
+        assert builtins.own.fileno() == int(number)
+"""
+    after = "import builtins, trackkit; trackkit.finish(); builtins.own.write('kept'); builtins.own.close()"
+    ended(tmp_path, "huggingface", then, after=after)
+    assert (tmp_path / "own.txt").read_text() == "kept"
+
+
 def test_forked_children_write_nothing(tmp_path: Path) -> None:
     then = """
 import os, sys

@@ -46,6 +46,7 @@ class ConsoleFile:
         parts = [_encode({"_time": round(time, 6), "stream": stream, "text": text}) for time, stream, text in lines]
         # The first line must not join one that a crash or a full disk cut short.
         data = ("\n" * (self._cut and self.size > 0) + "\n".join(parts) + "\n").encode()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._cut = True
         try:

@@ -9,9 +9,9 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from time import time as now
-from typing import IO
 
 from trackkit.engine.records import Line
 from trackkit.local_log.console import MAX_LINE, ConsoleFile, console_name, masked
@@ -79,7 +79,7 @@ class Console(NullConsole):
         self._waiting: deque[Line] = deque(maxlen=WAITING)
         self._left_out = 0
         self._file: ConsoleFile | None = None
-        self._crash: tuple[Path, IO[str]] | None = None
+        self._crash: tuple[Path, int, os.stat_result] | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -189,7 +189,6 @@ class Console(NullConsole):
     def _open(self) -> ConsoleFile | None:
         folder = self._find() if self._file is None else None
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             self._file = ConsoleFile(folder / console_name(self._rank))
             if not faulthandler.is_enabled():
                 self._watch_crashes(folder / (f"crash.rank{self._rank}.txt" if self._rank else "crash.txt"))
@@ -197,31 +196,27 @@ class Console(NullConsole):
 
     def _watch_crashes(self, path: Path) -> None:
         with contextlib.suppress(OSError):
-            file = open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115 -- stays open
-            faulthandler.enable(file)
-            self._crash = path, file
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            faulthandler.enable(number)
+            self._crash = path, number, os.fstat(number)
 
     def _end_crash_file(self) -> None:
         if self._crash is None:
             return
-        path, file = self._crash
+        path, number, opened = self._crash
         self._crash = None
         faulthandler.disable()
-        file.close()
         with contextlib.suppress(OSError):
+            # The program may have closed it, and opened a file of its own under the same number.
+            if os.path.samestat(os.fstat(number), opened):
+                os.close(number)
             if not path.stat().st_size:
                 path.unlink()
 
 
 def _joined(pieces: deque[tuple[float, str, str]]) -> Iterable[tuple[float, str, str]]:
     """Removes and yields the pieces printed so far, consecutive ones of a stream as one text."""
-    when, stream, texts = 0.0, "", [""]
-    for _ in range(len(pieces)):
-        piece = pieces.popleft()
-        if piece[1] != stream or piece[0] - when > _JOIN_S:
-            if stream:
-                yield when, stream, "".join(texts)
-            (when, stream), texts = piece[:2], []
-        texts.append(piece[2])
-    if stream:
-        yield when, stream, "".join(texts)
+    taken = [pieces.popleft() for _ in range(len(pieces))]
+    for (_, stream), texts in groupby(taken, key=lambda piece: (piece[0] // _JOIN_S, piece[1])):
+        (when, _, first), *rest = texts
+        yield when, stream, "".join([first, *(text for _, _, text in rest)])
