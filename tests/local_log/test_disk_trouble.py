@@ -80,13 +80,16 @@ def assert_described(run: RecordedRun, sink: MemorySink) -> None:
     assert not [path.name for path in run.folder.iterdir() if path.name.startswith(".run")]  # type: ignore[union-attr]
 
 
-def close_descriptor(folder: Path) -> None:
-    """Closes the descriptor of the rows and opens another file, which gets its number."""
-    number = next(
-        int(each) for each in os.listdir("/proc/self/fd") if _target(each) == str((folder / "rows.jsonl").resolve())
-    )
-    os.close(number)
-    assert os.open(folder.parent.parent / "user.txt", os.O_RDWR | os.O_CREAT) == number
+def close_descriptors(folder: Path) -> None:
+    """Closes the descriptors of the run folder's files, and gives that of the rows to another file."""
+    places = {_target(each): int(each) for each in os.listdir("/proc/self/fd")}
+    number = places.pop(str((folder / "rows.jsonl").resolve()))
+    for place, other in places.items():
+        if place.startswith(str(folder.resolve())):
+            os.close(other)
+    file = os.open(folder.parent.parent / "user.txt", os.O_RDWR | os.O_CREAT)
+    os.dup2(file, number)
+    os.close(file)
 
 
 def _target(descriptor: str) -> str:
@@ -129,7 +132,7 @@ def test_file_size_limit_of_a_while_costs_no_row(tmp_path: Path) -> None:
 
 
 def test_closed_descriptor_costs_no_row_and_its_next_file_gets_none(tmp_path: Path) -> None:
-    sink, folder = recorded(tmp_path, Trouble(close_descriptor))
+    sink, folder = recorded(tmp_path, Trouble(close_descriptors))
     assert_complete(read_run(folder), sink)
     assert sink.columns["final/tracker_errors"] == 0
     assert (tmp_path / "user.txt").read_bytes() == b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -53,7 +54,9 @@ def release(folder: Path) -> None:
     """Lets other processes write the run again."""
     lock = _claims.pop(folder.resolve(), None)
     if lock is not None:
-        lock.release()
+        # The program may have closed all descriptors, and the lock with it.
+        with contextlib.suppress(OSError):
+            lock.release()
 
 
 def is_open(path: Path) -> bool:
