@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.syncing import assert_all_there, console, record, row_of, sync
 from tests.wandb_server import WandbServer
+from trackkit.sync.server_run import Server
 
 
 def test_each_server_has_its_own_notes(wandb_server: WandbServer, tmp_path: Path) -> None:
@@ -19,6 +24,27 @@ def test_each_server_has_its_own_notes(wandb_server: WandbServer, tmp_path: Path
         for server in (wandb_server, other):
             assert "all your runs are on the server" in sync(server, tmp_path)
             assert row_of(sync(server, tmp_path, "r1"), "r1")[-1] == "unchanged"
+
+
+def test_one_run_id_in_two_projects_is_two_runs(wandb_server: WandbServer, tmp_path: Path) -> None:
+    record(tmp_path / "a", "r1", 0, 5)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b" / "_trackkit" / "wandb")
+    for name, project in (("a", "p"), ("b", "q")):
+        path = tmp_path / name / "_trackkit" / "r1" / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "trackkit/settings/project": project}))
+    assert "several folders" not in sync(wandb_server, tmp_path, tmp_path / "a", tmp_path / "b")
+    assert sorted(run.project for run in wandb_server.state.runs.values()) == ["p", "q"]
+
+
+def test_reading_from_a_server_leaves_the_environment_as_it_is(
+    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in wandb_server.env(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WANDB_SILENT", raising=False)
+    assert not Server().run("a/b/c").state
+    assert "WANDB_SILENT" not in os.environ
 
 
 def test_run_deleted_on_the_server_is_sent_again(wandb_server: WandbServer, tmp_path: Path) -> None:

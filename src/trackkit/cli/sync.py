@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -73,14 +73,16 @@ def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Con
     if not found:
         return []
     require_wandb()
-    server, ids = Server(patience), Counter(target.run_id for target in found)
+    server, folders = Server(patience), defaultdict[tuple[str, str], list[Target]](list)
+    for each in found:
+        folders[each.key].append(each)
     targets = found if runs else [target for target in found if not Ledger(target, server.url).verified()]
-    reports = _sync_all([target for target in targets if ids[target.run_id] == 1], server, watch, jobs, console)
+    reports = _sync_all([target for target in targets if len(folders[target.key]) == 1], server, watch, jobs, console)
     for target in targets:
-        if ids[target.run_id] > 1:
+        if len(folders[target.key]) > 1:
             # Of copies, only the user knows which one is the run.
-            folders = ", ".join(f"'{each.folder or each.root}'" for each in found if each.run_id == target.run_id)
-            reason = f"the run has several folders: {folders}. Sync the one that you mean by its path."
+            named = ", ".join(f"'{each.folder or each.root}'" for each in folders[target.key])
+            reason = f"the run has several folders: {named}. Sync the one that you mean by its path."
             reports.append(Report(target, "failed", reason))
     done = {each.target.folder.resolve() for each in reports if each.target.folder and each.is_verified}
     index.mark([entry for entry in index.entries() if Path(entry.folder).resolve() in done], server.url)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import re
 import threading
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 from trackkit.engine.records import Row
 from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.files import to_row
-from trackkit.integrations.wandb.server import credentials, probe, put
+from trackkit.integrations.wandb.server import REFUSED, credentials, explain, probe, put
 from trackkit.local_log.reader import finite_words
 
 T = TypeVar("T")
@@ -84,7 +83,6 @@ class Server:
     """
 
     def __init__(self, patience: float = 60.0) -> None:
-        os.environ.setdefault("WANDB_SILENT", "true")
         self.key, self.url = credentials()
         self.patience = patience
         self.probe_s = min(PROBE_S, patience / 2)
@@ -101,10 +99,8 @@ class Server:
     def trouble(self) -> str:
         """Returns why the server can't be used now; "" if it can."""
         found = probe(self.url, str(self.key), self.probe_s)
-        if found is None:
-            return ""
-        if found in ("HTTP 401", "HTTP 403"):
-            return f"W&B at {self.url} rejected the API key ({found}). Run `wandb login --relogin`."
+        if found is None or found in REFUSED:
+            return explain(self.url, found) if found else ""
         return f"W&B at {self.url} does not answer: {found}. Try again later; nothing is lost."
 
     def ask(self, question: Callable[[], T]) -> T:
