@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.engine.records import Line
+from trackkit.local_log.regular import regular
 from trackkit.redaction.patterns import clip, mask
 
 MAX_LINE = 8000
@@ -67,10 +68,7 @@ def read_console(path: Path, size: int = -1) -> list[Line]:
         size: bytes to read from its start; -1 for all.
     """
     try:
-        if path.is_symlink() or not path.is_file():
-            # A folder received from elsewhere must not lead to other files.
-            return []
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             data = file.read(size)
     except OSError:
         return []

@@ -14,6 +14,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from trackkit.engine.processes import process_life
+from trackkit.local_log.regular import regular
 
 # A live run writes at least its system metrics every 15 s; a cluster's file system shows that late.
 SILENT_S = 300.0
@@ -90,7 +91,7 @@ def is_fresh(*files: Path) -> bool:
 def _is_written(folder: Path) -> bool:
     """Returns whether `run.json` names another live process of this machine as the writer."""
     try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run = json.loads(regular(folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     if not isinstance(run, dict) or run.get("pid") == os.getpid():

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from trackkit.errors import did_you_mean
 from trackkit.local_log import index
-from trackkit.local_log.reader import ReadError, read_json
+from trackkit.local_log.reader import read_json
+from trackkit.local_log.regular import ReadError
 
 # The Hub's upload skips names that start with "_"; a folder named `trackkit` could be imported.
 HOME = "_trackkit"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from trackkit.engine.attempts import counted
 from trackkit.engine.processes import process_life
 from trackkit.engine.records import Gap, Line, Row
-from trackkit.errors import TrackKitError
 from trackkit.local_log.console import console_name, read_console
+from trackkit.local_log.regular import ReadError, regular
 from trackkit.schema.keys import Tier, axis_key
 
 if TYPE_CHECKING:
@@ -22,16 +22,13 @@ if TYPE_CHECKING:
 
 # Of a run folder that this version writes, and the newest that it reads: `format` in `run.json`, absent before 1.
 FORMAT = 1
+FILES = ("run.json", "config.json", "summary.json", "rows.jsonl")
 NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 # The fields of a line that are not values, and their defaults.
 _OWN = (("_row", None), ("_time", 0.0), ("_pass", 1))
 # Lines parsed at once: few calls of the parser, and memory within a few times that of the rows.
 _LINES = 20_000
-
-
-class ReadError(TrackKitError):
-    """There is no such run, or more than one."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +97,10 @@ def read_folder(folder: Path) -> RecordedRun:
     """Reads a run folder, skipping damaged lines and files.
 
     Raises:
-        ReadError: a newer version wrote it, in a format that this one does not know.
+        ReadError: a newer version wrote it, in a format that this one does not know, or a file is an unsafe one.
     """
+    for name in FILES:
+        regular(folder / name)
     run = read_json(folder / "run.json")
     written = run.get("format", FORMAT)
     if not isinstance(written, int) or written > FORMAT:
@@ -131,7 +130,7 @@ def read_folder(folder: Path) -> RecordedRun:
 def read_json(path: Path) -> dict[str, Any]:
     """Returns a file's mapping; empty if the file is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -148,7 +147,7 @@ def read_gap(found: Any) -> Gap | None:
 def _read_rows(path: Path, renames: Mapping[str, Any]) -> tuple[list[Row], list[Gap]]:
     """Reads the rows and the gaps, skipping lines that are damaged or have no axis."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = regular(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return [], []
     for word in NOT_FINITE:

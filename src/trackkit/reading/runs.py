@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from trackkit.local_log.places import RunOnDisk, find_runs
-from trackkit.local_log.reader import ReadError, RecordedRun, read_folder
+from trackkit.local_log.reader import RecordedRun, read_folder
+from trackkit.local_log.regular import ReadError
 
 # W&B's states that are no status of ours.
 _STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}

@@ -16,10 +16,14 @@ from typing import Any
 
 from trackkit.engine.records import Row
 from trackkit.integrations.wandb.blocks import Writer
-from trackkit.integrations.wandb.files import LOGGER, RunFile, make, parse
+from trackkit.integrations.wandb.files import LOGGER, RunFile, is_intact, make, parse
 from trackkit.integrations.wandb.steps import Steps, define
+from trackkit.local_log.regular import UnsafeFile, regular
+from trackkit.notices import logger
+from trackkit.redaction.patterns import mask
 from trackkit.sync.gather import TIME, Source, cells, is_ours
 from trackkit.sync.lacking import Lacking
+from trackkit.sync.outgoing import masked, redacted
 from trackkit.sync.server_run import ServerRun
 
 # W&B's uploader writes these itself, beside the log.
@@ -70,7 +74,7 @@ class Delta:
         for file in source.files:
             for digest, (_, record) in file.artifacts.items():
                 if digest in self._plan.artifacts:
-                    self._writer.add(record)
+                    self._add_artifact(record)
         self._writer.flush()
 
     def follow(self, file: RunFile) -> None:
@@ -88,7 +92,7 @@ class Delta:
             self._writer.add(make(config={"update": _items(file.config)}))
         self._add_console(file.console)
         for _, record in file.artifacts.values():
-            self._writer.add(record)
+            self._add_artifact(record)
         self._writer.flush()
 
     def end(self, source: Source) -> None:
@@ -108,7 +112,7 @@ class Delta:
         source, record = self._source, parse(b"")
         run, recorded = record.run, [file.run for file in source.files if file.run is not None]
         if recorded:
-            run.CopyFrom(recorded[-1])
+            run.CopyFrom(masked(recorded[-1]))
         elif source.local is not None:
             run.display_name = str(source.local.run.get("name") or "")
             for name, field in (("group", "run_group"), ("job_type", "job_type"), ("notes", "notes")):
@@ -162,7 +166,7 @@ class Delta:
 
     def _add_console(self, lines: Iterable[tuple[int, str]]) -> None:
         for stream, printed in groupby(lines, key=lambda line: line[0]):
-            texts = [f"{text}\n" for _, text in printed]
+            texts = [f"{mask(text)}\n" for _, text in printed]
             for start in range(0, len(texts), _LINES):
                 line = "".join(texts[start : start + _LINES])
                 if stream == LOGGER:
@@ -170,12 +174,17 @@ class Delta:
                 else:
                     self._writer.add(make(output_raw={"output_type": stream, "line": line}))
 
+    def _add_artifact(self, data: bytes) -> None:
+        """Writes an artifact; one with other files than it was logged with is reported as not committed."""
+        if is_intact(parse(data).artifact, Path.cwd()):
+            self._writer.add(data)
+
     def _add_others(self, file: RunFile) -> None:
         for kind, data in file.others:
             if kind == "files":
                 self._link(file.folder, [each.path for each in parse(data).files.files])
             if kind in _REPEATABLE or (not self._server.state and kind != "preempting"):
-                self._writer.add(data)
+                self._writer.add(masked(parse(data)).SerializeToString())
         for when, data in file.stats:
             if when > self._server.measured:
                 self._writer.add(data)
@@ -184,14 +193,20 @@ class Delta:
         """Makes a file's media and saved files found beside the log."""
         for name in set(names) - _WRITTEN:
             link = self._media / name
-            if not os.path.lexists(link):
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to((folder / name).absolute())
+            if os.path.lexists(link) or ".." in link.parts:
+                continue
+            try:
+                file = regular(folder / name, folder.parent)
+            except UnsafeFile as error:
+                logger.warning("Not uploaded: %s", error)
+                continue
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
 
 
 def _items(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns values as the items of a record; nested ones as dictionaries."""
-    return [{"nested_key": [key], "value_json": _encoded(value)} for key, value in values.items()]
+    return [{"nested_key": [key], "value_json": _encoded(value)} for key, value in redacted(values).items()]
 
 
 def _encoded(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from trackkit.integrations.wandb.files import LOGGER, RunFile, RunFileReader, re
 from trackkit.local_log.console import console_name, masked, read_console
 from trackkit.local_log.reader import RecordedRun, read_folder
 from trackkit.schema.keys import AXES
+from trackkit.sync.outgoing import redacted
 from trackkit.sync.targets import Target
 
 # Where a value stands: an axis key, the step there, and the value's key. A value that is no key of ours, or lacks its
@@ -105,7 +106,7 @@ class Source:
         for file in self.files:
             summary.update(file.summary)
         if self.local is None:
-            return summary
+            return redacted(summary)
         epochs = sorted((row for row in self.expected if row.tier == "epoch"), key=lambda row: row.step)
         last = {key: value for row in epochs for key, value in row.values.items() if key.startswith("epoch/")}
         # The user may have asked W&B for a maximum or a mean: a column of columns.
@@ -113,7 +114,7 @@ class Source:
         if not self.is_followed:
             # A process that was killed has left no status.
             summary["final/status"] = self.local.run["status"].replace("running", "failed")
-        return {"_wandb": {"runtime": int(self.newest - self.started)}, **summary, **self.local.summary}
+        return redacted({"_wandb": {"runtime": int(self.newest - self.started)}, **summary, **self.local.summary})
 
     @cached_property
     def console(self) -> list[tuple[int, str]]:
@@ -133,7 +134,7 @@ class Source:
     def config(self) -> dict[str, Any]:
         """The whole config: the files', then the local log's."""
         config = {key: value for file in self.files for key, value in file.config.items()}
-        return {**config, **(self.local.config if self.local is not None else {})}
+        return redacted({**config, **(self.local.config if self.local is not None else {})})
 
     @cached_property
     def newest(self) -> float:
@@ -185,7 +186,20 @@ def gather(target: Target, followed: Sequence[RunFileReader] = ()) -> Source:
         # A clock that was set back puts files out of order; the local log knows better.
         spots = _spots(local.rows)
         files.sort(key=lambda file: next((spot for spot in map(spots, file.rows) if spot >= 0), -1))
+    for file in files:
+        file.rows[:] = map(_clean, file.rows)
+    if local is not None:
+        local = replace(local, rows=list(map(_clean, local.rows)))
     return Source(target, local, files, bool(followed))
+
+
+def _clean(row: Row) -> Row:
+    """Returns a row as it may leave: what is compared with the server must be what is sent."""
+    return replace(row, values=redacted(row.values)) if any(map(_is_text, row.values.values())) else row
+
+
+def _is_text(value: Any) -> bool:
+    return not isinstance(value, (int, float))
 
 
 def _spots(rows: Sequence[Row]) -> Callable[[Row], int]:

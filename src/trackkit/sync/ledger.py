@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from trackkit.local_log.reader import read_json
+from trackkit.local_log.regular import regular
 from trackkit.sync.targets import Target
 
 
@@ -28,7 +29,7 @@ def locked(target: Target) -> Iterator[None]:
         for place in places:
             try:
                 place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                stack.enter_context(FileLock(place, timeout=0))
+                stack.enter_context(FileLock(regular(place), timeout=0))
             except Timeout:
                 raise
             except NotImplementedError:
@@ -83,6 +84,7 @@ class Ledger:
             spare = path.with_name(f".{path.name}.{os.getpid()}")
             with suppress(OSError):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                spare.write_text(text, encoding="utf-8")
+                with spare.open("x", encoding="utf-8") as file:
+                    file.write(text)
                 os.replace(spare, path)
                 return

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from trackkit.local_log.regular import regular
+
 BLOCK = 32 * 1024
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 _CHUNK = struct.Struct("<IHB")
@@ -44,7 +46,7 @@ class Reader:
             final: whether the file grows no more: then damage is passed over, up to the next block; else it may be a
                 chunk that is being written, and is looked at again next time.
         """
-        with self._path.open("rb") as file:
+        with regular(self._path).open("rb") as file:
             head = file.read(len(HEADER))
             if head != HEADER:
                 self.damaged = not HEADER.startswith(head)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +17,7 @@ from typing import Any
 from trackkit.engine.records import Row
 from trackkit.integrations.wandb.blocks import Reader
 from trackkit.local_log.places import wandb_files
+from trackkit.local_log.regular import regular
 
 # The run record is the second one of a file.
 _HEAD_BYTES = 1 << 18
@@ -209,6 +214,34 @@ def last_steps(path: Path) -> dict[str, float | int]:
     for row in read_history(path):
         found.update({axis: max(row[axis], found.get(axis, row[axis])) for axis in _AXES if axis in row})
     return found
+
+
+def is_intact(artifact: Any, folder: Path) -> bool:
+    """Returns whether an artifact's files are those that its manifest names, by size and MD5.
+
+    Whoever wrote the manifest knew their content: no other file can be sent in their place.
+
+    Args:
+        artifact: its record (W&B's protobuf message).
+        folder: that relative paths start in.
+    """
+    manifest = artifact.manifest
+    try:
+        entries = [(each.local_path, each.size, each.digest) for each in manifest.contents]
+        if manifest.manifest_file_path:
+            with gzip.open(regular(Path(manifest.manifest_file_path))) as file:
+                entries = [(each.get("local_path"), each.get("size"), each["digest"]) for each in map(json.loads, file)]
+        return all(_is_named(folder / path, size, digest) for path, size, digest in entries if path)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+
+
+def _is_named(path: Path, size: int, digest: str) -> bool:
+    found = hashlib.md5(usedforsecurity=False)
+    with regular(path, Path("/")).open("rb") as file:
+        while os.fstat(file.fileno()).st_size == size and (data := file.read(1 << 20)):
+            found.update(data)
+    return base64.b64encode(found.digest()).decode() == digest
 
 
 def unpack(items: Any, step: int) -> dict[str, Any]:

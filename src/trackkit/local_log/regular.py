@@ -1,0 +1,34 @@
+"""Keeps readers inside of a run's folders, which may come from somebody else: no links out of them, no pipes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trackkit.errors import TrackKitError
+
+
+class ReadError(TrackKitError):
+    """There is no such run, or more than one, or it can't be read."""
+
+
+class UnsafeFile(ReadError, OSError):
+    """A file of a run is not a regular file inside of its folder. Tolerant readers skip it as one they can't open."""
+
+
+def regular(path: Path, folder: Path | None = None) -> Path:
+    """Returns where a file of a run really lies; everything that reads such a file opens what this returns.
+
+    Args:
+        path: of the file, which may be missing.
+        folder: the folder that it must be in; by default the one that the path names.
+
+    Raises:
+        UnsafeFile: a link leads out of the folder, or the file is a pipe, a device or a folder.
+    """
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(folder or path.parent)):
+        raise UnsafeFile(f"'{path}' is a link out of its folder and is not followed: put the file itself there.")
+    if real.exists() and not real.is_file():
+        raise UnsafeFile(f"'{path}' is not a regular file. Remove it.")
+    return real
