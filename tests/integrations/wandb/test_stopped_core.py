@@ -74,7 +74,7 @@ def test_next_training_of_the_program_is_recorded(tmp_path: Path) -> None:
         assert program.wait() == 0, program.stderr
         run = local_run(tmp_path / "out2")
         assert (run.run["status"], run.summary["final/tracker_errors"]) == ("finished", 0)
-        assert len(list((tmp_path / "out2").glob("wandb/offline-run-*"))) == 1
+        assert len(list((tmp_path / "out2").glob("_trackkit/wandb/offline-run-*"))) == 1
     finally:
         release(tmp_path)
 
