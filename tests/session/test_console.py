@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+import trackkit
 from tests.support.doomed import Task
 from tests.support.local_log import local_run
+from tests.support.resuming import break_off
 from tests.support.wandb_offline import find_runs
 from tests.support.warm import Program, run_torchrun
 from trackkit import read_run
@@ -74,6 +76,19 @@ def test_failed_training_leaves_its_last_words(tmp_path: Path, framework: str) -
     words = (folder / "last_words.txt").read_text()
     assert all(each in words for each in ("failed after step 6", "Traceback", "just before", '"batch/step":6'))
     assert TOKEN not in words
+
+
+@FRAMEWORKS
+def test_failed_training_whose_error_is_caught_leaves_its_last_words(
+    isolated: Path, framework: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    break_off(framework)
+    trackkit.finish()
+    folder = local_run(isolated).folder
+    said = [record.getMessage() for record in caplog.records if "Training failed after step 7" in record.getMessage()]
+    assert len(said) == 1
+    assert str(folder / "last_words.txt") in said[0]
+    assert "failed after step 7" in (folder / "last_words.txt").read_text()
 
 
 def test_error_of_a_failed_attempt_is_cleared_by_the_next(tmp_path: Path) -> None:

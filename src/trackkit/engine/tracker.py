@@ -224,7 +224,10 @@ class Tracker:
 
     def warnings(self) -> list[str]:
         """Returns what the user must know when the run ends, each a sentence without its end."""
-        return [warning for warning in self._callbacks.call("warning") if warning]
+        errors = self.faults.count
+        found = [warning for warning in self._callbacks.call("warning") if warning]
+        self._summary.correct(errors)
+        return found
 
     def unused_synonyms(self) -> dict[str, str]:
         """Returns the synonyms whose name was never logged, and why they have no effect."""

@@ -73,7 +73,7 @@ class Session:
         self._exchange = exchange
         self.console = console
         self._error: BaseException | None = None
-        self._failure = ""
+        self._failed, self._failure = False, ""
         self.project = project
         self.info = info
         self.phase: Phase = phase
@@ -140,10 +140,11 @@ class Session:
             status, exit_code = "preempted", SIGTERM_CODE
         elif self._rank_died and status == "preempted":
             status = "failed"
-        self.phase = "fitted"
+        fits, self.phase = self.phase == "fitting", "fitted"
         self.exit_code = exit_code if exit_code is not None else int(status in ("failed", "preempted"))
         with self._termination.held():
-            self._note_error(status, error)
+            if fits:
+                self._note_error(status, error)
             self.console.drain()
             self.tracker.end(status)
         self._termination.remove()
@@ -153,11 +154,11 @@ class Session:
 
     def _note_error(self, status: Status, error: BaseException | None) -> None:
         """Adds `final/error`; of a run that failed in an earlier attempt, and does not now, it becomes empty."""
-        self._error = error if status == "failed" else None
-        if self._error is not None:
-            self._failure = error_line(self._error)
+        self._failed, self._error, self._failure = status == "failed", None, ""
+        if self._failed and error is not None:
+            self._error, self._failure = error, error_line(error)
             self._exchange.publish("error", self._failure)
-        elif status == "failed" and self._sinks:
+        elif self._failed and self._sinks:
             self._failure = self._exchange.published("error") or ""
         if self._failure or (self.info.earlier is not None and self.info.earlier.summary.get("final/error")):
             self.tracker.note({"final/error": self._failure})
@@ -235,10 +236,12 @@ class Session:
         if self._sinks:
             for warning in self.tracker.warnings():
                 logger.warning("%s in '%s'.", warning, folder)
-            if self._failure:
+            if self._failed:
                 step = last_step(folder)
-                words = f"failed{f' after step {step}' if step is not None else ''}: {self._failure}"
-                logger.error("Training %s. Its last words are in '%s'.", words, folder / LAST_WORDS)
+                after = f" after step {step}" if step is not None else ""
+                # An error that the program has caught is not known here.
+                words = f"failed{after}{f': {self._failure}' if self._failure else ''}"
+                logger.warning("Training %s. Its last words are in '%s'.", words, folder / LAST_WORDS)
         self.console.close(text)
         if words:
             write_last_words(folder, f"Run {self.info.run_id} {words}", text, self.console.recent)
