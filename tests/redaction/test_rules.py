@@ -12,13 +12,14 @@ import pytest
 from detect_secrets.core.scan import scan_line
 from detect_secrets.settings import default_settings
 
-from tests.support.secret_samples import fill, samples
+from tests.support.secret_samples import fill, samples, secret_end
 from trackkit.notices import logger
 from trackkit.record.run_config import flatten, recorded
 from trackkit.redaction.patterns import clip, mask, mask_name
 from trackkit.redaction.redact import MASK, redact, redact_arguments
 from trackkit.redaction.rules import RULES
 from trackkit.schema.keys import Where
+from trackkit.schema.names import Names
 from trackkit.session.console import Console
 
 INNOCENT = (Path(__file__).parent / "innocent.txt").read_text(encoding="utf-8").splitlines()
@@ -52,17 +53,12 @@ NAMED = [
 ]
 
 
-def tail(secret: str) -> str:
-    """Returns the end of a secret, which no mask may leave."""
-    return [part for part in re.split(r"[/\s]|main$|-----[A-Z ]+-----$|---- [A-Z0-9 ]+----$", secret) if part][-1][-10:]
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_every_form_is_masked_in_every_text(seed: int) -> None:
     for vendor, secret in samples(seed):
         texts = [secret, f"use {secret}, please", f"error: <{secret}>", f"x={secret}", json.dumps({"x": f"\n{secret}"})]
         for text in texts:
-            assert tail(secret) not in mask(text).replace(r"\n", "\n"), (vendor, text)
+            assert secret_end(secret) not in mask(text).replace(r"\n", "\n"), (vendor, text)
             assert mask(mask(text)) == mask(text)
 
 
@@ -178,13 +174,19 @@ def test_cut_leaves_no_part_of_a_secret() -> None:
 
 @pytest.mark.parametrize(("vendor", "secret"), samples(1), ids=lambda value: str(value)[:12])
 def test_every_channel_masks_every_form(vendor: str, secret: str, caplog: pytest.LogCaptureFixture) -> None:
-    end = tail(secret)
+    end = secret_end(secret)
+    spelled = re.sub(r"[^A-Za-z0-9]+", "_", end).strip("_").lower()
     assert end not in json.dumps(recorded({f"trainer/{secret}": f"a {secret}", "list": [secret], "deep": {secret: 1}}))
     assert end not in json.dumps(flatten("hparams", {"note": secret, "in": {"deep": [f"b {secret}"]}}))
     assert end not in str(redact("", {"tags": (secret, "x"), "notes": f"see {secret}"}))
     assert end not in " ".join(redact_arguments(["train.py", "--note", secret, f"x={secret}", f"+a.b={secret}"]))
     assert end not in redact("", f"https://{secret.splitlines()[0]}:x@example.org/o/n.git")
-    assert end not in Where("batch").prefix + mask_name(secret)
+    for mode in ("canonical", "keep"):
+        names = Names(mode, clean=mask_name)
+        for name in (secret, f"loss_{secret}", f"{secret}/loss"):
+            (key,) = names.resolve([name], Where("epoch", "val", secret)).values()
+            assert spelled not in key.lower()
+        assert spelled not in re.sub(r"[^A-Za-z0-9]+", "_", str(names.renames)).lower()
     caplog.set_level(logging.INFO, "trackkit")
     try:
         raise ValueError(secret)
@@ -203,4 +205,4 @@ def test_console_masks_every_form(tmp_path: Path) -> None:
     found = (tmp_path / "console.jsonl").read_text(encoding="utf-8")
     assert not failures
     assert found.count("it is ") == len(forms)
-    assert not [vendor for vendor, secret in forms if tail(secret) in found]
+    assert not [vendor for vendor, secret in forms if secret_end(secret) in found]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes import clean_env
+from tests.support.secret_samples import samples, secret_end
 from tests.support.warm import run_script
 
 SECRETS = {
@@ -83,6 +85,27 @@ kit = TrackKit(tags=["password=" + os.environ["P_NAME"]], group="token=" + os.en
 Trainer(Net(), arguments, train_dataset=Points(), callbacks=[kit]).train()
 """
 
+# A secret of every rule in every channel.
+FORMS = """
+import logging, os, sys
+import torch
+from tests.support.huggingface_toys import make_trainer
+from tests.support.secret_samples import samples
+from trackkit import TrackKit
+from trackkit.notices import logger
+
+secrets = [secret for _, secret in samples(7)]
+text = "visible\\n" + "\\n".join(secrets)
+sys.argv += [f"--note={secret}" for secret in secrets]
+kit = TrackKit(notes=text[:15_000], tags=secrets[:20], group=secrets[0], name="run " + secrets[1], mode="offline")
+trainer = make_trainer("out", [kit], max_steps=4, val=None, run_name="x")
+trainer.model.config = {"deep": {secret: secret for secret in secrets}, "list": secrets}
+log = trainer.log
+trainer.log = lambda logs, *args: log({**logs, **{f"loss_{secret}": 1.0 for secret in secrets[::4]}}, *args)
+logger.warning("a notice with %s", secrets)
+trainer.train()
+"""
+
 
 @pytest.mark.parametrize(
     ("script", "arguments"),
@@ -125,3 +148,16 @@ def test_planted_secret_is_in_no_file_of_a_run(script: str, arguments: list[str]
     }
     assert found == set()
     assert not any(value in done.stdout + done.stderr for value in SECRETS.values())
+
+
+def test_secret_of_every_rule_is_in_no_file_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(FORMS)
+    # What Hugging Face prints is not masked on the terminal, where W&B itself would read it.
+    done = run_script(tmp_path / "train.py", cwd=tmp_path, env=clean_env(WANDB_CONSOLE="off"))
+    assert done.returncode == 0, done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "train.py"]
+    everything = b"".join(path.read_bytes() for path in files).decode("utf-8", "replace") + done.stderr
+    assert "visible" in everything
+    spelled = re.sub(r"[^A-Za-z0-9]+", "_", everything).lower()
+    ends = {secret: re.sub(r"[^A-Za-z0-9]+", "_", secret_end(secret)).strip("_").lower() for _, secret in samples(7)}
+    assert [secret for secret, end in ends.items() if end in spelled] == []

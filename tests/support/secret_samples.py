@@ -187,3 +187,8 @@ def fill(form: str, generator: random.Random) -> str:
         lambda found: "".join(generator.choices(_ALPHABETS[found[1]], k=int(found[2]))),
         form.replace("{UUID}", _UUID).replace(r"\n", "\n"),
     )
+
+
+def secret_end(secret: str) -> str:
+    """Returns the end of a secret, which no mask may leave."""
+    return [part for part in re.split(r"[/\s]|main$|-----[A-Z ]+-----$|---- [A-Z0-9 ]+----$", secret) if part][-1][-10:]

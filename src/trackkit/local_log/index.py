@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from trackkit.local_log.private import is_private, make_folder, opener, temporary_folder
 from trackkit.notices import logger
 
 NAME = "trackkit-runs.jsonl"
@@ -59,12 +59,15 @@ def index_path() -> Path:
 
 
 def state_folders() -> list[Path]:
-    """Returns the folders that may hold the user's state, best first: the list's own, one for temporary files."""
-    temporary = Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}"
+    """Returns the folders that may hold the user's state, best first: the list's own, a private temporary one."""
+    temporary = temporary_folder()
+    with suppress(OSError):
+        temporary.mkdir(mode=0o700)
+    safe = [temporary] if is_private(temporary) else []
     try:
-        return [index_path().parent, temporary]
+        return [index_path().parent, *safe]
     except RuntimeError:
-        return [temporary]
+        return safe
 
 
 def remember(folder: Path, run_id: str, project: str | None, mode: str) -> None:
@@ -107,7 +110,9 @@ def compact() -> None:
             kept = "".join(map(_line, entries())).encode()
             if len(kept) < path.stat().st_size:
                 spare = path.with_name(f".{path.name}.{os.getpid()}")
-                spare.write_bytes(kept)
+                with open(spare, "wb", opener=opener) as file:
+                    file.write(kept)
+                spare.chmod(path.stat().st_mode & 0o777)
                 os.replace(spare, path)
     except Exception as error:  # noqa: BLE001 -- never fails
         logger.debug("cannot compact the list of runs (%s)", error)
@@ -115,12 +120,12 @@ def compact() -> None:
 
 def _append(added: list[Entry]) -> None:
     path = index_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with ExitStack() as stack:
         # Where locks don't work, the lines of several processes stay whole all the same: one O_APPEND write each.
         with suppress(OSError):
             stack.enter_context(_lock(path, _LOCK_S))
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        file = opener(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(file, "".join(map(_line, added)).encode())
         finally:

@@ -75,7 +75,7 @@ class RowFile:
         self._file = -1
 
     def _open(self) -> None:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         found = os.fstat(self._file)
         self._node, self._size = _node(found), found.st_size
         # The first row must not join a line that a crash cut short.

@@ -33,6 +33,7 @@ from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.local_log.console import output_files
 from trackkit.local_log.owner import claim, release
+from trackkit.local_log.private import make_folder, opener
 from trackkit.local_log.reader import FORMAT, read_gap, read_json
 from trackkit.local_log.row_file import RowFile
 from trackkit.notices import logger
@@ -63,7 +64,7 @@ class LocalSink(Sink):
 
     def open(self, info: RunInfo) -> None:
         folder = self._claimed = info.folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         claim(folder)
         if self._rows is None:
             self._rows = RowFile(folder / "rows.jsonl")
@@ -170,7 +171,7 @@ class LocalSink(Sink):
             if self._written is not None:
                 self._lost, self._written = self._written, None
                 self._run["gap"] = self._lost._asdict()
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             self._rows.restart()
             for name, values in (("config", self._config), ("summary", self._summary), ("run", self._run)):
                 self._replace_json(f"{name}.json", values)
@@ -186,14 +187,18 @@ class LocalSink(Sink):
         """Replaces a file atomically: readers see the old one or the new one, also after a crash."""
         assert self.folder is not None
         data = (json.dumps(_strict(values), indent=1, default=str, allow_nan=False) + "\n").encode()
-        spare = self.folder / f".{name}.{os.getpid()}"
+        spare, path = self.folder / f".{name}.{os.getpid()}", self.folder / name
         try:
-            spare.write_bytes(data)
-            os.replace(spare, self.folder / name)
+            with open(spare, "wb", opener=opener) as file:
+                file.write(data)
+            if path.exists():
+                # The user may have opened it to a group.
+                spare.chmod(path.stat().st_mode & 0o777)
+            os.replace(spare, path)
         except OSError:
             with contextlib.suppress(OSError):
                 spare.unlink()
-            _overwrite(self.folder / name, data)
+            _overwrite(path, data)
 
 
 def _overwrite(path: Path, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,7 +36,8 @@ class EvaluationSets:
     If several sets want one segment, compared without case, the first keeps it and the others get a hash.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clean: Callable[[str], str] = str) -> None:
+        self._clean = clean
         self._segments: dict[tuple[str, str], str] = {}
         self._notices: list[str] = []
 
@@ -53,7 +54,7 @@ class EvaluationSets:
         return notices
 
     def _add(self, split: str, given: str) -> str:
-        wanted = segment = sanitize(given.replace("/", "_"))
+        wanted = segment = sanitize(self._clean(given).replace("/", "_"))
         for (other, first), used in self._segments.items():
             if other == split and used.lower() == wanted.lower():
                 segment = f"{wanted}_{zlib.crc32(given.encode()):08x}"
@@ -75,9 +76,15 @@ class Names:
     Args:
         mode: `canonical`, `keep` or `strict`.
         synonyms: canonical name to the name that replaces it.
+        clean: masks the secrets in a name, before anything else is done with it.
     """
 
-    def __init__(self, mode: str = "canonical", synonyms: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        mode: str = "canonical",
+        synonyms: Mapping[str, str] | None = None,
+        clean: Callable[[str], str] = str,
+    ) -> None:
         self.mode = mode
         self.synonyms = dict(synonyms or {})
         self._logged: dict[tuple[str, str], _Logged] = {}
@@ -86,7 +93,8 @@ class Names:
         self._used: set[str] = set()
         self._noticed: set[tuple[str, str]] = set()
         self._notices: list[str] = []
-        self._sets = EvaluationSets()
+        self._clean = clean
+        self._sets = EvaluationSets(clean)
         self._synonyms_used: set[str] = set()
 
     def claim(self, keys: Iterable[str]) -> None:
@@ -135,18 +143,19 @@ class Names:
         return notices
 
     def _add(self, name: str, where: Where) -> None:
-        short = canonical(name, where)
+        shown = self._clean(name)
+        short = canonical(shown, where)
         if self.mode == "strict":
-            self._check_known(name, short)
+            self._check_known(shown, short)
         self._synonyms_used.update({name, short} & self.synonyms.keys())
         short = self.synonyms.get(name, self.synonyms.get(short, short))
         keep = self.mode == "keep"
         logged = _Logged(
             where.prefix,
             name,
-            wanted=where.prefix + (name if keep else sanitize(short)),
-            own=where.prefix + (name if keep else sanitize(name)),
-            spelled=where.spelled(name),
+            wanted=where.prefix + (shown if keep else sanitize(short)),
+            own=where.prefix + (shown if keep else sanitize(shown)),
+            spelled=where.spelled(shown),
         )
         lower = logged.wanted.lower()
         if self.mode == "strict":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +16,13 @@ from trackkit.engine.tracker import Tracker
 from trackkit.local_log import index
 from trackkit.local_log.owner import claim
 from trackkit.local_log.places import backend_folder, run_folder
+from trackkit.local_log.private import make_folder, make_temporary_folder
 from trackkit.local_log.writer import LocalSink
 from trackkit.notices import ensure_heard, logger
 from trackkit.record.description import Description
 from trackkit.record.git import GitState, read_git
 from trackkit.record.run_config import flatten, package_version, recorded, runtime_config
+from trackkit.redaction.patterns import mask_name
 from trackkit.redaction.redact import redact
 from trackkit.schema.names import Names
 from trackkit.session import identity, resume
@@ -156,7 +157,8 @@ def free_id(root: Path, run_id: str) -> str:
     number, free = 1, run_id
     while True:
         try:
-            run_folder(root, free).mkdir(parents=True)
+            make_folder(run_folder(root, free).parent)
+            run_folder(root, free).mkdir(mode=0o700)
         except FileExistsError:
             number += 1
             free = f"{run_id}-{number}"
@@ -171,11 +173,11 @@ def _writable(root: Path, run_id: str) -> Path:
     """Returns `root`; if no run folder can be made in it, warns and returns a temporary folder of this user."""
     folder = run_folder(root, run_id)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             return root
     except OSError as error:
-        spare = Path(tempfile.gettempdir()) / f"trackkit-{os.getuid()}"
+        spare = make_temporary_folder()
         logger.warning(
             "cannot write to the run folder '%s' (%s): recording in '%s' instead. Set 'dir' to a writable folder.",
             folder,
@@ -234,7 +236,7 @@ def _session(config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Seq
     callbacks = build_callbacks(config.callbacks)
     reduce = {key: how for callback in callbacks for key, how in callback.REDUCE.items()}
     exchange = ranks.open_exchange(rank, reduce)
-    tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms))
+    tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms, mask_name))
     phase: Phase = "fitting" if info.start.is_fit else "evaluating"
     console = _console(config, info, rank, tracker, exchange)
     return Session(tracker, info, phase, sinks, str(config.project), exchange, console)
