@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.run_info import run_info
+from trackkit import ConfigError, TrackKit
 from trackkit.callbacks.final_summary import FinalSummary
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.records import Moment
@@ -55,37 +56,74 @@ def test_last_finite_value_is_kept() -> None:
     assert best(found) == {"val/loss": 2.0, "val/loss_step": 10}
 
 
-LOSSES = [{"val_loss": value, "val_acc": 1 - value} for value in (0.5, 0.25, math.nan, 0.75)]
+VALUES = [{"val_loss": value, "val_acc": 1 - value, "val_x": value} for value in (0.5, 0.25, math.nan, 0.75)]
+LOSS, ACC = {"val/loss": 0.25, "val/loss_step": 20}, {"val/acc": 0.75, "val/acc_step": 20}
+WORST_LOSS, WORST_ACC = {"val/loss": 0.75, "val/loss_step": 40}, {"val/acc": 0.25, "val/acc_step": 40}
+MOST, LEAST = {"val/x": 0.75, "val/x_step": 40}, {"val/x": 0.25, "val/x_step": 20}
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, {"val/loss": 0.25, "val/loss_step": 20}),
-        ({"monitor": "epoch/val/loss"}, {"val/loss": 0.25, "val/loss_step": 20}),
-        ({"monitor": "epoch/val/loss", "goal": "max"}, {"val/loss": 0.75, "val/loss_step": 40}),
-        ({"monitor": "val_acc"}, {"val/acc": 0.75, "val/acc_step": 20}),
-        ({"monitor": "epoch/val/acc", "goal": "min"}, {"val/acc": 0.25, "val/acc_step": 40}),
-        ({"monitor": "nothing"}, {}),
-        ({"info": {"monitor": "val_acc", "goal": "min"}}, {"val/acc": 0.25, "val/acc_step": 40}),
-        ({"info": {"monitor": "val_acc"}}, {"val/acc": 0.75, "val/acc_step": 20}),
-        (
-            {"monitor": "val_loss", "info": {"monitor": "val_acc", "goal": "max"}},
-            {"val/loss": 0.25, "val/loss_step": 20},
-        ),
-        ({"goal": "max", "info": {"monitor": "val_loss", "goal": "min"}}, {"val/loss": 0.75, "val/loss_step": 40}),
+        ({}, LOSS | ACC),
+        ({"monitor": "val_acc"}, LOSS | ACC),
+        ({"monitor": "epoch/val/loss", "goal": "max"}, WORST_LOSS | ACC),
+        ({"monitor": "val/loss", "goal": "max"}, WORST_LOSS | ACC),
+        ({"monitor": "val_acc", "goal": "min"}, LOSS | WORST_ACC),
+        ({"monitor": "x"}, LOSS | ACC | MOST),
+        ({"monitor": "val/x", "goal": "min"}, LOSS | ACC | LEAST),
+        ({"info": {"monitor": "val_acc", "goal": "min"}}, LOSS | WORST_ACC),
+        ({"info": {"monitor": "val_x"}}, LOSS | ACC | MOST),
+        ({"monitor": "val_loss", "info": {"monitor": "val_x", "goal": "min"}}, LOSS | ACC | LEAST),
+        ({"monitor": "val/x", "info": {"monitor": "val_x", "goal": "min"}}, LOSS | ACC | LEAST),
+        ({"monitor": "val_x", "goal": "max", "info": {"monitor": "val_x", "goal": "min"}}, LOSS | ACC | MOST),
     ],
 )
-def test_best_follows_the_monitored_metric(options: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert best(columns(*LOSSES, **options)) == expected
+def test_best_has_metrics_of_known_direction_and_the_monitor_with_its_goal(
+    options: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert best(columns(*VALUES, **options)) == expected
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_training_and_test_metrics_have_no_best(split: Any) -> None:
+    found = columns({"loss": 2.0, "acc": 0.5}, where=Where("epoch", split), info={"monitor": f"{split}_loss"})
+    assert best(found) == {}
+    assert found[f"final/{split}/loss"] == 2.0
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("loss", 1), ("my_loss", 1), ("perplexity", 1), ("wer", 1), ("acc", 2), ("lossless_ratio", 2), ("f1", 2)],
+    ("monitor", "notice"),
+    [
+        ("val/lss", "is no validation metric of this run; did you mean 'val/loss'? Logged: val/acc, val/loss, val/x."),
+        ("nothing", "is no validation metric of this run. Logged: val/acc, val/loss, val/x."),
+        ("train_loss", "Logged: val/acc, val/loss, val/x."),
+        ("epoch/val/acc", ""),
+    ],
 )
-def test_goal_defaults_to_the_direction_of_the_metric_s_name(name: str, value: float) -> None:
-    assert best(columns({name: 1}, {name: 2}, monitor=name))[f"val/{name}"] == value
+def test_unknown_monitor_is_reported_once_at_the_end(
+    monitor: str, notice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert best(columns(*VALUES, monitor=monitor)) == LOSS | ACC
+    found = [line for line in caplog.messages if "'monitor'" in line]
+    assert len(found) == bool(notice)
+    assert not notice or (f"'{monitor}'" in found[0] and notice in found[0])
+
+
+def test_goal_without_monitor_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="'goal' is 'max', but 'monitor' is missing"):
+        TrackKit(callbacks={"final_summary": {"goal": "max"}})
+
+
+@pytest.mark.parametrize("name", ["my_metric", "损失"])
+def test_monitor_without_a_goal_or_a_known_direction_is_better_higher(name: str) -> None:
+    assert best(columns({name: 1}, {name: 2}, monitor=name))[f"val/{name}"] == 2
+
+
+@pytest.mark.parametrize("monitor", ["val/hard/loss", "epoch/val/hard/loss"])
+def test_goal_of_a_monitored_set(monitor: str) -> None:
+    found = columns({"loss": 1.0}, {"loss": 2.0}, where=Where("epoch", "val", "hard"), monitor=monitor, goal="max")
+    assert best(found) == {"val/hard/loss": 2.0, "val/hard/loss_step": 20}
 
 
 def test_first_of_equal_values_is_the_best() -> None:

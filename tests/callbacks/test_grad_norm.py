@@ -89,6 +89,19 @@ def test_per_layer_numbers_parameters_without_a_gradient_too() -> None:
     }
 
 
+def test_per_layer_has_the_names_of_the_models_parameters() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Tanh(), torch.nn.Linear(1, 1))
+    module(torch.ones(3, 2)).sum().backward()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    bench = Bench(GradNorm(per_layer=True))
+    bench.tracker.gradients(Gradients(optimizer, module=module))
+    layers = {key: value for key, value in bench.step(0.0).items() if "/layer/" in key}
+    assert layers == {
+        f"batch/grad_norm/layer/{name.replace('.', '/')}": pytest.approx(expected(parameter.grad))
+        for name, parameter in module.named_parameters()
+    }
+
+
 def test_several_optimizers_have_own_norms_and_the_last_is_the_norm() -> None:
     bench = Bench(GradNorm())
     for name, grad in (("G", noise(3)), ("D", noise(4))):

@@ -10,13 +10,14 @@ import lightning.pytorch as pl
 import numpy
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from tests.support.failures import FRAMEWORKS, boom, errors, train
 from tests.support.lightning_toys import BATCH_SIZE, Silent, data, record, trainer
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
-from trackkit.record.run_config import flatten, model_config, optimizer_config, recorded
+from trackkit.record.run_config import flatten, model_config, optimizer_config, plain, recorded
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,11 @@ def test_number_stays_a_number(value: Any, number: Any) -> None:
     found = record(Given(value), data(2)).settings["hparams/given"]
     assert (found, type(found)) == (number, type(number))
     assert json.loads(json.dumps(found)) == number
+
+
+def test_interpolation_in_a_list_is_resolved() -> None:
+    config = OmegaConf.create({"size": 8, "sizes": ["${size}", [16, "${size}"]], "block": {"width": "${size}"}})
+    assert plain(config) == {"size": 8, "sizes": [8, [16, 8]], "block": {"width": 8}}
 
 
 def test_value_that_cannot_be_written_costs_only_itself() -> None:

@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.callbacks.nvml import energy_counter
-from trackkit.engine import stopwatch
+from trackkit.engine import ranks, stopwatch
 from trackkit.engine.callback import Callback, Values
+from trackkit.errors import did_you_mean
+from trackkit.notices import logger
+from trackkit.schema.goals import direction
+from trackkit.schema.keys import Where, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from trackkit.engine.window import Window
 
 _AXES = ("epoch/step", "epoch/epoch")
-_LOWER_IS_BETTER = ("loss", "error", "err", "perplexity", "ppl", "wer", "cer", "mae", "mse", "rmse", "fid")
+_VAL = Where("epoch", "val")
 
 # Lightning's marks on a metric's name: its value per epoch (if it has one per batch too), and its evaluation set.
 _EPOCH = re.compile(r"_epoch(?=$|/dataloader_idx_\d+$)")
@@ -27,22 +31,28 @@ _EPOCH_AND_SET = re.compile(r"(?:_epoch)?(?:/dataloader_idx_\d+)?$")
 
 
 class FinalSummary(Callback):
-    """Records the last value of every epoch metric, the best of the monitored one, and what the run cost.
+    """Records the last value of every epoch metric, the best of validation metrics, and what the run cost.
 
     | key | unit | what |
     |---|---|---|
     | `final/<split>/<name>` | as logged | last finite value |
-    | `final/best/<split>/<name>`, `final/best/<split>/<name>_step` | as logged, steps | best value, and its step |
+    | `final/best/val/<name>`, `final/best/val/<name>_step` | as logged, steps | best value, and its step |
     | `final/steps`, `final/epochs` | steps, epochs | taken |
     | `final/duration_h`, `final/gpu_hours` | h | wall time of training; the same times ranks, on CUDA |
     | `final/energy_kWh` | kWh | the GPU's own counter, one rank |
     | `final/cost_usd` | US dollars | GPU hours times the price |
 
+    A validation metric has a best value if its name says whether less or more is better (`schema.goals`), or if it is
+    monitored. Metrics of training and test have none: to choose by them would be a mistake.
+
     Args:
-        monitor: the metric that `final/best` follows, as a key (`epoch/val/acc`) or the logged name. Default: the one
-            that the framework's checkpointing or early stopping monitors, else the validation loss.
-        goal: `min` or `max`. Default: that of the framework, else `min` for names such as `loss` and `max` for others.
+        monitor: a validation metric: `val/acc`, `val_acc`, `epoch/val/acc`, or as logged. What the framework's
+            checkpointing or early stopping monitors is followed too.
+        goal: `min` or `max`, for `monitor`. Default: that of the framework, else by the metric's name, else `max`.
         price_per_gpu_hour: US dollars.
+
+    Raises:
+        ValueError: an argument of the wrong type or value, or `goal` without `monitor`.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("monitor", "goal", "price_per_gpu_hour")
@@ -50,18 +60,23 @@ class FinalSummary(Callback):
     def __init__(
         self, monitor: str | None = None, goal: str | None = None, price_per_gpu_hour: float | None = None
     ) -> None:
-        if monitor is not None and not isinstance(monitor, str):
+        if monitor is not None and not (isinstance(monitor, str) and monitor.strip()):
             raise ValueError(f"'monitor' must be a metric's name; got {monitor!r}")
         if goal not in (None, "min", "max"):
             raise ValueError(f"'goal' must be 'min' or 'max'; got {goal!r}")
+        if goal is not None and monitor is None:
+            raise ValueError(f"'goal' is {goal!r}, but 'monitor' is missing: set it to the metric that the goal is for")
         price = price_per_gpu_hour
         if price is not None and (isinstance(price, bool) or not isinstance(price, (int, float)) or price < 0):
             raise ValueError(f"'price_per_gpu_hour' must be a number, 0 or more; got {price!r}")
         self.monitor, self.goal, self.price = monitor, goal, price
-        self._monitor, self._goal = monitor, goal
-        self._fit_over, self._replayed = False, 0
+        self._followed: tuple[str | None, str | None] = (None, None)
+        self._warned = self._fit_over = False
+        self._replayed = 0
         self._last: dict[str, float | int] = {}
-        self._best: dict[str, tuple[float | int, int]] = {}
+        # Of each validation metric: its logged name, "" if that is the key's own, and the extremes with their steps.
+        self._names: dict[str, str] = {}
+        self._extremes: dict[tuple[str, str], tuple[float | int, int]] = {}
         self._step = 0
         self._trained = False
         self._epoch: float | None = None
@@ -72,14 +87,13 @@ class FinalSummary(Callback):
         self._kwh: float | None = None
 
     def start(self, info: RunInfo) -> None:
-        self._monitor = self.monitor or info.start.monitor
-        self._goal = self.goal or (info.start.goal if self.monitor is None else None)
+        self._followed = info.start.monitor, info.start.goal
         self._started = stopwatch.now()
         earlier = info.earlier
         self._earlier_h = earlier.elapsed_h if earlier is not None and info.start.is_fit else info.start.trained_h
-        # An evaluation after a fit gives no best values; the rows of an earlier process come first.
+        # An evaluation after a fit gives no best values; the rows of the fit come first.
         self._fit_over = not info.start.is_fit and earlier is not None and earlier.fit_ended() is not None
-        self._replayed = len(earlier.rows) if self._fit_over and earlier is not None else 0
+        self._replayed = len(earlier.up_to()) if self._fit_over and earlier is not None else 0
         self._gpus = info.world_size if info.start.has_cuda else 0
         self._energy = energy_counter(info.start.device) if info.start.has_cuda and info.world_size == 1 else None
 
@@ -97,16 +111,17 @@ class FinalSummary(Callback):
         self._replayed -= 1
         if row.tier != "epoch":
             return
-        followed = self._followed(row)
         for key, value in row.values.items():
             if key in _AXES or not math.isfinite(value):
                 continue
-            column = key.removeprefix("epoch/")
-            self._last[column] = value
-            if key in followed:
-                best = self._best.get(column)
-                if best is None or (not after_fit and self._better(key, value, best[0])):
-                    self._best[column] = (value, row.step)
+            self._last[key.removeprefix("epoch/")] = value
+            if not key.startswith(_VAL.prefix) or (after_fit and key in self._names):
+                continue
+            self._names[key] = row.origins.get(key, "")
+            for goal, sign in (("min", 1), ("max", -1)):
+                least = self._extremes.get((key, goal))
+                if least is None or sign * value < sign * least[0]:
+                    self._extremes[key, goal] = (value, row.step)
 
     def ended(self) -> None:
         self._fit_over = True
@@ -115,10 +130,11 @@ class FinalSummary(Callback):
             self._kwh = self._energy()
 
     def final(self) -> Mapping[str, Any]:
+        self._warn_of_unknown()
         values: dict[str, Any] = {f"final/{column}": value for column, value in self._last.items()}
-        for column, (value, step) in self._best.items():
-            values[f"final/best/{column}"] = value
-            values[f"final/best/{column}_step"] = step
+        for key, goal in self._goals().items():
+            column = f"final/best/{key.removeprefix('epoch/')}"
+            values[column], values[f"{column}_step"] = self._extremes[key, goal]
         if not self._trained:
             # Another process may have trained in this run, and has recorded what that cost.
             return values
@@ -134,26 +150,36 @@ class FinalSummary(Callback):
             values["final/energy_kWh"] = self._kwh
         return values
 
-    def _followed(self, row: Row) -> set[str]:
-        """Returns the monitored keys: those of the exact name, else those whose name the framework has extended."""
-        monitor = self._monitor
-        if monitor is None:
-            return {key for key in row.values if key.startswith("epoch/val/") and key.rsplit("/", 1)[-1] == "loss"}
-        # A row that was read back has a logged name only for keys that differ from it.
-        found = {key for key in row.values if monitor in (key, row.origins.get(key)) or _ends(key, monitor, row)}
-        for marks in (_EPOCH, _EPOCH_AND_SET):
-            wanted = _EPOCH.sub("", monitor)
-            found = found or {key for key, name in row.origins.items() if marks.sub("", name) == wanted}
-        return found
+    def _goals(self) -> dict[str, str]:
+        """Returns the goal of each validation metric that has one."""
+        goals: dict[str, str] = {key: known for key in self._names if (known := direction(key))}
+        for monitor, goal in (self._followed, (self.monitor, self.goal)):
+            for key in self._monitored(monitor or ""):
+                goals[key] = goal or goals.get(key, "max")
+        return goals
 
-    def _better(self, key: str, value: float, than: float) -> bool:
-        goal = self._goal
-        if goal is None:
-            words = key.rsplit("/", 1)[-1].lower().split("_")
-            goal = "min" if any(word in _LOWER_IS_BETTER for word in words) else "max"
-        return value < than if goal == "min" else value > than
+    def _warn_of_unknown(self) -> None:
+        """Warns once if the setting `monitor` is no validation metric of the run."""
+        if self.monitor is None or self._warned or self._monitored(self.monitor) or not ranks.current().writes:
+            return
+        self._warned = True
+        known = sorted(key.removeprefix("epoch/") for key in self._names)
+        near = did_you_mean(f"val/{canonical(self.monitor, _VAL)}", known).partition("; known")[0]
+        logger.warning(
+            "'monitor' is '%s', which is no validation metric of this run%s Logged: %s.",
+            self.monitor,
+            near or ".",
+            ", ".join(known) or "none",
+        )
 
-
-def _ends(key: str, name: str, row: Row) -> bool:
-    """Returns whether `key` was logged as `name`, by a row that has no logged name for it."""
-    return key not in row.origins and key.endswith(f"/{name}")
+    def _monitored(self, monitor: str) -> list[str]:
+        """Returns the validation metrics that a monitor means, by the closest way to spell them that any has."""
+        wanted, short = _EPOCH.sub("", monitor), canonical(monitor, _VAL)
+        ways: tuple[Callable[[str, str], bool], ...] = (
+            lambda key, name: monitor in (key, name) or (not name and key.endswith(f"/{monitor}")),
+            lambda _, name: bool(name) and _EPOCH.sub("", name) == wanted,
+            lambda _, name: bool(name) and _EPOCH_AND_SET.sub("", name) == wanted,
+            lambda key, name: short in (canonical(key, _VAL), canonical(name or key, _VAL)),
+        )
+        found = ([key for key, name in self._names.items() if way(key, name)] for way in ways if monitor)
+        return next(filter(None, found), [])

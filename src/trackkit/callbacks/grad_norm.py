@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.engine.callback import Callback, Values
 from trackkit.notices import logger
+from trackkit.schema.keys import sanitize
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,7 @@ class GradNorm(Callback):
     | `batch/grad_norm/layer/<parameter>` | L2 | per parameter, with `per_layer` |
 
     Args:
-        per_layer: records one value per parameter too, named by its position among the optimizer's parameters.
+        per_layer: records one value per parameter too, by its name: `batch/grad_norm/layer/encoder/weight`.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("per_layer",)
@@ -39,6 +40,7 @@ class GradNorm(Callback):
         self.per_layer = per_layer
         self._warned = False
         self._norms: dict[str, torch.Tensor] = {}
+        self._names: dict[int, str] = {}
         self._missed = ""
         self._measured = False
 
@@ -75,7 +77,15 @@ class GradNorm(Callback):
         if self.per_layer:
             for index, norm in zip(grads, norms, strict=True):
                 scaled = norm if gradients.scale is None else norm / gradients.scale
-                self._norms[f"batch/grad_norm/layer/{gradients.name or 'parameter'}_{index}"] = scaled
+                name = self._name(gradients, parameters[index]) or f"{gradients.name or 'parameter'}_{index}"
+                self._norms[f"batch/grad_norm/layer/{name}"] = scaled
+
+    def _name(self, gradients: Gradients, parameter: torch.nn.Parameter) -> str:
+        """Returns a parameter's name in the model, with slashes for dots; "" if the model does not have it."""
+        if id(parameter) not in self._names and gradients.module is not None:
+            named = gradients.module.named_parameters()
+            self._names = {id(each): sanitize(name.replace(".", "/")) for name, each in named}
+        return self._names.get(id(parameter), "")
 
     def forget(self) -> None:
         self._norms = {}

@@ -48,12 +48,14 @@ class Gradients(NamedTuple):
         name: its name where the training has several optimizers, else "".
         clipped: the framework has clipped them already, so their norm is no longer theirs.
         scale: the loss scale that they still carry (a device scalar); None when they are unscaled.
+        module: the model, which names the parameters; None if it is unknown.
     """
 
     optimizer: torch.optim.Optimizer
     name: str = ""
     clipped: bool = False
     scale: torch.Tensor | None = None
+    module: torch.nn.Module | None = None
 
 
 @dataclass(frozen=True, slots=True)

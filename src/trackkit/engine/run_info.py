@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from trackkit.engine.attempts import counted
 from trackkit.engine.records import Row
 
 Status = Literal["running", "finished", "failed", "stopped", "preempted"]
@@ -122,9 +124,13 @@ class History:
         # A killed process leaves rows and no end.
         return ("failed", 1) if any(row.tier == "batch" and row.step for row in self.rows) else None
 
-    def up_to(self, step: int) -> list[Row]:
-        """Returns the rows at or below `step`: a training resumed there repeats the later ones."""
-        return [row for row in self.rows if row.step <= step]
+    def up_to(self, step: float = math.inf) -> list[Row]:
+        """Returns the rows of the training up to `step`, of repeated steps the later attempt's.
+
+        Leaves out attempts that only evaluated.
+        """
+        trained = {row.attempt for row in self.rows if row.tier == "batch"}
+        return counted([row for row in self.rows if row.step <= step and row.attempt in trained], "later")
 
 
 @dataclass(frozen=True, slots=True)

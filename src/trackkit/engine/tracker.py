@@ -63,11 +63,11 @@ class Tracker:
         self.status: Status = "running"
 
     def start(self, info: RunInfo) -> None:
-        """Opens the sinks, and gives the callbacks the rows of earlier attempts."""
+        """Opens the sinks, and gives the callbacks the rows of the training so far."""
         self._sinks.call("open", info)
         self._callbacks.call("start", info)
         if info.earlier is not None:
-            for row in info.earlier.up_to(info.start.step) if info.start.is_fit else info.earlier.rows:
+            for row in info.earlier.up_to(info.start.step) if info.start.is_fit else info.earlier.up_to():
                 self._callbacks.call("emitted", row)
         self._window = Window(info.start.samples, info.start.tokens)
 

@@ -11,7 +11,7 @@ import shlex
 import socket
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,7 +72,7 @@ def plain(value: Any) -> Any:
         return clip(value, _MAX_SEARCHED)
     if isinstance(value, Mapping):
         return {_text(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (tuple, set, frozenset, MutableSequence)):
         return [plain(item) for item in value]
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"

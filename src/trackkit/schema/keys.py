@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 import zlib
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -147,8 +148,13 @@ KEYS: tuple[Key, ...] = (
         "of the training, or of the last evaluation, by the trainer's own clock; beside it `samples_per_s`, "
         "`steps_per_s` and, if counted, `tokens_per_s`",
     ),
-    Key("final/best/<split>/<name>", "as logged", END, "best value of the monitored metric"),
-    Key("final/best/<split>/<name>_step", "optimizer steps", END, "step of that value"),
+    Key(
+        "final/best/val/<name>",
+        "as logged",
+        END,
+        "best value of each `val` metric whose direction is known by its name, and of the monitored one",
+    ),
+    Key("final/best/val/<name>_step", "optimizer steps", END, "step of that value"),
     Key("final/steps", "optimizer steps", END, "steps taken"),
     Key("final/epochs", "epochs", END, "epochs trained, fractional"),
     Key("final/duration_h", "h", END, "wall time from the start of training to its end"),
@@ -187,20 +193,27 @@ _FORK_SUFFIX = {"batch": "_step", "epoch": "_epoch"}
 _OWN_WORDS = frozenset({"global_step", "time_step", "num_epoch"})
 
 # Patterns of a `<word>` in a key. Only names and groups may have several segments.
-_WORDS = {"<split>": "(?:train|val|test|predict)", "<set>": r"\w+"}
-_WORD = r"\w+(?:/\w+)*"
+_SEGMENT = r"(?:[A-Za-z0-9_]|[^\x00-\x7f])+"
+_WORDS = {"<split>": "(?:train|val|test|predict)", "<set>": _SEGMENT}
+_WORD = f"{_SEGMENT}(?:/{_SEGMENT})*"
 
 
 def sanitize(name: str) -> str:
-    """Returns `name` with segments of `[A-Za-z0-9_]`; a segment without any such character becomes a stable hash."""
+    """Returns `name` with segments of letters, digits and `_`, of any script; one without any becomes a stable hash."""
     segments = []
     for segment in name.split("/"):
-        clean = re.sub(r"[^A-Za-z0-9_]+", "_", segment).strip("_")
+        clean = re.sub("[^A-Za-z0-9_]", _letter_or_space, unicodedata.normalize("NFC", segment))
+        clean = re.sub(r"\s+", "_", clean).strip("_")
         if clean:
             segments.append(clean)
         elif segment.strip():
             segments.append(f"metric_{zlib.crc32(segment.encode()):08x}")
     return "/".join(segments) or "metric"
+
+
+def _letter_or_space(found: re.Match[str]) -> str:
+    """Returns a letter, digit or combining mark of any script; a space for all other characters."""
+    return found[0] if found[0].isalnum() or unicodedata.category(found[0])[0] == "M" else " "
 
 
 def canonical(name: str, where: Where) -> str:
@@ -211,7 +224,7 @@ def canonical(name: str, where: Where) -> str:
         where: the event that logged it.
 
     Returns:
-        The name below `where.prefix`; never empty, segments of `[A-Za-z0-9_]`.
+        The name below `where.prefix`; never empty, segments of letters, digits and `_`.
     """
     words = "|".join(_SPLIT_WORDS[where.split])
     tier = where.tier
@@ -247,7 +260,7 @@ def describe(key: str) -> Key | None:
 def _pattern(name: str) -> re.Pattern[str]:
     parts = re.split(r"(<\w+>)", name)
     text = "".join(_WORDS.get(part, _WORD) if part.startswith("<") else re.escape(part) for part in parts)
-    return re.compile(text, re.ASCII)
+    return re.compile(text)
 
 
 def markdown() -> str:

@@ -108,6 +108,7 @@ def test_cli_of_either_root_accepts_class_path_and_settings(isolated: Path, root
     assert done.returncode == 0, done.stderr
     run = local_run(isolated)
     assert run.config["trackkit/settings/project"] == "from-the-cli"
+    assert {key for key in run.config if key.startswith("hparams/")} == {"hparams/lr"}
     assert [step for step, _ in run.history("batch/double")] == [1, 3]
 
 

@@ -117,7 +117,8 @@ def _hparams(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     if datamodule is not None:
         hparams.update(flatten("", dict(getattr(datamodule, "hparams", {}) or {})))
-    return {name.removeprefix("/"): value for name, value in hparams.items()}
+    # LightningCLI adds the name of its own function.
+    return {name.removeprefix("/"): value for name, value in hparams.items() if name != "/_instantiator"}
 
 
 def _version(trainer: Trainer) -> str:

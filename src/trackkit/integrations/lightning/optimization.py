@@ -66,7 +66,8 @@ class Optimization:
         if optimizer.param_groups and (self._owes_row or self._schedule.may_be()):
             clipped = clipped or not self._scaler.readable
             name = name_of(optimizer, self._trainer.optimizers)
-            self._tracker.gradients(Gradients(optimizer, name, clipped, scale))
+            module = self._trainer.lightning_module
+            self._tracker.gradients(Gradients(optimizer, name, clipped, scale, module))
 
 
 class ManualOptimization(Optimization):
