@@ -31,7 +31,7 @@ class TrackKit(FrameworkBase):
         project: W&B project. Default: the name of the git repository, else of the working directory.
         entity: W&B entity. Default: the account's own.
         name: display name, a template of {experiment} {version} {phase} {owner} {time} {git} {slurm_job_id}
-            {hostname} {run_id} {hparams.<name>}. Default: `{experiment}-{slurm_job_id or time}-{git}`.
+            {hostname} {run_id} {hparams.<name>}. Default: `{experiment}-{slurm_job_id or time}-{git}-{end of run_id}`.
         group: W&B group.
         job_type: W&B job type. Default: `train`.
         tags: W&B tags; `ci` or `local` is added.

@@ -101,7 +101,28 @@ def test_series_has_the_later_attempt_of_repeated_steps(tmp_path: Path) -> None:
     run = read_run(tmp_path)
     assert [row["_pass"] for row in run.history] == [1] * 5 + [2] * 3
     assert run.series("batch/x") == [(0, 0), (10, 1), (20, 2), (30, 103), (40, 104), (50, 105)]
-    assert run.series("batch/y") == []
+
+
+def test_series_takes_the_end_of_a_key(tmp_path: Path) -> None:
+    epoch = (
+        '{"_row":1,"epoch/step":1,"epoch/val/loss":2.0,"epoch/train/loss":3.0,"epoch/val/acc":0.5,"epoch/train/f1":1}'
+    )
+    write_folder(tmp_path, [batch(0, 1, **{"batch/loss": 1.0}), epoch])
+    run = read_run(tmp_path)
+    for word, value in (("loss", 1.0), ("val/loss", 2.0), ("epoch/val/loss", 2.0), ("acc", 0.5), ("train/f1", 1)):
+        assert run.series(word) == [(1, value)], word
+    for wrong, hint in (
+        ("val_loss", "; did you mean 'val/loss'?"),
+        ("epoch/val/los", "; did you mean 'val/loss'?"),
+        ("xyz", "; known: loss, step, train/f1, train/loss, val/acc, val/loss"),
+    ):
+        with pytest.raises(ReadError) as caught:
+            run.series(wrong)
+        assert str(caught.value) == f"no key '{wrong}' in the run's history{hint}"
+    (tmp_path / "_trackkit" / "abc" / "rows.jsonl").write_text(epoch)
+    with pytest.raises(ReadError, match="several keys end with 'loss': epoch/train/loss, epoch/val/loss"):
+        read_run(tmp_path).series("loss")
+    assert repr(run) == f"RecordedRun(abc '', finished, 2 rows in '{tmp_path / '_trackkit' / 'abc'}')"
 
 
 def test_status_of_a_run_whose_process_is_alive_dead_or_on_another_host(tmp_path: Path) -> None:

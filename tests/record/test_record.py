@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,39 @@ def test_name_template_is_filled_in(template: str, name: str, monkeypatch: pytes
 
 def test_default_name_has_the_script_the_job_or_time_and_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/somewhere/train_gpt.py", "--lr", "1"])
-    experiment, day, clock, commit = run_name(None, "r1", "fit", STATE, {}).split("-")
-    assert (experiment, len(day), len(clock), commit) == ("train_gpt", 8, 6, "aaaaaaa+")
+    experiment, day, clock, commit, end = run_name(None, "abcdefgh", "fit", STATE, {}).split("-")
+    assert (experiment, len(day), len(clock), commit, end) == ("train_gpt", 8, 6, "aaaaaaa+", "efgh")
     monkeypatch.setenv("SLURM_JOB_ID", "42")
-    assert run_name(None, "r1", "fit", None, {}) == "train_gpt-42"
+    assert run_name(None, "r1", "fit", None, {}) == "train_gpt-42-r1"
+    assert run_name(None, "same-2", "fit", None, {}) != run_name(None, "same-3", "fit", None, {})
+
+
+@pytest.mark.parametrize(
+    ("program", "experiment"),
+    [
+        ("-", "python"),
+        ("-c", "python"),
+        ("", "python"),
+        ("/lib/ipykernel_launcher.py", "notebook"),
+        ("/lib/colab_kernel_launcher.py", "notebook"),
+        ("/lib/my_package/__main__.py", "my_package"),
+        ("/usr/bin/pytest", "pytest"),
+        ("train.v2.py", "train.v2"),
+    ],
+)
+def test_default_name_without_a_script(program: str, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.setattr("sys.argv", [program])
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    assert run_name(None, "r1", "fit", None, {}) == f"{experiment}-42-r1"
+
+
+def test_default_name_has_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/lib/ipykernel_launcher.py", "-f", "kernel.json"])
+    monkeypatch.setattr(sys.modules["__main__"], "__vsc_ipynb_file__", "/home/me/second.ipynb", raising=False)
+    assert run_name(None, "r1", "fit", None, {}).startswith("second-")
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/first try.ipynb")
+    assert run_name(None, "r1", "fit", None, {}).startswith("first try-")
 
 
 def test_default_project_is_the_repository_else_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

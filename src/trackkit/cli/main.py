@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from trackkit.cli.sync import sync
@@ -16,8 +19,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"trackkit {version('trackkit')}")
+        raise typer.Exit
+
+
 @app.callback()
-def trackkit() -> None:
+def trackkit(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Works on recorded runs."""
 
 

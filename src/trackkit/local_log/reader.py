@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trackkit.engine.attempts import counted
 from trackkit.engine.processes import process_life
 from trackkit.engine.records import Gap, Line, Row
+from trackkit.errors import did_you_mean
 from trackkit.local_log.console import console_name, read_console
 from trackkit.local_log.regular import ReadError, regular
 from trackkit.schema.keys import Tier, axis_key
@@ -31,7 +32,7 @@ _OWN = (("_row", None), ("_time", 0.0), ("_pass", 1))
 _LINES = 20_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RecordedRun:
     """A run as plain Python.
 
@@ -52,6 +53,11 @@ class RecordedRun:
     folder: Path | None = None
     gaps: Sequence[Gap] = ()
 
+    def __repr__(self) -> str:
+        run_id, name, status = (self.run.get(field, "") for field in ("run_id", "name", "status"))
+        where = f" in '{self.folder}'" if self.folder is not None else ""
+        return f"RecordedRun({run_id} {name!r}, {status}, {len(self.rows)} rows{where})"
+
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The rows as dictionaries: keys to values, `_row` (position), `_time` (Unix time, s) and `_pass` (attempt)."""
@@ -64,11 +70,33 @@ class RecordedRun:
         return sorted(lines, key=lambda line: line.time)
 
     def series(self, key: str) -> list[tuple[float | int, Any]]:
-        """Returns (step, value) of every row with `key`; of a repeated step the later attempt's."""
+        """Returns (step, value) of every row with a key; of a repeated step the later attempt's.
+
+        Args:
+            key: whole (`epoch/val/loss`), or its end if no other key has that (`val/loss`); `loss` is `batch/loss`.
+
+        Raises:
+            ReadError: no key is meant, or several are.
+        """
+        key = self._find_key(key)
         axis = axis_key(key)
         with_key = [row for row in self.rows if key in row.values]
         rows = [row for row in counted(with_key, "later") if key in row.values]
         return [(row.values.get(axis, row.number), row.values[key]) for row in rows]
+
+    def _find_key(self, word: str) -> str:
+        if any(word in row.values for row in self.rows):
+            return word
+        known = {key for row in self.rows for key in row.values}
+        if f"batch/{word}" in known:
+            return f"batch/{word}"
+        ends = sorted(key for key in known if key.endswith(f"/{word}"))
+        if len(ends) == 1:
+            return ends[0]
+        if ends:
+            raise ReadError(f"several keys end with '{word}': {', '.join(ends)}. Give one of them.")
+        hint = did_you_mean(word, {key.partition("/")[2] for key in known}) if known else "; the run has no rows"
+        raise ReadError(f"no key '{word}' in the run's history{hint}")
 
     def to_pandas(self) -> pandas.DataFrame:
         """Returns the history as a table, one column per key.

@@ -70,7 +70,10 @@ def run_name(
     hparams: Mapping[str, Any],
     version: str = "",
 ) -> str:
-    """Returns the display name: `template` filled in, by default `{experiment}-{slurm_job_id or time}-{git}`.
+    """Returns the display name: `template` filled in.
+
+    By default `{experiment}-{slurm_job_id or time}-{git}` and the end of the run id, since two runs may start in one
+    second.
 
     Args:
         template: see `TrackKitConfig.name`.
@@ -92,7 +95,7 @@ def run_name(
         "run_id": run_id,
     }
     if template is None:
-        parts = [values["experiment"], values["slurm_job_id"] or values["time"], values["git"]]
+        parts = [values["experiment"], values["slurm_job_id"] or values["time"], values["git"], run_id[-4:].strip("-")]
         return "-".join(part for part in parts if part)
     given: dict[str, Any] = dict(values)
     for field in template_fields(template):
@@ -102,8 +105,15 @@ def run_name(
 
 
 def _experiment() -> str:
-    script = Path(sys.argv[0] if sys.argv else "").stem
-    return script if script and script not in ("-c", "-m", "__main__", "ipykernel_launcher") else "run"
+    """Returns the name of the script, module, or notebook that runs; `python` for code without a file."""
+    script = Path(sys.argv[0] if sys.argv else "")
+    if script.stem == "__main__":
+        return script.absolute().parent.name
+    if script.stem.endswith("kernel_launcher"):
+        # Jupyter's variable, and what VS Code puts into the notebook's names.
+        path = os.environ.get("JPY_SESSION_NAME") or getattr(sys.modules["__main__"], "__vsc_ipynb_file__", "")
+        return Path(str(path)).stem or "notebook"
+    return script.stem if script.stem not in ("", "-", "-c", "-m") else "python"
 
 
 def _owner() -> str:

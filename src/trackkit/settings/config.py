@@ -42,7 +42,7 @@ class TrackKitConfig:
         project: W&B project; default: the name of the git repository, else of the folder.
         entity: W&B entity; default: the account's own.
         name: display name, a template of {experiment} {version} {phase} {owner} {time} {git} {slurm_job_id}
-            {hostname} {run_id} {hparams.<name>}; default `{experiment}-{slurm_job_id or time}-{git}`.
+            {hostname} {run_id} {hparams.<name>}; default `{experiment}-{slurm_job_id or time}-{git}-{end of run_id}`.
         group, job_type, notes: as in W&B.
         tags: as in W&B; `ci` or `local` is added.
         mode: `auto` (online if W&B has a key and its server answers, else offline), `online`, `offline`, `disabled`
