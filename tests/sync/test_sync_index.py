@@ -66,6 +66,10 @@ def test_several_folders_of_one_run_are_an_error_that_names_them(wandb_server: W
     folders = [str(tmp_path / name / "_trackkit" / "r1") for name in ("a", "b")]
     assert f"r1: the run has several folders: '{folders[0]}', '{folders[1]}'. Sync the one that you mean" in printed
     assert [run.id for run in wandb_server.state.runs.values()] == ["r2"]
+    # The copy of W&B's files alone is the same run too.
+    shutil.rmtree(tmp_path / "b" / "_trackkit" / "r1")
+    printed = sync(wandb_server, tmp_path, tmp_path / "a", tmp_path / "b", code=1)
+    assert f"r1: the run has several folders: '{folders[0]}', '{tmp_path / 'b'}'. Sync the one" in printed
     assert row_of(sync(wandb_server, tmp_path, folders[0]), "r1")[-1] == "complete"
     assert_all_there(wandb_server, tmp_path / "a", "r1")
 

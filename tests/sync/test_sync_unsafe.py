@@ -55,6 +55,22 @@ def everything_sent(server: WandbServer) -> str:
     return "".join(f"{vars(run)}" for run in server.state.runs.values())
 
 
+def test_linked_folders_of_other_runs_are_not_followed(
+    wandb_server: WandbServer, recorded: Path, tmp_path: Path
+) -> None:
+    """A received folder has links to the W&B folder and the run folder of a run that lies elsewhere."""
+    (theirs,) = wandb_files(recorded)
+    received = tmp_path / "received"
+    (received / "wandb").mkdir(parents=True)
+    (received / "wandb" / theirs.parent.name).symlink_to(theirs.parent)
+    assert "is a link out of its folder" in sync(wandb_server, tmp_path, received, code=1)
+    shutil.rmtree(received)
+    (received / "_trackkit").mkdir(parents=True)
+    (received / "_trackkit" / "r1").symlink_to(recorded / "_trackkit" / "r1")
+    assert "no run in" in sync(wandb_server, tmp_path, received, code=1)
+    assert wandb_server.state.runs == {}
+
+
 @pytest.mark.parametrize("name", ["config.json", "rows.jsonl", "run.json", "summary.json"])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_run_folder_with_an_unsafe_file_fails(root: Path, private: Path, name: str, kind: str) -> None:
@@ -109,8 +125,12 @@ def test_secrets_of_an_old_record_are_masked(wandb_server: WandbServer, root: Pa
         file.write(json.dumps({"_row": 99, "_time": 9e9, "batch/step": 99, "batch/note": f"use {SECRET}"}) + "\n")
     for name, key in (("config.json", "hparams/login"), ("summary.json", "final/login")):
         (folder / name).write_text(json.dumps({**json.loads((folder / name).read_text()), key: f"with {SECRET}"}))
+    records = [parse(data) for data in Reader(log).new()]
+    (artifact,) = (each for each in records if each.WhichOneof("record_type") == "artifact")
+    artifact.artifact.description, artifact.artifact.metadata = f"by {SECRET}", json.dumps({"token": SECRET})
     append(
         log,
+        artifact.SerializeToString(),
         make(output_raw={"output_type": 1, "line": f"hello {SECRET}\n"}),
         make(environment={"args": ["--token", SECRET], "program": SECRET}),
         make(summary={"update": [{"key": "mine", "value_json": json.dumps(SECRET)}]}),

@@ -6,7 +6,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -73,15 +73,18 @@ def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Con
     if not found:
         return []
     require_wandb()
-    server, folders = Server(patience), defaultdict[tuple[str, str], list[Target]](list)
+    server, copies = Server(patience), defaultdict[str, list[Target]](list)
     for each in found:
-        folders[each.key].append(each)
+        # The sync of a run reports what of it can't be read.
+        with suppress(TrackKitError, OSError):
+            copies[each.path(server.entity)].append(each)
     targets = found if runs else [target for target in found if not Ledger(target, server.url).verified()]
-    reports = _sync_all([target for target in targets if len(folders[target.key]) == 1], server, watch, jobs, console)
+    several = {id(each): same for same in copies.values() if len(same) > 1 for each in same}
+    reports = _sync_all([target for target in targets if id(target) not in several], server, watch, jobs, console)
     for target in targets:
-        if len(folders[target.key]) > 1:
+        if id(target) in several:
             # Of copies, only the user knows which one is the run.
-            named = ", ".join(f"'{each.folder or each.root}'" for each in folders[target.key])
+            named = ", ".join(f"'{each.folder or each.root}'" for each in several[id(target)])
             reason = f"the run has several folders: {named}. Sync the one that you mean by its path."
             reports.append(Report(target, "failed", reason))
     done = {each.target.folder.resolve() for each in reports if each.target.folder and each.is_verified}

@@ -48,10 +48,11 @@ def run_folder(root: Path, run_id: str) -> Path:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Returns the run folders in an output folder, or in the folder of its runs, by name."""
+    """Returns the run folders in an output folder, or in the folder of its runs, by name; no links to others."""
     homes = [folder] if folder.name in (HOME, *_EARLIER) else [folder / HOME]
     homes += [folder / home for home in _EARLIER]
-    return sorted((path.parent for home in homes for path in home.glob("*/run.json")), key=lambda path: path.name)
+    found = (path.parent for home in homes for path in home.glob("*/run.json"))
+    return sorted((path for path in found if not path.is_symlink()), key=lambda path: path.name)
 
 
 def root_of(folder: Path) -> Path:

@@ -140,7 +140,7 @@ class Delta:
         """Writes definitions of metrics, recorded ones and those of our keys in rows: the run record drops them all."""
         self._defined |= definitions.keys()
         for record in definitions.values():
-            self._writer.add(record)
+            self._writer.add(masked(parse(record)).SerializeToString())
         for key in sorted({key for row in rows for key in row.values if is_ours(key)} - self._defined):
             define(self, key, self._source.epoch_axis)
 
@@ -176,8 +176,12 @@ class Delta:
 
     def _add_artifact(self, data: bytes) -> None:
         """Writes an artifact; one with other files than it was logged with is reported as not committed."""
-        if is_intact(parse(data).artifact, Path.cwd()):
-            self._writer.add(data)
+        record = parse(data)
+        if is_intact(record.artifact, Path.cwd()):
+            # Its name, paths and aliases must stay as they are.
+            for name in ("description", "metadata"):
+                setattr(record.artifact, name, mask(getattr(record.artifact, name)))
+            self._writer.add(record.SerializeToString())
 
     def _add_others(self, file: RunFile) -> None:
         for kind, data in file.others:

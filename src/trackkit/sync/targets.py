@@ -20,12 +20,6 @@ class Target(RunOnDisk):
     """A run to sync."""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Its run id and the project in its config: several folders of one run have the same."""
-        config = read_json(self.folder / "config.json") if self.folder is not None else {}
-        return self.run_id, str(config.get("trackkit/settings/project"))
-
-    @property
     def files(self) -> list[Path]:
         """Its W&B files, in order of start: one for each attempt."""
         return find_files(self.root, self.run_id)

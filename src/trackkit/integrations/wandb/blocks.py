@@ -46,7 +46,8 @@ class Reader:
             final: whether the file grows no more: then damage is passed over, up to the next block; else it may be a
                 chunk that is being written, and is looked at again next time.
         """
-        with regular(self._path).open("rb") as file:
+        # The folder of all of W&B's runs may be a link, that of one run may not.
+        with regular(self._path, self._path.parent.parent).open("rb") as file:
             head = file.read(len(HEADER))
             if head != HEADER:
                 self.damaged = not HEADER.startswith(head)
