@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.syncing import record, row_of, sync, wandb_files
+from tests.support.warm import run_script
 from tests.wandb_server import WandbServer
 from trackkit import read_run
 from trackkit.errors import TrackKitError
@@ -117,6 +118,31 @@ def test_media_and_artifacts_are_files_of_the_run(
     assert files["ours.txt"].data == b"ours"
     assert not any(SENTENCE.encode() in (file.data or b"") for file in files.values())
     assert SENTENCE not in everything_sent(wandb_server)
+
+
+SAVING = """
+from pathlib import Path
+import wandb
+from lightning.pytorch import Callback
+from tests.support.toy import TRAININGS, Recipe
+from trackkit import TrackKit
+
+class Saving(Callback):
+    def on_train_end(self, trainer, module):
+        Path("notes.txt").write_text("my notes")
+        wandb.save("notes.txt")
+
+TRAININGS["lightning"](Recipe(), Path("out"), [TrackKit(project="p"), Saving()])
+"""
+
+
+def test_file_saved_in_an_offline_run_is_uploaded(wandb_server: WandbServer, tmp_path: Path) -> None:
+    done = run_script(SAVING, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "notes.txt").unlink()
+    sync(wandb_server, tmp_path, tmp_path / "out")
+    (run,) = wandb_server.state.runs.values()
+    assert run.files["notes.txt"].data == b"my notes"
 
 
 def test_secrets_of_an_old_record_are_masked(wandb_server: WandbServer, root: Path, tmp_path: Path) -> None:

@@ -92,16 +92,19 @@ def _init(config: TrackKitConfig, info: RunInfo, nested: bool, mode: str) -> wan
         mode=mode,  # type: ignore[arg-type]
         resume=_resume(config, info),
         reinit="create_new" if nested else "default",
-        settings=_settings(config, info),
+        settings=_settings(config, info, mode),
     )
 
 
-def _settings(config: TrackKitConfig, info: RunInfo) -> wandb.Settings:
+def _settings(config: TrackKitConfig, info: RunInfo, mode: str) -> wandb.Settings:
     settings: dict[str, Any] = {
         "x_transaction_log_flush_interval": 1.0,
         # 0 means "without a bound" to wandb.
         "finish_timeout": max(config.finish_timeout, 0.1),
     }
+    if mode == "offline" and "WANDB_SYMLINK" not in os.environ:
+        # The run's folder has hard links to what `wandb.save` saves: `trackkit sync` follows no link out of it.
+        settings["symlink"] = False
     if not console_is_wandbs():
         settings["console"] = "off"
     if config.mode == "auto" and not os.environ.get("WANDB_INIT_TIMEOUT"):
