@@ -22,6 +22,9 @@ def refused(*said: str, **given: Any) -> str:
     return text
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
 def test_config_error_is_a_value_error() -> None:
     assert issubclass(ConfigError, ValueError)
     assert issubclass(ConfigError, TrackKitError)
@@ -156,12 +159,33 @@ def test_file_that_is_no_yaml_is_refused(data: bytes) -> None:
     refused("cannot read the settings file 'trackkit.yaml' as YAML")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 40, "[" * 100_000, "{a: " * 50_000, BOMB, BOMB.replace("[x, x]", "[]"), "a: &a [*a]", "a: &a {b: *a}"],
+    ids=["levels", "lists", "mappings", "bomb", "empty bomb", "list in itself", "mapping in itself"],
+)
+def test_yaml_that_is_too_large_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("trackkit.yaml").write_text(text)
+    refused("cannot read the settings file 'trackkit.yaml' as YAML: it has more than 32 levels or 10000 values")
+    Path("trackkit.yaml").unlink()
+    monkeypatch.setenv("TRACKKIT_CALLBACKS", text)
+    refused("is no YAML mapping")
+
+
+def test_aliases_within_the_limits_are_taken() -> None:
+    Path("trackkit.yaml").write_text("notes: &n hi\ntags: &t [a, *n]\ngroup: *n\n")
+    config = TrackKit().config
+    assert (config.tags, config.group) == (["a", "hi"], "hi")
+
+
 @pytest.mark.parametrize("config", [["a"], 3, OmegaConf.create(["a"]), object()])
 def test_config_that_is_no_mapping_is_refused(config: Any) -> None:
     refused("not a mapping", config=config)
 
 
-@pytest.mark.parametrize("text", ["group: ${nowhere}", "group: ???", "group: ${oc.env:NOT_SET_AT_ALL}"])
+@pytest.mark.parametrize(
+    "text", ["group: ${nowhere}", "group: ${notes}\nnotes: ${group}", "group: ???", "group: ${oc.env:NOT_SET_AT_ALL}"]
+)
 def test_file_that_cannot_be_resolved_is_refused(text: str) -> None:
     Path("trackkit.yaml").write_text(text)
     refused("cannot resolve the settings in 'trackkit.yaml'")

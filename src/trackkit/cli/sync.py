@@ -94,7 +94,7 @@ def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Con
 
 def _sync_all(targets: list[Target], server: Server, watch: bool, jobs: int, console: Console) -> list[Report]:
     """Syncs every run, and prints a line for each step of each."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
 
         def sync_one(target: Target) -> Report:
@@ -135,7 +135,7 @@ def _show(reports: list[Report], console: Console) -> None:
         table.add_column(name, justify="right" if name in ("rows local", "server", "missing") else "left", no_wrap=True)
     for each in reports:
         cells = (each.target.run_id, each.rows, each.present, each.missing, each.summary, each.config, each.artifacts)
-        table.add_row(*map(str, cells), f"[{_STYLES.get(each.verdict, 'red')}]{each.verdict}[/]")
+        table.add_row(*(escape(str(cell)) for cell in cells), f"[{_STYLES.get(each.verdict, 'red')}]{each.verdict}[/]")
     if not console.is_terminal:
         # A batch job's log has no width: no cell is cut.
         console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)

@@ -55,6 +55,9 @@ def process_life(run: Mapping[str, Any]) -> Life:
         return "gone"
     except psutil.AccessDenied:
         return "alive"
+    except (ValueError, OverflowError):
+        # No process has such an id.
+        return "gone"
     return "alive" if same else "gone"
 
 

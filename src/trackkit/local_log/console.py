@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.engine.records import Line
-from trackkit.local_log.regular import regular
+from trackkit.local_log.regular import parse_json, regular
 from trackkit.redaction.patterns import clip, mask
 
 MAX_LINE = 8000
@@ -74,8 +74,8 @@ def read_console(path: Path, size: int = -1) -> list[Line]:
         return []
     lines = []
     for each in data.decode("utf-8", "replace").split("\n"):
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            line = json.loads(each)
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+            line = parse_json(each)
             lines.append(Line(float(line["_time"]), str(line["stream"]), str(line["text"])))
     return lines
 

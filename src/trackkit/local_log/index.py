@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from trackkit.local_log.private import is_private, make_folder, opener, temporary_folder
+from trackkit.local_log.regular import parse_json
 from trackkit.notices import logger
 
 NAME = "trackkit-runs.jsonl"
@@ -149,8 +150,8 @@ def _line(entry: Entry) -> str:
 
 def _parse(line: str) -> Entry | None:
     try:
-        found = json.loads(line)
-        fields = {name: found[name] for name in ("folder", "run_id", "project", "mode", "time")}
-        return Entry(**fields, synced=found.get("synced", ""))
-    except (AttributeError, KeyError, TypeError, ValueError):
+        found = parse_json(line)
+        words = {name: str(found[name]) for name in ("folder", "run_id", "project", "mode")}
+        return Entry(**words, time=float(found["time"]), synced=str(found.get("synced", "")))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None

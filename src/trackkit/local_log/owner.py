@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from trackkit.engine.processes import process_life
-from trackkit.local_log.regular import regular
+from trackkit.local_log.reader import read_fields
 
 # A live run writes at least its system metrics every 15 s; a cluster's file system shows that late.
 SILENT_S = 300.0
@@ -90,13 +89,8 @@ def is_fresh(*files: Path) -> bool:
 
 def _is_written(folder: Path) -> bool:
     """Returns whether `run.json` names another live process of this machine as the writer."""
-    try:
-        run = json.loads(regular(folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(run, dict) or run.get("pid") == os.getpid():
-        return False
-    return "ended" not in run and process_life(run) == "alive"
+    run = read_fields(folder)
+    return run.get("pid") != os.getpid() and "ended" not in run and process_life(run) == "alive"
 
 
 def _open_files(process: psutil.Process) -> set[str]:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from trackkit.errors import did_you_mean
 from trackkit.local_log import index
-from trackkit.local_log.reader import read_json
+from trackkit.local_log.reader import read_fields
 from trackkit.local_log.regular import ReadError
 
 # The Hub's upload skips names that start with "_"; a folder named `trackkit` could be imported.
@@ -73,7 +74,7 @@ def backend_folder(folder: Path, in_output: bool) -> Path:
 
 def wandb_files(root: Path, run_id: str) -> list[Path]:
     """Returns a run's W&B files (`run-<id>.wandb`) below its output folder."""
-    return [path for home in (root, root / HOME) for path in home.glob(f"{_WANDB_RUN}/run-{run_id}.wandb")]
+    return [path for home in (root, root / HOME) for path in home.glob(f"{_WANDB_RUN}/run-{glob.escape(run_id)}.wandb")]
 
 
 def known_runs() -> list[RunOnDisk]:
@@ -91,10 +92,10 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
     Raises:
         ReadError: there is no such run.
     """
-    path = Path(word).expanduser().absolute()
-    if path.suffix == ".wandb" and path.is_file():
+    path = Path(os.path.expanduser(word)).absolute()
+    if path.suffix == ".wandb" and os.path.isfile(path):
         return [_of_log(path)]
-    if path.is_dir():
+    if os.path.isdir(path):
         folders = [path] if (path / "run.json").is_file() else run_folders(path)
         names = ("offline-run-*", "wandb/offline-run-*", f"{HOME}/wandb/offline-run-*")
         logs = sorted(path.glob("run-*.wandb"))[:1]
@@ -110,8 +111,7 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
 
 
 def _of_folder(folder: Path) -> RunOnDisk:
-    run_id = str(read_json(folder / "run.json").get("run_id", folder.name))
-    return RunOnDisk(run_id, root_of(folder), folder)
+    return RunOnDisk(str(read_fields(folder).get("run_id", folder.name)), root_of(folder), folder)
 
 
 def _of_log(log: Path) -> RunOnDisk:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from trackkit.engine.processes import process_life
 from trackkit.engine.records import Gap, Line, Row
 from trackkit.errors import did_you_mean
 from trackkit.local_log.console import console_name, read_console
-from trackkit.local_log.regular import ReadError, regular
-from trackkit.schema.keys import Tier, axis_key
+from trackkit.local_log.regular import ReadError, parse_json, regular
+from trackkit.schema.keys import AXES, Tier, axis_key
 
 if TYPE_CHECKING:
     import pandas
@@ -28,6 +28,19 @@ NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float(
 
 # The fields of a line that are not values, and their defaults.
 _OWN = (("_row", None), ("_time", 0.0), ("_pass", 1))
+_COUNTS = AXES | {"batch/samples", "batch/tokens"}
+# What others rely on in `run.json`; what is of another type is skipped as damaged.
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("run_id", "name", "status", "host", "boot_id"), str),
+    **dict.fromkeys(("pid", "passes", "exit_code", "world_size"), int),
+    **dict.fromkeys(("started", "ended", "process_began"), (int, float)),
+}
+# W&B's limits; an id is part of paths.
+_RUN_ID = re.compile(r"(?!\.{1,2}$)[^/\\#?%:\x00-\x1f\x7f]{1,128}")
+# Larger numbers fit neither a float nor W&B's records.
+_MOST = 2**53
+# A longer line is damage: W&B takes no row of 10 MB.
+_LONGEST = 1 << 24
 # Lines parsed at once: few calls of the parser, and memory within a few times that of the rows.
 _LINES = 20_000
 
@@ -129,7 +142,7 @@ def read_folder(folder: Path) -> RecordedRun:
     """
     for name in FILES:
         regular(folder / name)
-    run = read_json(folder / "run.json")
+    run = read_fields(folder)
     written = run.get("format", FORMAT)
     if not isinstance(written, int) or written > FORMAT:
         raise ReadError(
@@ -139,7 +152,7 @@ def read_folder(folder: Path) -> RecordedRun:
     summary, config = read_json(folder / "summary.json"), read_json(folder / "config.json")
     if "status" not in run:
         # A power failure may leave the file empty: the summary has the status of a training that ended.
-        ended = summary.get("final/status", "running")
+        ended = str(summary.get("final/status", "running"))
         run = {"run_id": folder.name, **run, "status": "failed" if ended == "running" else ended}
     if run["status"] == "running" and process_life(run) == "gone":
         run["status"] = "preempted" if run.get("preempting") else "failed"
@@ -155,10 +168,24 @@ def read_folder(folder: Path) -> RecordedRun:
     )
 
 
+def read_fields(folder: Path) -> dict[str, Any]:
+    """Returns what a folder's `run.json` says, without fields of a wrong type; empty if it is missing or damaged."""
+    run = read_json(folder / "run.json")
+    return {name: value for name, value in run.items() if name not in _FIELDS or _fits(name, value)}
+
+
+def _fits(name: str, value: Any) -> bool:
+    if not isinstance(value, _FIELDS[name]):
+        return False
+    if isinstance(value, str):
+        return name != "run_id" or _RUN_ID.fullmatch(value) is not None
+    return isinstance(value, (int, float)) and abs(value) < _MOST
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Returns a file's mapping; empty if the file is missing or damaged."""
     try:
-        found = json.loads(regular(path).read_text(encoding="utf-8"))
+        found = parse_json(regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -172,7 +199,7 @@ def read_gap(found: Any) -> Gap | None:
         return None
 
 
-def _read_rows(path: Path, renames: Mapping[str, Any]) -> tuple[list[Row], list[Gap]]:
+def _read_rows(path: Path, renames: Any) -> tuple[list[Row], list[Gap]]:
     """Reads the rows and the gaps, skipping lines that are damaged or have no axis."""
     try:
         text = regular(path).read_text(encoding="utf-8", errors="replace")
@@ -181,7 +208,7 @@ def _read_rows(path: Path, renames: Mapping[str, Any]) -> tuple[list[Row], list[
     for word in NOT_FINITE:
         # Only values follow a colon.
         text = text.replace(f':"{word}"', f":{word}")
-    lines = [line for line in text.split("\n") if line]
+    lines = [line for line in text.split("\n") if 0 < len(line) <= _LONGEST]
     origins = _origins(renames)
     rows: list[Row] = []
     gaps: list[Gap] = []
@@ -199,13 +226,17 @@ def _read_rows(path: Path, renames: Mapping[str, Any]) -> tuple[list[Row], list[
 def _row(line: dict[str, Any], position: int, origins: Mapping[str, str]) -> Row:
     number, when, attempt = (line.pop(name, default) for name, default in _OWN)
     tier: Tier = "epoch" if "epoch/step" in line else "batch"
+    if not all(isinstance(line[key], (int, float)) and abs(line[key]) < _MOST for key in _COUNTS & line.keys()):
+        raise ValueError("a count is no number")
     named = {key: origins[key] for key in origins.keys() & line.keys()} if origins else {}
     number = position if number is None else int(number)
     return Row(number, tier, int(line[f"{tier}/step"]), float(when), line, named, int(attempt))
 
 
-def _origins(renames: Mapping[str, Any]) -> dict[str, str]:
+def _origins(renames: Any) -> dict[str, str]:
     """Returns the logged name of each renamed key."""
+    if not isinstance(renames, Mapping):
+        return {}
     pairs = ((keys if isinstance(keys, list) else [keys], name) for name, keys in renames.items())
     return {str(key): name for keys, name in pairs for key in keys}
 
@@ -213,7 +244,7 @@ def _origins(renames: Mapping[str, Any]) -> dict[str, str]:
 def _parse(lines: Sequence[str]) -> list[dict[str, Any]]:
     """Parses the lines in one call, twice as fast as one by one; one by one if any is damaged."""
     try:
-        rows = json.loads(f"[{','.join(lines)}]")
+        rows = parse_json(f"[{','.join(lines)}]")
         if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
             return list(rows)
     except ValueError:
@@ -221,7 +252,7 @@ def _parse(lines: Sequence[str]) -> list[dict[str, Any]]:
     kept = []
     for line in lines:
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
         if isinstance(row, dict):

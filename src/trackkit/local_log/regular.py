@@ -1,9 +1,11 @@
-"""Keeps readers inside of a run's folders, which may come from somebody else: no links out of them, no pipes."""
+"""Guards readers of run folders, which may come from somebody else: no links out of them, no pipes, any bytes."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from trackkit.errors import TrackKitError
 
@@ -32,3 +34,15 @@ def regular(path: Path, folder: Path | None = None) -> Path:
     if real.exists() and not real.is_file():
         raise UnsafeFile(f"'{path}' is not a regular file. Remove it.")
     return real
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parses JSON.
+
+    Raises:
+        ValueError: it is damaged, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON is nested too deep") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 from trackkit.local_log.places import RunOnDisk, find_runs
 from trackkit.local_log.reader import RecordedRun, read_folder
@@ -25,7 +24,7 @@ def read_run(path: str | os.PathLike[str]) -> RecordedRun:
         ReadError: there is no such run, the folder has several, or the server does not answer.
     """
     parts = str(path).split("/")
-    if len(parts) == 3 and all(parts) and not Path(path).expanduser().exists():
+    if len(parts) == 3 and all(parts) and not os.path.exists(os.path.expanduser(path)):
         return _read_from_server(str(path))
     runs = find_runs(path)
     if len(runs) > 1:
@@ -39,9 +38,14 @@ def _read_wandb_files(run: RunOnDisk) -> RecordedRun:
     from trackkit.sync.gather import gather
     from trackkit.sync.targets import Target
 
-    source = gather(Target(run.run_id, run.root, None))
-    status = "finished" if source.exit_code == 0 else "failed"
-    return RecordedRun(source.rows, source.config, source.summary, {"run_id": run.run_id, "status": status})
+    try:
+        source = gather(Target(run.run_id, run.root, None))
+        status = "finished" if source.exit_code == 0 else "failed"
+        return RecordedRun(source.rows, source.config, source.summary, {"run_id": run.run_id, "status": status})
+    except ReadError:
+        raise
+    except Exception as error:
+        raise ReadError(f"cannot read W&B's files of run '{run.run_id}' in '{run.root}': {error!r}") from error
 
 
 def _read_from_server(path: str) -> RecordedRun:

@@ -12,7 +12,7 @@ from trackkit.engine.run_info import History
 from trackkit.errors import ConfigError
 from trackkit.local_log.owner import claim
 from trackkit.local_log.places import RunOnDisk, known_runs, run_folder
-from trackkit.local_log.reader import read_folder, read_json
+from trackkit.local_log.reader import read_fields, read_folder, read_json
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def claim_named(
             f"Set project='{recorded}', or name another run."
         )
     if not claim(folder):
-        pid = read_json(folder / "run.json").get("pid", "unknown")
+        pid = read_fields(folder).get("pid", "unknown")
         raise ConfigError(
             f"{setting}='{run_id}': that run is open in process {pid}. End that process first, or name another run."
         )
@@ -142,7 +142,9 @@ def read_earlier(root: Path, run_id: str) -> History:
         return History(root)
     rows, run = found.rows, found.run
     elapsed = found.summary.get("final/duration_h")
-    if elapsed is None and any(row.tier == "batch" and row.step for row in rows):
+    if not isinstance(elapsed, (int, float)):
+        elapsed = 0.0
+    if not elapsed and any(row.tier == "batch" and row.step for row in rows):
         elapsed = max(0.0, rows[-1].time - float(run.get("started", rows[0].time))) / 3600
     return History(
         root,
@@ -150,7 +152,7 @@ def read_earlier(root: Path, run_id: str) -> History:
         # A power failure may empty `run.json`; the rows keep their attempt.
         attempts=max([int(run.get("passes", 1)), *(row.attempt for row in rows)]),
         summary=found.summary,
-        elapsed_h=float(elapsed or 0.0),
+        elapsed_h=float(elapsed),
         name=str(run.get("name", "")),
         started=float(run.get("started", 0.0)),
         exit_code=run.get("exit_code"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ _WANDB_VARIABLES = {
     "mode": "WANDB_MODE",
     "dir": "WANDB_DIR",
 }
+
+# Limits of a YAML text: its levels, and its values with aliases replaced by what they stand for.
+_DEEPEST, _MOST_VALUES = 32, 10_000
 
 # WANDB_RESUME to `resume`; None is the default.
 _RESUME = {"never": "never", "allow": None, "auto": None, "must": "must"}
@@ -86,17 +89,47 @@ def _yaml(text: str) -> Any:
     """Parses YAML as OmegaConf does (`1e12` is a number), except a single word, which stays a word.
 
     Raises:
-        ValueError: the text is no YAML.
+        ValueError: the text is no YAML, is nested too deep or has too many values.
     """
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        _check_size(yaml.parse(text, yaml.SafeLoader))
         raw = yaml.safe_load(text)
         return OmegaConf.create(text) if isinstance(raw, (dict, list)) else raw
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(str(error)) from error
+
+
+def _check_size(events: Iterable[Any]) -> None:
+    """Checks a YAML text before it is built: few bytes with aliases of aliases may stand for millions of values.
+
+    Raises:
+        ValueError: it is nested too deep or has too many values.
+    """
+    import yaml
+
+    sizes: dict[str | None, int] = {}
+    # Of the mappings and lists that are open: their values so far, and their anchors.
+    totals, anchors = [0], []
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            totals.append(1)
+            anchors.append(event.anchor)
+            size = 0
+        elif isinstance(event, yaml.CollectionEndEvent):
+            sizes[anchors.pop()] = size = totals.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            # An alias within what it stands for has no end.
+            size = sizes.get(event.anchor, _MOST_VALUES)
+        else:
+            size = int(isinstance(event, yaml.ScalarEvent))
+            sizes.update({event.anchor: size} if size else {})
+        totals[-1] += size
+        if len(totals) > _DEEPEST or totals[-1] > _MOST_VALUES:
+            raise ValueError(f"it has more than {_DEEPEST} levels or {_MOST_VALUES} values")
 
 
 def _to_mapping(node: Any, source: str) -> dict[str, Any]:
@@ -129,7 +162,7 @@ def _parse(variable: str, name: str, text: str) -> Any:
             return _yaml(text)
         except ValueError as error:
             kind = {"tags": "list", "console": "true or false"}.get(name, "mapping")
-            raise ConfigError(f"{variable}={text!r} is no YAML {kind}") from error
+            raise ConfigError(f"{variable}={text[:200]!r} is no YAML {kind}") from error
     return text
 
 

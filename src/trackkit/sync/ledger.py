@@ -60,7 +60,7 @@ class Ledger:
     def verified(self) -> dict[str, Any]:
         """Returns what the last sync found if it found everything and nothing has changed since; else {}."""
         # The sync itself reports what can't be read.
-        with suppress(OSError):
+        with suppress(Exception):
             found = self._read().get(self._server)
             if isinstance(found, dict) and found.get("size") == self._target.size():
                 return found

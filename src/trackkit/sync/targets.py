@@ -12,7 +12,7 @@ from trackkit.integrations.wandb.files import find_files, read_run_file, read_ru
 from trackkit.local_log import index
 from trackkit.local_log.owner import is_fresh, is_running
 from trackkit.local_log.places import RunOnDisk, find_runs, known_runs
-from trackkit.local_log.reader import read_json
+from trackkit.local_log.reader import read_fields, read_json
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Target(RunOnDisk):
         """Whether a process still writes it."""
         if self.folder is None:
             return self.is_open and read_run_file(self.files[-1]).exit_code is None
-        return is_running(read_json(self.folder / "run.json"), self.folder, *self.files)
+        return is_running(read_fields(self.folder), self.folder, *self.files)
 
     @property
     def is_open(self) -> bool:
         """Whether the process that wrote it lives, even if the run in it has ended."""
-        run = read_json(self.folder / "run.json") if self.folder is not None else {}
+        run = read_fields(self.folder) if self.folder is not None else {}
         life = process_life(run)
         return life == "alive" or (life == "unknown" and is_fresh(*self.files))
 
