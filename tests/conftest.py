@@ -41,6 +41,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path.with_name(f"{tmp_path.name}-index.jsonl")))
+    monkeypatch.setattr("trackkit.notices._said", set())
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     import trackkit

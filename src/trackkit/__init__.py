@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from trackkit.errors import TrackKitError as TrackKitError
     from trackkit.kit import TrackKit as TrackKit
     from trackkit.reading.runs import read_run as read_run
+    from trackkit.session.session import log as log
 
     __version__: str
     run: wandb.Run | None
 
-__all__ = ["ConfigError", "SchemaError", "TrackKit", "TrackKitError", "finish", "read_run", "run"]
+__all__ = ["ConfigError", "SchemaError", "TrackKit", "TrackKitError", "finish", "log", "read_run", "run"]
 
 # Loaded on first use: `import trackkit` installs the import hook and does nothing else.
 _HOMES = {
@@ -35,6 +36,7 @@ _HOMES = {
     "SchemaError": "trackkit.errors:SchemaError",
     "TrackKitError": "trackkit.errors:TrackKitError",
     "TrackKit": "trackkit.kit:TrackKit",
+    "log": "trackkit.session.session:log",
     "read_run": "trackkit.reading.runs:read_run",
 }
 

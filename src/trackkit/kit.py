@@ -47,6 +47,7 @@ class TrackKit(FrameworkBase):
         finish_timeout: seconds that the end of a run may wait for W&B; what is not sent by then is on disk.
             Default: 30.
         console: whether to record what the program prints, in the run's folder and in W&B. Default: true.
+        wandb_footer: whether W&B prints its own lines at the start and the end of a run. Default: false.
         callbacks: callback name to true, false or a mapping of its options.
         config: path of a YAML file, a mapping or an OmegaConf node, in place of `trackkit.yaml`.
         sinks: backends in place of W&B, such as `trackkit.integrations.memory.MemorySink()`; the local log stays.
@@ -74,6 +75,7 @@ class TrackKit(FrameworkBase):
         resume: str | None = None,
         finish_timeout: float | None = None,
         console: bool | None = None,
+        wandb_footer: bool | None = None,
         callbacks: dict[str, Any] | None = None,
         config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         sinks: Sequence[Sink] | None = None,
@@ -95,6 +97,7 @@ class TrackKit(FrameworkBase):
             "resume": resume,
             "finish_timeout": finish_timeout,
             "console": console,
+            "wandb_footer": wandb_footer,
             "callbacks": callbacks,
         }
         for key in unknown:

@@ -36,6 +36,16 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
         return sys.stderr
 
 
+_said: set[str] = set()
+
+
+def say_once(notice: str) -> None:
+    """Says what is good to know, once per process."""
+    if notice not in _said:
+        _said.add(notice)
+        logger.info(notice)
+
+
 def ensure_heard() -> None:
     """Makes notices visible: in the program's own logging if it has any, else on stderr."""
     if logger.level == logging.NOTSET:

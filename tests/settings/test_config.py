@@ -31,6 +31,7 @@ VALUES: dict[str, tuple[Any, str]] = {
     "resume": ("never", "never"),
     "finish_timeout": (7.5, "7.5"),
     "console": (False, "false"),
+    "wandb_footer": (True, "true"),
     "callbacks": ({"lr": False, "grad_norm": {"per_layer": True}}, "{lr: false, grad_norm: {per_layer: true}}"),
 }
 WANDB = {

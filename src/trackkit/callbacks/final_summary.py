@@ -151,11 +151,11 @@ class FinalSummary(Callback):
         return values
 
     def _goals(self) -> dict[str, str]:
-        """Returns the goal of each validation metric that has one."""
+        """Returns the goal of each validation metric that has one, the monitored ones first."""
         goals: dict[str, str] = {key: known for key in self._names if (known := direction(key))}
         for monitor, goal in (self._followed, (self.monitor, self.goal)):
-            for key in self._monitored(monitor or ""):
-                goals[key] = goal or goals.get(key, "max")
+            followed = {key: goal or goals.get(key, "max") for key in self._monitored(monitor or "")}
+            goals = followed | {key: other for key, other in goals.items() if key not in followed}
         return goals
 
     def _warn_of_unknown(self) -> None:

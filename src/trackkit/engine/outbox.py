@@ -72,6 +72,9 @@ class Outbox(Sink):
     def preempting(self) -> None:
         self._add("preempting")
 
+    def samples(self, values: Mapping[str, Any], step: int) -> None:
+        self._sink.samples(values, step)
+
     def console(self, lines: Sequence[Line]) -> None:
         self._sink.console(lines)
 
@@ -226,6 +229,14 @@ class Sinks(Group):
                 self._deaf[sink] = stopwatch.now() + pause, pause
             else:
                 self._deaf.pop(sink, None)
+
+    def samples(self, values: Mapping[str, Any], step: int) -> None:
+        """Passes on what `trackkit.log` got that is no number; what a sink can't take is lost, and counted as an error."""
+        for sink in list(self._members):
+            try:
+                sink.samples(values, step)  # type: ignore[union-attr]
+            except Exception as error:  # noqa: BLE001 -- counted
+                self._faults.add(f"sink '{type(sink).__name__}' (samples)", error)
 
     def release(self, exit_code: int) -> None:
         """Closes the disabled sinks, which may still hold files open; ignores errors."""

@@ -111,6 +111,11 @@ def numbers(values: Mapping[str, Any], refused: set[str]) -> dict[str, Any]:
     return kept
 
 
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a number, or a tensor or array of one element."""
+    return _number(value) is not None
+
+
 def _number(value: Any) -> Any:
     """Returns a Python number, a tensor of one element as it is, or None for anything else."""
     if isinstance(value, (bool, int)):

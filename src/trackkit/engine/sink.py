@@ -21,12 +21,14 @@ class Sink:
         REOPENS: whether `open` may be called again if it fails. If not, the sink is then disabled for the run.
         run: the backend's own run object, that `trackkit.run` returns; None if it has none, and before `open`.
         unused: the settings that would have no effect in the open run, and why.
+        hint: what to do with the run when it has ended, as a sentence.
     """
 
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
     REOPENS: ClassVar[bool] = True
     run: Any = None
     unused: Mapping[str, str] = MappingProxyType({})
+    hint: str = ""
 
     def open(self, info: RunInfo) -> None:
         """Opens the run."""
@@ -36,6 +38,9 @@ class Sink:
 
     def gap(self, gap: Gap) -> None:
         """Marks rows that are lost, because they could not be written; the next row comes after them."""
+
+    def samples(self, values: Mapping[str, Any], step: int) -> None:
+        """Takes pictures, tables and the like that the program logged at `step`: `samples/<name>` to value."""
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Adds to the run's config."""

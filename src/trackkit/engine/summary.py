@@ -20,6 +20,12 @@ class Summary:
     def __init__(self, callbacks: Group, sinks: Group, faults: Faults) -> None:
         self._callbacks, self._sinks, self._faults = callbacks, sinks, faults
         self._columns: dict[str, Any] = {}
+        self._written: dict[str, Any] = {}
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """The columns as they were written last."""
+        return self._written
 
     def note(self, columns: Mapping[str, Any]) -> None:
         """Adds columns that the framework itself measured; they beat those of callbacks."""
@@ -33,7 +39,8 @@ class Summary:
         values.update(self._columns)
         finite = {key: value for key, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
         errors = self._faults.count
-        self._sinks.call("summary", {**finite, "final/status": status, "final/tracker_errors": errors})
+        self._written = {**finite, "final/status": status, "final/tracker_errors": errors}
+        self._sinks.call("summary", self._written)
         self.correct(errors)
 
     def correct(self, errors: int) -> None:

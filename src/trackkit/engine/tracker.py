@@ -6,19 +6,20 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trackkit.engine import ranks
 from trackkit.engine.callback import Callback
 from trackkit.engine.faults import Faults, Group
 from trackkit.engine.outbox import Sinks
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.records import Gradients, Line, Moment
 from trackkit.engine.row_queue import RowQueue
-from trackkit.engine.rows import OpenRow
+from trackkit.engine.rows import OpenRow, is_number
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.sink import Sink
 from trackkit.engine.summary import Summary
 from trackkit.engine.window import Window
-from trackkit.notices import logger
-from trackkit.schema.keys import Where
+from trackkit.notices import say_once
+from trackkit.schema.keys import BATCH, Where, sanitize
 from trackkit.schema.names import Names
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Tracker:
         self._renames: Mapping[str, Any] = {}
         self._refused: set[str] = set()
         self._sizes: dict[str, int] = {}
+        self._logged: dict[str, Any] = {}
         self._window = Window()
         self._open: OpenRow | None = None
         self._owes_row = self._captured = self._fresh = False
@@ -142,6 +144,27 @@ class Tracker:
             self._owes_row = self._captured = False
             for values in self._callbacks.call("row", moment, window):
                 row.measured.update(values)
+            if self._logged:
+                logged, self._logged = self._logged, {}
+                row.reports.append((BATCH, logged))
+
+    def log(self, values: Mapping[str, Any]) -> bool:
+        """Takes what the program logs by `trackkit.log`.
+
+        Numbers go into the row of the step being taken or, if it makes none, into the next row; of several values of
+        one name the last counts. All others go to the sinks as `samples/<name>` at once.
+
+        Returns:
+            Whether a training is under way: otherwise nothing is recorded.
+        """
+        if self.position is None:
+            return False
+        samples = {name: value for name, value in values.items() if value is not None and not is_number(value)}
+        self._logged.update({name: value for name, value in values.items() if name not in samples})
+        if samples:
+            named = {f"samples/{sanitize(name.removeprefix('samples/'))}": value for name, value in samples.items()}
+            self._sinks.samples(named, self.position().step)
+        return True
 
     def report(
         self, values: Mapping[str, Any], where: Where, step: int, epoch: float | None = None, framework: bool = False
@@ -218,6 +241,11 @@ class Tracker:
         self.seal()
         self._summary.write(self.status)
 
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """The summary columns as they were written last."""
+        return self._summary.written
+
     def unused(self) -> dict[str, str]:
         """Returns the options of callbacks that have no effect, as far as it is known yet, and why."""
         return {option: why for found in self._callbacks.call("unused") for option, why in found.items()}
@@ -272,7 +300,8 @@ class Tracker:
 
     def _report_renames(self) -> None:
         for notice in self._names.notices():
-            logger.warning(notice)
+            if ranks.current().writes:
+                say_once(notice)
         renames = self._names.renames
         if renames != self._renames:
             self._renames = renames

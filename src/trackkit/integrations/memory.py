@@ -19,6 +19,7 @@ class MemorySink(Sink):
         settings: the run config.
         columns: the summary.
         lines: what the program printed.
+        media: step and values of each call of `trackkit.log` with pictures, tables and the like.
         exit_code: of the run; None until it is closed.
     """
 
@@ -28,6 +29,7 @@ class MemorySink(Sink):
         self.settings: dict[str, Any] = {}
         self.columns: dict[str, Any] = {}
         self.lines: list[Line] = []
+        self.media: list[tuple[int, dict[str, Any]]] = []
         self.exit_code: int | None = None
 
     def open(self, info: RunInfo) -> None:
@@ -36,6 +38,9 @@ class MemorySink(Sink):
 
     def write(self, row: Row) -> None:
         self.rows.append(row)
+
+    def samples(self, values: Mapping[str, Any], step: int) -> None:
+        self.media.append((step, dict(values)))
 
     def config(self, values: Mapping[str, Any]) -> None:
         self.settings.update(values)

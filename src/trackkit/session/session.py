@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.tracker import Tracker
-from trackkit.notices import logger
+from trackkit.notices import ensure_heard, logger, say_once
 from trackkit.record.run_config import flatten, recorded
 from trackkit.session.console import NullConsole
 from trackkit.session.last_words import LAST_WORDS, error_line, error_text, last_step, write_last_words
@@ -73,7 +73,7 @@ class Session:
         self._exchange = exchange
         self.console = console
         self._error: BaseException | None = None
-        self._failed, self._failure = False, ""
+        self._failed, self._failure, self._trained = False, "", False
         self.project = project
         self.info = info
         self.phase: Phase = phase
@@ -115,6 +115,14 @@ class Session:
         # A child of multiprocessing ends by os._exit, after its finalizers and without exit handlers.
         self._finalizer = multiprocessing.util.Finalize(None, self.close, exitpriority=_CLOSE_FIRST)
 
+    def log(self, values: Mapping[str, Any]) -> bool:
+        """Passes on what the program logs. Returns whether this process records a training now."""
+        try:
+            return bool(self._sinks) and self.tracker.log(values)
+        except Exception as error:  # noqa: BLE001 -- counted
+            self.tracker.faults.add("trackkit.log", error)
+            return True
+
     def join_fit(self, start: Start) -> None:
         """Continues with a fit in a run without a step: an evaluation opened it, or the fit starts again."""
         self.phase = "fitting"
@@ -142,6 +150,7 @@ class Session:
             status = "failed"
         fits, self.phase = self.phase == "fitting", "fitted"
         self.exit_code = exit_code if exit_code is not None else int(status in ("failed", "preempted"))
+        self._trained = self._trained or fits
         with self._termination.held():
             if fits:
                 self._note_error(status, error)
@@ -229,6 +238,21 @@ class Session:
         for setting, why in unused.items() if self._sinks else ():
             say_unused(setting, why)
 
+    def _sum_up(self) -> None:
+        """Says how the training ended: status and steps, the monitored metric, where the run is."""
+        columns = self.tracker.columns
+        hours, steps = columns.get("final/duration_h", 0.0), columns.get("final/steps", 0)
+        took = (
+            f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
+        )
+        logger.info("Run '%s': %s after %d steps in %s.", self.info.name, self.tracker.status, steps, took)
+        if best := next((key for key in columns if key.startswith("final/best/") and f"{key}_step" in columns), None):
+            name, last = best.removeprefix("final/best/"), columns.get(best.replace("final/best/", "final/"))
+            text = "%s: last %.5g, best %.5g at step %d."
+            logger.info(text, name, last, columns[best], columns[f"{best}_step"])
+        for hint in filter(None, (sink.hint for sink in self._sinks)):
+            logger.info(hint)
+
     def _close_console(self) -> None:
         """Closes the console after TrackKit's own lines about the end: what went wrong, when, where to look."""
         text = error_text(self._error) if self._error is not None else ""
@@ -236,6 +260,8 @@ class Session:
         if self._sinks:
             for warning in self.tracker.warnings():
                 logger.warning("%s in '%s'.", warning, folder)
+            if self._trained and not self._failed:
+                self._sum_up()
             if self._failed:
                 step = last_step(folder)
                 after = f" after step {step}" if step is not None else ""
@@ -245,6 +271,28 @@ class Session:
         self.console.close(text)
         if words:
             write_last_words(folder, f"Run {self.info.run_id} {words}", text, self.console.recent)
+
+
+def log(values: Mapping[str, Any]) -> None:
+    """Logs values from anywhere in a training, whichever framework trains.
+
+    Does nothing, and says so once, if no training runs in this process, or if another rank writes the run.
+
+    Args:
+        values: name to value. A number, or a tensor of one element, becomes `batch/<name>` of the row of the step being
+            taken, or of the next row if that step makes none. A W&B type such as `wandb.Image`, `wandb.Table` or
+            `wandb.Audio`, a figure of Matplotlib or Plotly, a PIL image, a pandas table or a text becomes
+            `samples/<name>` at once, in W&B only.
+
+    Raises:
+        TypeError: `values` is no dictionary with texts as keys.
+    """
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise TypeError(f"trackkit.log takes a dictionary of names to values; got {values!r}")
+    logged = [each.log(values) for each in reversed(_open_sessions) if each.phase == "fitting"][:1]
+    if not any(logged):
+        ensure_heard()
+        say_once("trackkit.log records nothing here: no training runs, or another rank writes the run.")
 
 
 def open_sessions() -> tuple[Session, ...]:

@@ -55,6 +55,7 @@ class TrackKitConfig:
             of the run to resume.
         finish_timeout: seconds that the end of a run may wait for W&B; the rest stays on disk for `trackkit sync`.
         console: whether to record what the program prints.
+        wandb_footer: whether W&B prints its own lines at the start and the end of a run.
         callbacks: callback name to true, false or a mapping of its options.
     """
 
@@ -73,6 +74,7 @@ class TrackKitConfig:
     resume: str = "auto"
     finish_timeout: float = 30.0
     console: bool = True
+    wandb_footer: bool = False
     callbacks: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,7 +208,7 @@ def _typed(key: str, value: Any, origin: str) -> Any:
         with contextlib.suppress(TypeError, ValueError):
             if not isinstance(value, bool) and float(value) >= 0:
                 return float(value)
-    elif key == "console":
+    elif key in ("console", "wandb_footer"):
         rule = "true or false"
         if isinstance(value, bool):
             return value

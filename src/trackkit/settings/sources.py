@@ -157,11 +157,11 @@ def _parse(variable: str, name: str, text: str) -> Any:
     """Returns a variable's text as its setting's type: tags from `a,b` or a YAML list, mappings from YAML."""
     if name == "tags" and not text.lstrip().startswith(("[", "{")):
         return [tag.strip() for tag in text.split(",") if tag.strip()]
-    if name in ("tags", "synonyms", "callbacks", "console"):
+    if name in ("tags", "synonyms", "callbacks", "console", "wandb_footer"):
         try:
             return _yaml(text)
         except ValueError as error:
-            kind = {"tags": "list", "console": "true or false"}.get(name, "mapping")
+            kind = {"tags": "list", "console": "true or false", "wandb_footer": "true or false"}.get(name, "mapping")
             raise ConfigError(f"{variable}={text[:200]!r} is no YAML {kind}") from error
     return text
 

@@ -105,6 +105,9 @@ def _settings(config: TrackKitConfig, info: RunInfo, mode: str) -> wandb.Setting
     if mode == "offline" and "WANDB_SYMLINK" not in os.environ:
         # The run's folder has hard links to what `wandb.save` saves: `trackkit sync` follows no link out of it.
         settings["symlink"] = False
+    if not config.wandb_footer:
+        # TrackKit has its own lines at the start and the end.
+        settings["silent"] = True
     if not console_is_wandbs():
         settings["console"] = "off"
     if config.mode == "auto" and not os.environ.get("WANDB_INIT_TIMEOUT"):

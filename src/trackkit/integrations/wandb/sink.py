@@ -14,6 +14,7 @@ from trackkit.engine.sink import Sink
 from trackkit.integrations.wandb import _compat
 from trackkit.integrations.wandb.console import earlier_lines, to_texts
 from trackkit.integrations.wandb.init import WandbError, console_is_wandbs, start_run
+from trackkit.integrations.wandb.media import to_media
 from trackkit.integrations.wandb.steps import RowLog
 from trackkit.integrations.wandb.sweep import SweepMetric
 from trackkit.integrations.wandb.worker import Worker
@@ -77,12 +78,21 @@ class WandbSink(Sink):
         name = run.name or info.name
         if run.offline:
             reason = f" {reason}" if reason else ""
-            logger.info("Recording run '%s' offline.%s Upload it with `%s`.", name, reason, self._sync)
+            self.hint = f"Upload it with `{self._sync}`."
+            logger.info("Recording run '%s' offline.%s %s", name, reason, self.hint)
         else:
+            self.hint = f"View it at {run.url}"
             logger.info("Recording run '%s': %s", name, run.url)
 
     def write(self, row: Row) -> None:
         self._worker.submit(self._rows.log, row)
+
+    def samples(self, values: Mapping[str, Any], step: int) -> None:
+        # Made into media now: the program may go on to change a figure.
+        media = {key: made for key, value in values.items() if (made := to_media(key, value)) is not None}
+        if media:
+            row = Row(-1, "batch", step, time.time(), {"batch/step": step, **media})
+            self._worker.offer(self._rows.log, row)
 
     def gap(self, gap: Gap) -> None:
         logger.warning("W&B lacks %s. Upload what the local log has of them with `%s`.", gap, self._sync)

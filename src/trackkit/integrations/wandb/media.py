@@ -1,0 +1,40 @@
+"""Makes W&B's media types of what programs log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trackkit.notices import logger
+
+_refused: set[str] = set()
+
+
+def to_media(key: str, value: Any) -> Any:
+    """Returns W&B's type for a value; None, with one warning per key, if W&B has none for it.
+
+    Args:
+        key: for the warning.
+        value: a W&B type (`wandb.Image`, `wandb.Table`, `wandb.Audio`, ...) or a list of one, a figure of Matplotlib or
+            Plotly, a PIL image, a pandas table, or a text.
+    """
+    import wandb
+    from wandb.sdk.data_types.base_types.wb_value import WBValue
+
+    if isinstance(value, WBValue):
+        return value
+    if isinstance(value, Sequence) and value and all(isinstance(each, WBValue) for each in value):
+        return list(value)
+    if isinstance(value, str):
+        return wandb.Table(columns=["text"], data=[[value]])
+    package, name = type(value).__module__.partition(".")[0], type(value).__name__
+    if package == "plotly":
+        return wandb.Plotly(value)
+    if package == "pandas" and name == "DataFrame":
+        return wandb.Table(dataframe=value)
+    if package == "PIL" or (package == "matplotlib" and hasattr(value, "savefig")):
+        return wandb.Image(value)
+    if key not in _refused:
+        _refused.add(key)
+        logger.warning("'%s' is a %s, which W&B can't show, and is not recorded. Log a W&B type.", key, name)
+    return None

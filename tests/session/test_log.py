@@ -1,0 +1,91 @@
+"""`trackkit.log`, and TrackKit's own lines at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import transformers
+import wandb
+
+import trackkit
+from tests.support.toy import TRAININGS, Recipe
+from tests.support.wandb_offline import read_finished
+from trackkit import TrackKit
+from trackkit.integrations.memory import MemorySink
+
+NOTICE = "trackkit.log records nothing here: no training runs, or another rank writes the run."
+
+
+def log_step(step: int) -> None:
+    trackkit.log({"mine": torch.tensor(2.0 * step), "note": f"step {step}"} if step == 6 else {"mine": 2 * step})
+
+
+class LightningLogs(pl.Callback):
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *args: Any) -> None:
+        log_step(trainer.global_step + 1)
+
+
+class HuggingFaceLogs(transformers.TrainerCallback):
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        log_step(state.global_step + 1)
+
+
+@pytest.mark.parametrize(("framework", "logs"), [("lightning", LightningLogs), ("huggingface", HuggingFaceLogs)])
+def test_number_is_in_the_row_of_its_step(
+    tmp_path: Path, framework: str, logs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    trackkit.log({"early": 1})
+    TRAININGS[framework](Recipe(every=3), tmp_path, [TrackKit(sinks=[sink := MemorySink()]), logs()])
+    trackkit.log({"late": 1})
+    steps = [step for step, _ in sink.history("batch/loss")]
+    assert sink.history("batch/mine") == [(step, 2 * step) for step in steps]
+    assert sink.media == [(5, {"samples/note": "step 6"})]
+    assert not {key for row in sink.rows for key in row.values if key.endswith(("early", "late", "note"))}
+    assert caplog.messages.count(NOTICE) == 1
+
+
+def test_media_arrive_in_wandb_and_the_end_is_said_in_four_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Logs(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            if trainer.global_step == 24:
+                table = wandb.Table(columns=["a"], data=[[1]])
+                trackkit.log({"samples/page": wandb.Html("<b>x</b>"), "table": table, "odd": object()})
+
+    TRAININGS["lightning"](Recipe(), tmp_path, [TrackKit(project="p", name="mine"), Logs()])
+    begun = len(caplog.records)
+    trackkit.finish()
+    run = read_finished(tmp_path)
+    assert [value["_type"] for _, value in run.history("samples/page")] == ["html-file"]
+    assert [value["_type"] for _, value in run.history("samples/table")] == ["table-file"]
+    assert any("'samples/odd' is a object, which W&B can't show" in line for line in caplog.messages)
+    last, best = (run.summary[f"final/{key}"] for key in ("val/loss", "best/val/loss"))
+    end = [record.getMessage() for record in caplog.records[begun:] if record.name == "trackkit"]
+    (folder,) = (path.parent for path in tmp_path.glob("_trackkit/*/run.json"))
+    assert [line.partition(" in ")[0] for line in end] == [
+        "Run 'mine': finished after 48 steps",
+        f"val/loss: last {last:.5g}, best {best:.5g} at step 48.",
+        f"Upload it with `trackkit sync {folder}`.",
+    ]
+    assert "wandb:" not in "".join(capfd.readouterr())
+
+
+def test_sink_that_cannot_take_a_sample_keeps_its_rows(tmp_path: Path) -> None:
+    class Refusing(MemorySink):
+        def samples(self, values: Any, step: int) -> None:
+            raise RuntimeError("no")
+
+    TRAININGS["lightning"](Recipe(every=3), tmp_path, [TrackKit(sinks=[sink := Refusing()]), LightningLogs()])
+    assert sink.history("batch/mine")[-1] == (48, 96)
+    assert sink.columns["final/tracker_errors"] == 1
+
+
+@pytest.mark.parametrize("values", [1, {1: 2}, [("a", 1)]])
+def test_what_is_no_dictionary_is_refused(values: Any) -> None:
+    with pytest.raises(TypeError, match=r"trackkit\.log takes a dictionary of names to values"):
+        trackkit.log(values)
