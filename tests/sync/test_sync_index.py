@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.support.syncing import assert_all_there, console, record, row_of, sync
+from tests.support.warm import run_script
 from tests.wandb_server import WandbServer
-from trackkit.sync.server_run import Server
 
 
 def test_each_server_has_its_own_notes(wandb_server: WandbServer, tmp_path: Path) -> None:
@@ -37,14 +34,16 @@ def test_one_run_id_in_two_projects_is_two_runs(wandb_server: WandbServer, tmp_p
     assert sorted(run.project for run in wandb_server.state.runs.values()) == ["p", "q"]
 
 
-def test_reading_from_a_server_leaves_the_environment_as_it_is(
-    wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in wandb_server.env(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("WANDB_SILENT", raising=False)
-    assert not Server().run("a/b/c").state
-    assert "WANDB_SILENT" not in os.environ
+def test_reading_from_a_server_leaves_the_environment_as_it_is(wandb_server: WandbServer, tmp_path: Path) -> None:
+    code = """
+import os
+from trackkit.sync.server_run import Server
+os.environ.pop("WANDB_SILENT", None)
+assert not Server().run("a/b/c").state
+assert "WANDB_SILENT" not in os.environ
+"""
+    done = run_script(code, cwd=tmp_path, env=wandb_server.env(tmp_path))
+    assert done.returncode == 0, done.stderr
 
 
 def test_run_deleted_on_the_server_is_sent_again(wandb_server: WandbServer, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ class Sinks(Group):
                 self._deaf.pop(sink, None)
 
     def samples(self, values: Mapping[str, Any], step: int) -> None:
-        """Passes on what `trackkit.log` got that is no number; what a sink can't take is lost, and counted as an error."""
+        """Passes on what `trackkit.log` got that is no number; if a sink raises, it is lost and the error counted."""
         for sink in list(self._members):
             try:
                 sink.samples(values, step)  # type: ignore[union-attr]
