@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trackkit.cli.doctor import doctor
 from trackkit.cli.sync import sync
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ def trackkit(
 
 
 app.command()(sync)
+app.command()(doctor)
 
 if __name__ == "__main__":
     app()
