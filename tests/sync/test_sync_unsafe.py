@@ -122,12 +122,15 @@ def test_media_and_artifacts_are_files_of_the_run(
 
 SAVING = """
 from pathlib import Path
-import wandb
+import trackkit, wandb
 from lightning.pytorch import Callback
 from tests.support.toy import TRAININGS, Recipe
 from trackkit import TrackKit
 
 class Saving(Callback):
+    def on_train_batch_end(self, *args):
+        trackkit.log({"损失": 1.5})
+
     def on_train_end(self, trainer, module):
         Path("notes.txt").write_text("my notes")
         wandb.save("notes.txt")
@@ -136,13 +139,14 @@ TRAININGS["lightning"](Recipe(), Path("out"), [TrackKit(project="p"), Saving()])
 """
 
 
-def test_file_saved_in_an_offline_run_is_uploaded(wandb_server: WandbServer, tmp_path: Path) -> None:
+def test_saved_file_and_unicode_name_of_an_offline_run_are_uploaded(wandb_server: WandbServer, tmp_path: Path) -> None:
     done = run_script(SAVING, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (tmp_path / "notes.txt").unlink()
     sync(wandb_server, tmp_path, tmp_path / "out")
     (run,) = wandb_server.state.runs.values()
     assert run.files["notes.txt"].data == b"my notes"
+    assert {row["batch/损失"] for row in run.history if "batch/损失" in row} == {1.5}
 
 
 def test_secrets_of_an_old_record_are_masked(wandb_server: WandbServer, root: Path, tmp_path: Path) -> None:

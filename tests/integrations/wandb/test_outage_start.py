@@ -44,7 +44,7 @@ def test_auto_trains_offline_and_says_why_and_how_to_upload(
     finally:
         training.kill()
     run = training.local
-    notices = [line for line in training.lines if "offline" in line]
+    notices = [line for line in training.lines if "' offline." in line]
     assert len(notices) == 1, training.stderr
     assert why in notices[0]
     assert f"Upload it with `trackkit sync {run.folder}`" in notices[0]
