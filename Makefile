@@ -26,8 +26,9 @@ GPU_PYTHON ?= $(VENV)/bin/python
 demo: $(READY)
 	$(VENV)/bin/python examples/demo.py
 
+# Three workers on two cores: tests wait for processes and servers for a third of their time.
 test: $(READY) lint
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	$(VENV)/bin/python -m pytest -n 3 --dist loadgroup
 
 check: $(READY) lint
 	$(VENV)/bin/python -m pytest $(QUICK)
