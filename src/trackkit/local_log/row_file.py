@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from trackkit.local_log.private import opener
+
 
 class RowFile:
     """Appends whole lines to a file.
@@ -27,11 +29,11 @@ class RowFile:
 
     def find(self) -> Path | None:
         """Returns the file's path now, also if it was moved; None if it was deleted, replaced or shortened."""
-        mine = self._stat()
         with contextlib.suppress(OSError):
             there = os.stat(self._path)
             if _node(there) == self._node:
                 return self._path if there.st_size >= self._size else None
+        mine = self._stat()
         if mine is not None and mine.st_nlink:
             with contextlib.suppress(OSError):
                 path = Path(os.readlink(f"/proc/self/fd/{self._file}"))
@@ -75,7 +77,7 @@ class RowFile:
         self._file = -1
 
     def _open(self) -> None:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = opener(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         found = os.fstat(self._file)
         self._node, self._size = _node(found), found.st_size
         # The first row must not join a line that a crash cut short.
