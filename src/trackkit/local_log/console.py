@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.engine.records import Line
+from trackkit.local_log.private import opener
 from trackkit.local_log.regular import parse_json, regular
 from trackkit.redaction.patterns import clip, mask
 
@@ -48,7 +49,7 @@ class ConsoleFile:
         # The first line must not join one that a crash or a full disk cut short.
         data = ("\n" * (self._cut and self.size > 0) + "\n".join(parts) + "\n").encode()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        file = opener(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         self._cut = True
         try:
             written = os.write(file, data)

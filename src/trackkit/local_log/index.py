@@ -126,7 +126,7 @@ def _append(added: list[Entry]) -> None:
         # Where locks don't work, the lines of several processes stay whole all the same: one O_APPEND write each.
         with suppress(OSError):
             stack.enter_context(_lock(path, _LOCK_S))
-        file = opener(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        file = opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(file, "".join(map(_line, added)).encode())
         finally:

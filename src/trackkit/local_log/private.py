@@ -14,7 +14,7 @@ def make_folder(folder: Path) -> None:
         each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def opener(path: str, flags: int) -> int:
+def opener(path: str | os.PathLike[str], flags: int) -> int:
     """Opens a file for `open(..., opener=opener)`; a new one has mode 0600, less the umask."""
     return os.open(path, flags, 0o600)
 

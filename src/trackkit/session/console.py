@@ -15,6 +15,7 @@ from time import time as now
 
 from trackkit.engine.records import Line
 from trackkit.local_log.console import MAX_LINE, ConsoleFile, console_name, masked
+from trackkit.local_log.private import opener
 from trackkit.redaction.patterns import MASK
 from trackkit.session import capture
 from trackkit.session.screen import Screen
@@ -196,7 +197,7 @@ class Console(NullConsole):
 
     def _watch_crashes(self, path: Path) -> None:
         with contextlib.suppress(OSError):
-            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            number = opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
             faulthandler.enable(number)
             self._crash = path, number, os.fstat(number)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trackkit.engine.records import Line
+from trackkit.local_log.private import opener
 from trackkit.redaction.patterns import mask
 
 LAST_WORDS = "last_words.txt"
@@ -42,8 +43,7 @@ def write_last_words(folder: Path, head: str, error: str, lines: Sequence[Line])
     printed = [line.text for line in sorted(lines, key=lambda line: line.time)]
     text = "\n".join([head, "", error, "Last rows:", *last_rows(folder), "", "Last lines printed:", *printed, ""])
     path = folder / LAST_WORDS
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=opener) as stream:
         stream.write(text)
     return path
 
