@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -73,23 +73,30 @@ def _sync(runs: list[str], watch: bool, patience: float, jobs: int, console: Con
     if not found:
         return []
     require_wandb()
-    server, copies = Server(patience), defaultdict[str, list[Target]](list)
-    for each in found:
-        # The sync of a run reports what of it can't be read.
-        with suppress(TrackKitError, OSError):
-            copies[each.path(server.entity)].append(each)
+    server = Server(patience)
     targets = found if runs else [target for target in found if not Ledger(target, server.url).verified()]
-    several = {id(each): same for same in copies.values() if len(same) > 1 for each in same}
-    reports = _sync_all([target for target in targets if id(target) not in several], server, watch, jobs, console)
+    copies = _copies(found, server.entity)
+    reports = _sync_all([target for target in targets if target not in copies], server, watch, jobs, console)
     for target in targets:
-        if id(target) in several:
-            # Of copies, only the user knows which one is the run.
-            named = ", ".join(f"'{each.folder or each.root}'" for each in several[id(target)])
+        if target in copies:
+            named = ", ".join(f"'{each.folder or each.root}'" for each in copies[target])
             reason = f"the run has several folders: {named}. Sync the one that you mean by its path."
             reports.append(Report(target, "failed", reason))
     done = {each.target.folder.resolve() for each in reports if each.target.folder and each.is_verified}
     index.mark([entry for entry in index.entries() if Path(entry.folder).resolve() in done], server.url)
     return reports
+
+
+def _copies(found: list[Target], entity: str) -> dict[Target, list[Target]]:
+    """Returns the runs that have several folders, each with all of them: only the user knows which one is the run."""
+    ids, places = Counter(each.run_id for each in found), defaultdict[str, list[Target]](list)
+    for each in found:
+        # The sync of a run reports what of it can't be read.
+        with suppress(TrackKitError, OSError):
+            # Where it belongs is read from all its files.
+            if ids[each.run_id] > 1:
+                places[each.path(entity)].append(each)
+    return {each: same for same in places.values() if len(same) > 1 for each in same}
 
 
 def _sync_all(targets: list[Target], server: Server, watch: bool, jobs: int, console: Console) -> list[Report]:
