@@ -10,8 +10,9 @@ from typing import Any
 
 from trackkit.engine.run_info import History
 from trackkit.errors import ConfigError
+from trackkit.local_log import index
 from trackkit.local_log.owner import claim
-from trackkit.local_log.places import RunOnDisk, known_runs, run_folder
+from trackkit.local_log.places import root_of, run_folder
 from trackkit.local_log.reader import read_fields, read_folder, read_json
 
 
@@ -182,12 +183,12 @@ def _home(run_id: str, root: Path, checkpoint: Mapping[str, Any] | None) -> Path
     if checkpoint is None:
         return None
     homes = [Path(str(checkpoint["root"]))] if "root" in checkpoint else []
-    homes += [run.root for run in reversed(_listed()) if run.run_id == run_id]
+    homes += [root_of(Path(entry.folder)) for entry in reversed(_listed()) if entry.run_id == run_id]
     return next((each for each in homes if run_folder(each, run_id).is_dir()), None)
 
 
-def _listed() -> list[RunOnDisk]:
+def _listed() -> list[index.Entry]:
     """Returns the user's list of runs; empty if there is no home folder for it."""
     with suppress(RuntimeError, OSError):
-        return known_runs()
+        return index.entries()
     return []
