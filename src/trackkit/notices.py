@@ -39,11 +39,12 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
 _said: set[str] = set()
 
 
-def say_once(notice: str) -> None:
-    """Says what is good to know, once per process."""
-    if notice not in _said:
-        _said.add(notice)
-        logger.info(notice)
+def say_once(notice: str, *args: object, level: int = logging.INFO) -> None:
+    """Logs a notice with its arguments, once per process."""
+    text = notice % args if args else notice
+    if text not in _said:
+        _said.add(text)
+        logger.log(level, notice, *args)
 
 
 def ensure_heard() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,9 @@ from tests.support.huggingface_toys import make_trainer
 from tests.support.lightning_toys import Logging, data, trainer
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
-from trackkit.settings.unused import say_unused
 
 PRICE = "callbacks: final_summary: price_per_gpu_hour"
 FLOPS = "callbacks: throughput: flops_per_sample"
-
-
-@pytest.fixture(autouse=True)
-def said_anew() -> Iterator[None]:
-    say_unused.cache_clear()
-    yield
-    say_unused.cache_clear()
 
 
 def unused(caplog: pytest.LogCaptureFixture) -> list[str]:

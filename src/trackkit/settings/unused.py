@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+import logging
 from collections.abc import Mapping
 
-from trackkit.notices import logger
+from trackkit.notices import say_once
 from trackkit.settings.config import TrackKitConfig
 
 
-@functools.cache
 def say_unused(setting: str, why: str) -> None:
     """Logs, once per process, that a setting has no effect.
 
@@ -17,7 +16,7 @@ def say_unused(setting: str, why: str) -> None:
         setting: its name.
         why: the reason, as a sentence without its end.
     """
-    logger.warning("The setting '%s' has no effect: %s.", setting, why)
+    say_once("The setting '%s' has no effect: %s.", setting, why, level=logging.WARNING)
 
 
 def report_unused(settings: TrackKitConfig, unused: Mapping[str, str]) -> None:
