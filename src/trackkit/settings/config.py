@@ -82,6 +82,10 @@ class TrackKitConfig:
         return asdict(self)
 
 
+SWITCHES = frozenset(item.name for item in fields(TrackKitConfig) if item.type == "bool")
+"""The settings that are true or false."""
+
+
 def unknown_setting(key: object, origin: str, known: Iterable[str]) -> ConfigError:
     """Returns the error for an unknown setting.
 
@@ -208,7 +212,7 @@ def _typed(key: str, value: Any, origin: str) -> Any:
         with contextlib.suppress(TypeError, ValueError):
             if not isinstance(value, bool) and float(value) >= 0:
                 return float(value)
-    elif key in ("console", "wandb_footer"):
+    elif key in SWITCHES:
         rule = "true or false"
         if isinstance(value, bool):
             return value

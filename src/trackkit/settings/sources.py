@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.errors import ConfigError, did_you_mean
-from trackkit.settings.config import CHOICES, TrackKitConfig, check_layer, check_values, plain_node
+from trackkit.settings.config import CHOICES, SWITCHES, TrackKitConfig, check_layer, check_values, plain_node
 
 DEFAULT_FILE = "trackkit.yaml"
 
@@ -157,11 +157,11 @@ def _parse(variable: str, name: str, text: str) -> Any:
     """Returns a variable's text as its setting's type: tags from `a,b` or a YAML list, mappings from YAML."""
     if name == "tags" and not text.lstrip().startswith(("[", "{")):
         return [tag.strip() for tag in text.split(",") if tag.strip()]
-    if name in ("tags", "synonyms", "callbacks", "console", "wandb_footer"):
+    if name in ("tags", "synonyms", "callbacks") or name in SWITCHES:
         try:
             return _yaml(text)
         except ValueError as error:
-            kind = {"tags": "list", "console": "true or false", "wandb_footer": "true or false"}.get(name, "mapping")
+            kind = "list" if name == "tags" else "true or false" if name in SWITCHES else "mapping"
             raise ConfigError(f"{variable}={text[:200]!r} is no YAML {kind}") from error
     return text
 
