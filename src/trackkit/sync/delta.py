@@ -23,7 +23,7 @@ from trackkit.notices import logger
 from trackkit.redaction.patterns import mask
 from trackkit.sync.gather import TIME, Source, cells, is_ours
 from trackkit.sync.lacking import Lacking
-from trackkit.sync.outgoing import masked, redacted
+from trackkit.sync.outgoing import mask_message, redacted
 from trackkit.sync.server_run import ServerRun
 
 # W&B's uploader writes these itself, beside the log.
@@ -112,7 +112,7 @@ class Delta:
         source, record = self._source, parse(b"")
         run, recorded = record.run, [file.run for file in source.files if file.run is not None]
         if recorded:
-            run.CopyFrom(masked(recorded[-1]))
+            run.CopyFrom(mask_message(recorded[-1]))
         elif source.local is not None:
             run.display_name = str(source.local.run.get("name") or "")
             for name, field in (("group", "run_group"), ("job_type", "job_type"), ("notes", "notes")):
@@ -140,7 +140,7 @@ class Delta:
         """Writes definitions of metrics, recorded ones and those of our keys in rows: the run record drops them all."""
         self._defined |= definitions.keys()
         for record in definitions.values():
-            self._writer.add(masked(parse(record)).SerializeToString())
+            self._writer.add(mask_message(parse(record)).SerializeToString())
         for key in sorted({key for row in rows for key in row.values if is_ours(key)} - self._defined):
             define(self, key, self._source.epoch_axis)
 
@@ -188,7 +188,7 @@ class Delta:
             if kind == "files":
                 self._link(file.folder, [each.path for each in parse(data).files.files])
             if kind in _REPEATABLE or (not self._server.state and kind != "preempting"):
-                self._writer.add(masked(parse(data)).SerializeToString())
+                self._writer.add(mask_message(parse(data)).SerializeToString())
         for when, data in file.stats:
             if when > self._server.measured:
                 self._writer.add(data)

@@ -195,11 +195,11 @@ def gather(target: Target, followed: Sequence[RunFileReader] = ()) -> Source:
 
 def _clean(row: Row) -> Row:
     """Returns a row as it may leave: what is compared with the server must be what is sent."""
-    return replace(row, values=redacted(row.values)) if any(map(_is_text, row.values.values())) else row
+    return replace(row, values=redacted(row.values)) if not all(map(_is_number, row.values.values())) else row
 
 
-def _is_text(value: Any) -> bool:
-    return not isinstance(value, (int, float))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
 
 
 def _spots(rows: Sequence[Row]) -> Callable[[Row], int]:

@@ -21,7 +21,7 @@ def redacted(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def masked(message: Any) -> Any:
+def mask_message(message: Any) -> Any:
     """Masks the secrets in all strings of a protobuf message; returns it."""
     for field, value in message.ListFields():
         if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
@@ -31,17 +31,17 @@ def masked(message: Any) -> Any:
                 value[:] = redact_arguments(list(value))
             else:
                 for each in value:
-                    masked(each)
+                    mask_message(each)
         elif field.type == field.TYPE_STRING:
             setattr(message, field.name, mask(value))
         elif hasattr(value, "ListFields"):
-            masked(value)
+            mask_message(value)
         else:
             for key in value:
                 if isinstance(value[key], str):
                     value[key] = mask(value[key])
                 else:
-                    masked(value[key])
+                    mask_message(value[key])
     return message
 
 
