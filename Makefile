@@ -26,7 +26,7 @@ GPU_PYTHON ?= $(VENV)/bin/python
 demo: $(READY)
 	$(VENV)/bin/python examples/demo.py
 
-# Three workers on two cores: tests wait for processes and servers for a third of their time.
+# Three workers on two cores: tests also wait for other processes and servers.
 test: $(READY) lint
 	$(VENV)/bin/python -m pytest -n 3 --dist loadgroup
 
