@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed
 
 import trackkit  # noqa: F401  (makes report_to="trackkit" known)
 
@@ -41,6 +41,8 @@ def main() -> None:
 
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     train, val = Bytes(files[:-20]), Bytes(files[-20:-14])
+    # The Trainer's own seed comes after the model is made.
+    set_seed(7)
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=256, n_positions=BLOCK, n_embd=96, n_layer=3, n_head=4, bos_token_id=None, eos_token_id=None
