@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerState
 
 from tests.support.huggingface_toys import (
     Sequential,
@@ -188,7 +189,10 @@ def test_evaluation_of_the_training_set_is_of_the_split_train(tmp_path: Path, wh
         # `train` starts a new log history.
         assert sink.history("epoch/train/acc") == [(step, found[0]["train_acc"])]
     assert [at for at, _ in sink.history("epoch/train/loss")] == [step]
-    assert _epoch_keys(sink) == {"epoch/step", "epoch/epoch", "epoch/train/loss", "epoch/train/acc"}
+    # Before the first step, older Trainers know no epoch.
+    known = when != "before" or TrainerState().epoch is not None
+    axes = {"epoch/step", "epoch/epoch"} if known else {"epoch/step"}
+    assert _epoch_keys(sink) == axes | {"epoch/train/loss", "epoch/train/acc"}
 
 
 def test_runtime_and_speeds_are_in_the_summary(tmp_path: Path) -> None:
