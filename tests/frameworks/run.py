@@ -200,7 +200,14 @@ def run(suite: Suite, root: Path, tests: list[str], *, tracked: bool, name: str)
     place.mkdir(parents=True)
     outcomes = place / "outcomes.jsonl"
     command = [sys.executable, "-m", "pytest", "-p", "trackkit_everywhere", "-q", "--tb=short", "--color=no"]
-    command += ["-p", "no:cacheprovider", f"--timeout={TEST_TIMEOUT_S}", f"--basetemp={place / 'tmp'}", *suite.options]
+    command += [
+        "--continue-on-collection-errors",
+        "-p",
+        "no:cacheprovider",
+        f"--timeout={TEST_TIMEOUT_S}",
+        f"--basetemp={place / 'tmp'}",
+        *suite.options,
+    ]
     command += [*(f"--ignore={path}" for path in suite.left_out), *tests]
     began = time.monotonic()
     with open(place / "output.txt", "wb") as output:

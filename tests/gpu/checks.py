@@ -194,7 +194,8 @@ def bill(device: str) -> Iterator[Line]:
 
     for framework in TRAININGS:
         wall = Wall()
-        recipe = Recipe(device, steps=2000, every=100, width=4096 if device != "cpu" else 64, depth=6)
+        size = {"steps": 2000, "width": 4096} if device != "cpu" else {"steps": 200, "width": 64}
+        recipe = Recipe(device, every=100, depth=6, **size)  # type: ignore[arg-type]
         with Power(device) as power, tempfile.TemporaryDirectory() as out:
             sink = MemorySink()
             TRAININGS[framework](recipe, Path(out), [TrackKit(sinks=[sink], dir=out), wall.callback(framework)])
