@@ -26,9 +26,10 @@ GPU_PYTHON ?= $(VENV)/bin/python
 demo: $(READY)
 	$(VENV)/bin/python examples/demo.py
 
-# Three workers on two cores: tests also wait for other processes and servers.
+# Three workers on two cores: tests also wait for other processes and servers. A file stays in one worker, so that the
+# trainings its tests share run once.
 test: $(READY) lint
-	$(VENV)/bin/python -m pytest -n 3 --dist loadgroup
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
 
 check: $(READY) lint
 	$(VENV)/bin/python -m pytest $(QUICK)
