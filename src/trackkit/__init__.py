@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from trackkit.errors import TrackKitError as TrackKitError
     from trackkit.kit import TrackKit as TrackKit
     from trackkit.reading.runs import read_run as read_run
+    from trackkit.reading.runs import runs as runs
     from trackkit.session.session import log as log
 
     __version__: str
     run: wandb.Run | None
 
-__all__ = ["ConfigError", "SchemaError", "TrackKit", "TrackKitError", "finish", "log", "read_run", "run"]
+__all__ = ["ConfigError", "SchemaError", "TrackKit", "TrackKitError", "finish", "log", "read_run", "run", "runs"]
 
 # Loaded on first use: `import trackkit` installs the import hook and does nothing else.
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "TrackKit": "trackkit.kit:TrackKit",
     "log": "trackkit.session.session:log",
     "read_run": "trackkit.reading.runs:read_run",
+    "runs": "trackkit.reading.runs:runs",
 }
 
 bases.install(_HOMES["TrackKit"])

@@ -23,7 +23,8 @@ from trackkit import TrackKit, read_run
 from trackkit.engine.records import Gap, Row
 from trackkit.engine.run_info import History
 from trackkit.integrations.memory import MemorySink
-from trackkit.local_log.reader import RecordedRun, read_folder
+from trackkit.local_log.reader import read_folder
+from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.writer import LocalSink
 
 STEPS, FROM, TO = 150, 60, 90

@@ -20,7 +20,7 @@ from tests.support.warm import run_module
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import TrackKit, finish, read_run
-from trackkit.local_log.reader import RecordedRun
+from trackkit.local_log.recorded import RecordedRun
 
 RECORDED = Path(__file__).parent / "recorded"
 # Name, and per attempt the first and the last step.

@@ -122,7 +122,7 @@ def test_series_takes_the_end_of_a_key(tmp_path: Path) -> None:
     (tmp_path / "_trackkit" / "abc" / "rows.jsonl").write_text(epoch)
     with pytest.raises(ReadError, match="several keys end with 'loss': epoch/train/loss, epoch/val/loss"):
         read_run(tmp_path).series("loss")
-    assert repr(run) == f"RecordedRun(abc '', finished, 2 rows in '{tmp_path / '_trackkit' / 'abc'}')"
+    assert repr(run) == f"RecordedRun(abc '', finished in '{tmp_path / '_trackkit' / 'abc'}')"
 
 
 def test_status_of_a_run_whose_process_is_alive_dead_or_on_another_host(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from trackkit.cli import sync as command
 from trackkit.integrations.wandb.blocks import Reader, Writer
 from trackkit.local_log import index
 from trackkit.local_log.places import known_runs, run_folder
-from trackkit.local_log.reader import RecordedRun
+from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import parse_json
 from trackkit.session.resume import read_earlier
 from trackkit.sync import job

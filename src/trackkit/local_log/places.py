@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ HOME = "_trackkit"
 # Earlier versions recorded in the second where the output folder was pushed to the Hub.
 _EARLIER = ("trackkit-runs", f"{HOME}/trackkit-runs")
 _WANDB_RUN = "wandb/*run-[0-9]*"
+# Folders below an output folder that hold no other output folders, and may hold very many files.
+_NO_OUTPUT = re.compile(r"\.|__pycache__$|node_modules$|wandb$|checkpoint(s|-\d+)$")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,16 @@ def run_folders(folder: Path) -> list[Path]:
     homes += [folder / home for home in _EARLIER]
     found = (path.parent for home in homes for path in home.glob("*/run.json"))
     return sorted((path for path in found if not path.is_symlink()), key=lambda path: path.name)
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """Returns the run folders in a folder and in those below it, such as the output folders of a sweep; no links."""
+    found = []
+    for place, folders, _ in os.walk(folder):
+        found += run_folders(Path(place))
+        homes = {HOME, *_EARLIER}
+        folders[:] = sorted(name for name in folders if name not in homes and not _NO_OUTPUT.match(name))
+    return found
 
 
 def root_of(folder: Path) -> Path:
@@ -86,7 +99,8 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
     """Returns the runs that a user means; every command and function that takes runs asks here.
 
     Args:
-        word: run id, run folder, output folder (all runs in it), W&B's folder of a run, or its `.wandb` file.
+        word: run id, run folder, output folder (all runs in it and below it), W&B's folder of a run, or its `.wandb`
+            file.
         known: the user's list of runs, where it was read already.
 
     Raises:
@@ -96,7 +110,7 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
     if path.suffix == ".wandb" and os.path.isfile(path):
         return [_of_log(path)]
     if os.path.isdir(path):
-        folders = [path] if (path / "run.json").is_file() else run_folders(path)
+        folders = [path] if (path / "run.json").is_file() else runs_below(path)
         names = ("offline-run-*", "wandb/offline-run-*", f"{HOME}/wandb/offline-run-*")
         logs = sorted(path.glob("run-*.wandb"))[:1]
         logs = logs or sorted(log for name in names for log in path.glob(f"{name}/run-*.wandb"))

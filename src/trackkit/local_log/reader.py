@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trackkit.engine.attempts import counted
 from trackkit.engine.processes import process_life
-from trackkit.engine.records import Gap, Line, Row
-from trackkit.errors import did_you_mean
-from trackkit.local_log.console import console_name, read_console
+from trackkit.engine.records import Gap, Row
+from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError, parse_json, regular
-from trackkit.schema.keys import AXES, Tier, axis_key
-
-if TYPE_CHECKING:
-    import pandas
+from trackkit.schema.keys import AXES, Tier
 
 # Of a run folder that this version writes, and the newest that it reads: `format` in `run.json`, absent before 1.
 FORMAT = 1
@@ -43,87 +37,8 @@ _MOST = 2**53
 _LONGEST = 1 << 24
 # Lines parsed at once: few calls of the parser, and memory within a few times that of the rows.
 _LINES = 20_000
-
-
-@dataclass(frozen=True, repr=False)
-class RecordedRun:
-    """A run as plain Python.
-
-    Attributes:
-        rows: every row of every attempt, in the order written; a resumed training repeats steps.
-        config: key to value.
-        summary: the `final/*` columns; all columns of a run on a server.
-        run: `run_id`, `name`, `status` (`running`, `finished`, `failed`, `stopped`, `preempted`), `started`, `ended`
-            (Unix time, seconds) and more where known; a run whose process has died is `failed`.
-        folder: the run folder; None for a run on a server.
-        gaps: rows that could not be written, such as to a full disk: (rows, first step, last step) of each gap.
-    """
-
-    rows: Sequence[Row]
-    config: dict[str, Any]
-    summary: dict[str, Any]
-    run: dict[str, Any]
-    folder: Path | None = None
-    gaps: Sequence[Gap] = ()
-
-    def __repr__(self) -> str:
-        run_id, name, status = (self.run.get(field, "") for field in ("run_id", "name", "status"))
-        where = f" in '{self.folder}'" if self.folder is not None else ""
-        return f"RecordedRun({run_id} {name!r}, {status}, {len(self.rows)} rows{where})"
-
-    @cached_property
-    def history(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries: keys to values, `_row` (position), `_time` (Unix time, s) and `_pass` (attempt)."""
-        return [{"_row": row.number, "_time": row.time, **row.values, "_pass": row.attempt} for row in self.rows]
-
-    @cached_property
-    def console(self) -> list[Line]:
-        """What the program printed, in order of time: (Unix time in seconds, stream, text) of each line."""
-        lines = read_console(self.folder / console_name()) if self.folder is not None else []
-        return sorted(lines, key=lambda line: line.time)
-
-    def series(self, key: str) -> list[tuple[float | int, Any]]:
-        """Returns (step, value) of every row with a key; of a repeated step the later attempt's.
-
-        Args:
-            key: whole (`epoch/val/loss`), or its end if no other key has that (`val/loss`); `loss` is `batch/loss`.
-
-        Raises:
-            ReadError: no key is meant, or several are.
-        """
-        key = self._find_key(key)
-        axis = axis_key(key)
-        with_key = [row for row in self.rows if key in row.values]
-        rows = [row for row in counted(with_key, "later") if key in row.values]
-        return [(row.values.get(axis, row.number), row.values[key]) for row in rows]
-
-    def _find_key(self, word: str) -> str:
-        if any(word in row.values for row in self.rows):
-            return word
-        known = {key for row in self.rows for key in row.values}
-        if f"batch/{word}" in known:
-            return f"batch/{word}"
-        ends = sorted(key for key in known if key.endswith(f"/{word}"))
-        if len(ends) == 1:
-            return ends[0]
-        if ends:
-            raise ReadError(f"several keys end with '{word}': {', '.join(ends)}. Give one of them.")
-        hint = did_you_mean(word, {key.partition("/")[2] for key in known}) if known else "; the run has no rows"
-        raise ReadError(f"no key '{word}' in the run's history{hint}")
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Returns the history as a table, one column per key.
-
-        Raises:
-            ReadError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ReadError(
-                "to_pandas needs pandas, which is not installed. Run 'pip install pandas', or use '.history'."
-            ) from error
-        return pandas.DataFrame(self.history)
+# Of the file's end, where the last rows are.
+_TAIL = 1 << 16
 
 
 def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +50,7 @@ def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_folder(folder: Path) -> RecordedRun:
-    """Reads a run folder, skipping damaged lines and files.
+    """Reads a run folder, skipping damaged lines and files; its rows only when they are asked for.
 
     Raises:
         ReadError: a newer version wrote it, in a format that this one does not know, or a file is an unsafe one.
@@ -156,16 +71,13 @@ def read_folder(folder: Path) -> RecordedRun:
         run = {"run_id": folder.name, **run, "status": "failed" if ended == "running" else ended}
     if run["status"] == "running" and process_life(run) == "gone":
         run["status"] = "preempted" if run.get("preempting") else "failed"
-    rows, gaps = _read_rows(folder / "rows.jsonl", config.get("trackkit/renames", {}))
     unwritten = read_gap(run.get("gap"))
-    return RecordedRun(
-        rows=rows,
-        config=config,
-        summary=summary,
-        run=run,
-        folder=folder,
-        gaps=[*gaps, unwritten] if unwritten is not None else gaps,
-    )
+
+    def load() -> tuple[list[Row], list[Gap]]:
+        rows, gaps = _read_rows(folder / "rows.jsonl", config.get("trackkit/renames", {}))
+        return rows, [*gaps, unwritten] if unwritten is not None else gaps
+
+    return RecordedRun(config, summary, run, folder, load)
 
 
 def read_fields(folder: Path) -> dict[str, Any]:
@@ -180,6 +92,26 @@ def _fits(name: str, value: Any) -> bool:
     if isinstance(value, str):
         return name != "run_id" or _RUN_ID.fullmatch(value) is not None
     return isinstance(value, (int, float)) and abs(value) < _MOST
+
+
+def last_rows(folder: Path, most: int = 5) -> list[str]:
+    """Returns the last lines of the run's `rows.jsonl`."""
+    try:
+        with open(regular(folder / "rows.jsonl"), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            tail = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return tail.splitlines()[-most:]
+
+
+def last_step(folder: Path) -> int | None:
+    """Returns the step of the last row; None without rows."""
+    for line in reversed(last_rows(folder)):
+        with suppress(ValueError, KeyError, TypeError, OverflowError):
+            values = parse_json(line)
+            return int(values["batch/step"] if "batch/step" in values else values["epoch/step"])
+    return None
 
 
 def read_json(path: Path) -> dict[str, Any]:

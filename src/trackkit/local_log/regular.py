@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ def regular(path: Path, folder: Path | None = None) -> Path:
     Raises:
         UnsafeFile: a link leads out of the folder, or the file is a pipe, a device or a folder.
     """
+    with suppress(OSError):
+        if folder is None and stat.S_ISREG(os.lstat(path).st_mode):
+            return path
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(folder or path.parent)):
         raise UnsafeFile(f"'{path}' is a link out of its folder and is not followed: put the file itself there.")

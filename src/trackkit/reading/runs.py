@@ -1,19 +1,30 @@
-"""`trackkit.read_run`: one run, from its local log or from a W&B server."""
+"""`trackkit.read_run` and `trackkit.runs`: one run, or many, from local logs or from a W&B server."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from trackkit.local_log.places import RunOnDisk, find_runs
-from trackkit.local_log.reader import RecordedRun, read_folder
+from trackkit.local_log import index
+from trackkit.local_log.places import RunOnDisk, find_runs, known_runs
+from trackkit.local_log.reader import read_folder
+from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError
+from trackkit.reading.collection import Runs
+
+if TYPE_CHECKING:
+    from trackkit.engine.records import Gap, Row
+    from trackkit.sync.server_run import ServerRun
 
 # W&B's states that are no status of ours.
 _STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}
 
+Source = str | os.PathLike[str]
 
-def read_run(path: str | os.PathLike[str]) -> RecordedRun:
+
+def read_run(path: Source) -> RecordedRun:
     """Reads one run.
 
     Args:
@@ -23,14 +34,64 @@ def read_run(path: str | os.PathLike[str]) -> RecordedRun:
     Raises:
         ReadError: there is no such run, the folder has several, or the server does not answer.
     """
-    parts = str(path).split("/")
-    if len(parts) == 3 and all(parts) and not os.path.exists(os.path.expanduser(path)):
+    if _is_on_server(path, parts=3):
         return _read_from_server(str(path))
-    runs = find_runs(path)
-    if len(runs) > 1:
-        names = ", ".join(f"'{run.folder or run.run_id}'" for run in runs)
-        raise ReadError(f"{len(runs)} runs in '{path}': {names}. Give the folder of one.")
-    return read_folder(runs[0].folder) if runs[0].folder is not None else _read_wandb_files(runs[0])
+    found = find_runs(path)
+    if len(found) > 1:
+        names = ", ".join(f"'{run.folder or run.run_id}'" for run in found)
+        raise ReadError(f"{len(found)} runs in '{path}': {names}. Give the folder of one.")
+    return _read(found[0])
+
+
+def runs(source: Source | Iterable[Source] | None = None) -> Runs:
+    """Opens many runs; their rows are read only when they are asked for.
+
+    Args:
+        source: a folder (all runs in it and below it), a run as `read_run` takes it, or `entity/project` on W&B; or
+            several of these. Default: every run of yours that was recorded on this machine.
+
+    Returns:
+        The runs, oldest first. One that can't be read has the status `damaged`.
+
+    Raises:
+        ReadError: there is no such run or folder, or the server does not answer.
+    """
+    if source is None:
+        return Runs(_open(known_runs()))
+    sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    found: list[RecordedRun] = []
+    for each in sources:
+        if _is_on_server(each, parts=3):
+            found.append(_read_from_server(str(each)))
+        elif _is_on_server(each, parts=2):
+            found += _read_project(str(each))
+        else:
+            found += _open(find_runs(each))
+    return Runs(found)
+
+
+def _is_on_server(path: Source, parts: int) -> bool:
+    words = str(path).split("/")
+    return len(words) == parts and all(words) and not os.path.exists(os.path.expanduser(path))
+
+
+def _open(found: Iterable[RunOnDisk]) -> list[RecordedRun]:
+    """Reads runs; one that can't be read becomes a `damaged` one. Notes which are on a server."""
+    entries = {os.path.realpath(entry.folder): entry for entry in index.entries()}
+    opened = []
+    for each in found:
+        try:
+            run = _read(each)
+        except ReadError as error:
+            fields = {"run_id": each.run_id, "status": "damaged", "error": str(error)}
+            run = RecordedRun({}, {}, fields, each.folder)
+        entry = entries.get(os.path.realpath(run.folder)) if entries and run.folder is not None else None
+        opened.append(replace(run, run={**run.run, "synced": entry.synced}) if entry is not None else run)
+    return opened
+
+
+def _read(run: RunOnDisk) -> RecordedRun:
+    return read_folder(run.folder) if run.folder is not None else _read_wandb_files(run)
 
 
 def _read_wandb_files(run: RunOnDisk) -> RecordedRun:
@@ -40,8 +101,8 @@ def _read_wandb_files(run: RunOnDisk) -> RecordedRun:
 
     try:
         source = gather(Target(run.run_id, run.root, None))
-        status = "finished" if source.exit_code == 0 else "failed"
-        return RecordedRun(source.rows, source.config, source.summary, {"run_id": run.run_id, "status": status})
+        fields = {"run_id": run.run_id, "status": "finished" if source.exit_code == 0 else "failed"}
+        return RecordedRun(source.config, source.summary, fields, load=lambda: (source.rows, ()))
     except ReadError:
         raise
     except Exception as error:
@@ -58,7 +119,27 @@ def _read_from_server(path: str) -> RecordedRun:
         raise ReadError(f"no folder '{path}', and no answer from a W&B server: {error}") from error
     if not run.state:
         raise ReadError(f"'{path}' is neither a folder nor a run on {server.url}. Give one of them.")
-    rows = [replace(row, values={k: v for k, v in row.values.items() if k[:1] != "_"}) for row in run.rows]
+    return _of_server(run, lambda: run.rows)
+
+
+def _read_project(path: str) -> list[RecordedRun]:
+    from trackkit.sync.server_run import Server, ServerError
+
+    try:
+        server = Server()
+        found = server.project(path)
+    except ServerError as error:
+        raise ReadError(f"no folder '{path}', and no answer from a W&B server: {error}") from error
+    return [_of_server(run, lambda path=run.path: server.run(path).rows) for run in found]  # type: ignore[misc]
+
+
+def _of_server(run: ServerRun, rows: Callable[[], list[Row]]) -> RecordedRun:
+    """Returns a run on a server; its rows are fetched when they are asked for."""
+
+    def load() -> tuple[list[Row], list[Gap]]:
+        return [replace(row, values={k: v for k, v in row.values.items() if k[:1] != "_"}) for row in rows()], []
+
     summary = {key: value for key, value in run.summary.items() if key[:1] != "_"}
-    fields = {"run_id": path.split("/")[-1], "status": _STATUS.get(run.state, run.state), "url": run.url, **run.fields}
-    return RecordedRun(rows, run.config, summary, fields)
+    status = _STATUS.get(run.state, run.state)
+    fields = {"run_id": run.path.split("/")[-1], "status": status, "url": run.url, **run.fields}
+    return RecordedRun(run.config, summary, fields, load=load)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from trackkit.engine.records import Line
 from trackkit.local_log.private import opener
+from trackkit.local_log.reader import last_rows
 from trackkit.redaction.patterns import mask
 
 LAST_WORDS = "last_words.txt"
-_MAX_LINE, _MAX_TRACEBACK, _ROWS, _TAIL_BYTES = 300, 50_000, 5, 1 << 16
+_MAX_LINE, _MAX_TRACEBACK = 300, 50_000
 
 
 def error_line(error: BaseException) -> str:
@@ -46,23 +44,3 @@ def write_last_words(folder: Path, head: str, error: str, lines: Sequence[Line])
     with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=opener) as stream:
         stream.write(text)
     return path
-
-
-def last_step(folder: Path) -> int | None:
-    """Returns the step of the last row; None without rows."""
-    for row in reversed(last_rows(folder)):
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            values = json.loads(row)
-            return int(values["batch/step"] if "batch/step" in values else values["epoch/step"])
-    return None
-
-
-def last_rows(folder: Path) -> list[str]:
-    """Returns the last lines of the run's `rows.jsonl`."""
-    try:
-        with (folder / "rows.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            tail = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    return tail.splitlines()[-_ROWS:]

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.tracker import Tracker
+from trackkit.local_log.reader import last_step
 from trackkit.notices import ensure_heard, logger, say_once
 from trackkit.record.run_config import flatten, recorded
 from trackkit.session.console import NullConsole
-from trackkit.session.last_words import LAST_WORDS, error_line, error_text, last_step, write_last_words
+from trackkit.session.last_words import LAST_WORDS, error_line, error_text, write_last_words
 from trackkit.session.resume import checkpoint_fields
 from trackkit.session.signals import Termination
 from trackkit.settings.unused import say_unused

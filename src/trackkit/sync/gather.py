@@ -13,7 +13,8 @@ from trackkit.engine.records import Row
 from trackkit.integrations.wandb.console import to_texts
 from trackkit.integrations.wandb.files import LOGGER, RunFile, RunFileReader, read_run_file
 from trackkit.local_log.console import console_name, masked, read_console
-from trackkit.local_log.reader import RecordedRun, read_folder
+from trackkit.local_log.reader import read_folder
+from trackkit.local_log.recorded import RecordedRun
 from trackkit.schema.keys import AXES
 from trackkit.sync.outgoing import redacted
 from trackkit.sync.targets import Target
@@ -179,6 +180,9 @@ def gather(target: Target, followed: Sequence[RunFileReader] = ()) -> Source:
         followed: readers of the W&B files of a run that is still being written, to read on with later.
     """
     local = read_folder(target.folder) if target.folder is not None else None
+    if local is not None:
+        rows, gaps = list(map(_clean, local.rows)), local.gaps
+        local = replace(local, load=lambda: (rows, gaps))
     files = [reader.read(final=reader is not followed[-1]) for reader in followed] or list(
         map(read_run_file, target.files)
     )
@@ -188,8 +192,6 @@ def gather(target: Target, followed: Sequence[RunFileReader] = ()) -> Source:
         files.sort(key=lambda file: next((spot for spot in map(spots, file.rows) if spot >= 0), -1))
     for file in files:
         file.rows[:] = map(_clean, file.rows)
-    if local is not None:
-        local = replace(local, rows=list(map(_clean, local.rows)))
     return Source(target, local, files, bool(followed))
 
 

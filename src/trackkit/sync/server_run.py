@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -157,6 +157,10 @@ class Server:
         """Reads the run at `entity/project/run_id`; an empty one without a state if the server does not know it."""
         return self.ask(lambda: self._read(path))
 
+    def project(self, path: str) -> list[ServerRun]:
+        """Returns the runs of the project `entity/project`, oldest first, without what takes a request for each run."""
+        return self.ask(lambda: [_described(run) for run in self._api.runs(path, order="+created_at", lazy=False)])
+
     def _find(self, path: str) -> Any:
         self._api.flush()  # type: ignore[no-untyped-call]
         try:
@@ -173,20 +177,27 @@ class Server:
             return ServerRun(path)
         lines = list(run.console_logs(last=1))
         system = run.history(samples=10_000, stream="system", pandas=False)
-        return ServerRun(
-            path=path,
-            url=run.url,
-            state=run.state,
+        return replace(
+            _described(run),
             rows=[to_row(_cleaned(row), n) for n, row in enumerate(run.scan_history(page_size=_PAGE, use_cache=False))],
-            config={key: value for key, value in run.config.items() if key[:1] != "_"},
-            summary=dict(run.summary_metrics),
             console=int(lines[-1].number) + 1 if lines else 0,
             last_line=str(lines[-1].content) if lines else "",
             artifacts={artifact.digest: artifact.state for artifact in run.logged_artifacts()},
             measured=max((float(row.get("_timestamp") or 0.0) for row in system), default=0.0),
-            fields={"name": run.name, "group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
-            | {"started": datetime.fromisoformat(run.created_at.replace("Z", "+00:00")).timestamp()},
         )
+
+
+def _described(run: Any) -> ServerRun:
+    """Returns what the public API's run has loaded."""
+    return ServerRun(
+        path="/".join(run.path),
+        url=run.url,
+        state=run.state,
+        config={key: value for key, value in run.config.items() if key[:1] != "_"},
+        summary=dict(run.summary_metrics),
+        fields={"name": run.name, "group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
+        | {"started": datetime.fromisoformat(run.created_at.replace("Z", "+00:00")).timestamp()},
+    )
 
 
 def _cleaned(row: dict[str, Any]) -> dict[str, Any]:

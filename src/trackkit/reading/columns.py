@@ -1,0 +1,118 @@
+"""The columns of a run: facts about it, its config and its results, under the names that filters and tables use."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from trackkit.local_log.reader import last_step
+from trackkit.local_log.recorded import RecordedRun
+
+_BEST = "final/best/"
+
+# Facts by name, with what they say.
+FACTS: Mapping[str, str] = {
+    "id": "run id",
+    "name": "name",
+    "status": "`running`, `finished`, `failed`, `stopped`, `preempted` or `damaged`",
+    "error": "why it failed, or can't be read",
+    "age_h": "hours since its start",
+    "duration_h": "hours of training; of a run still running, since its start",
+    "steps": "optimizer steps taken",
+    "best": "best value of the monitored metric, of the first one known otherwise",
+    "best_key": "the column that `best` is of",
+    "tags": "list of tags",
+    "project": "project",
+    "group": "group",
+    "job_type": "job type",
+    "notes": "notes",
+    "commit": "git commit, 7 characters; `*` behind it: with uncommitted changes",
+    "synced": "whether a server has all of it",
+    "framework": "`lightning`, `huggingface`, ...",
+    "host": "computer",
+    "folder": "run folder",
+    "cost": "US dollars",
+}
+
+
+def columns(run: RecordedRun) -> dict[str, Any]:
+    """Returns all columns of a run that have a value: facts (see `FACTS`), `final/*` and config."""
+    return {**run.config, **run.summary, **facts(run)}
+
+
+def facts(run: RecordedRun) -> dict[str, Any]:
+    """Returns the facts about a run that are known (see `FACTS`)."""
+    config, summary, fields = run.config, run.summary, run.run
+    best = best_key(summary)
+    settings = {name: config.get(f"trackkit/settings/{name}") for name in ("project", "group", "job_type", "notes")}
+    found = {
+        "id": run.run_id,
+        "name": run.name,
+        "status": run.status,
+        "error": fields.get("error") or summary.get("final/error"),
+        "age_h": _age_h(fields),
+        "duration_h": summary.get("final/duration_h", _duration_h(run)),
+        "steps": _steps(run),
+        "best": summary.get(best) if best else None,
+        "best_key": best,
+        "tags": fields.get("tags") or config.get("trackkit/settings/tags") or [],
+        **{name: fields.get(name) or value for name, value in settings.items()},
+        "commit": _commit(config),
+        "synced": bool(fields["synced"]) if "synced" in fields else ("url" in fields or None),
+        "framework": fields.get("framework") or config.get("runtime/framework"),
+        "host": fields.get("host") or config.get("runtime/host"),
+        "folder": str(run.folder) if run.folder is not None else None,
+        "cost": summary.get("final/cost_usd"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def best_key(summary: Mapping[str, Any]) -> str | None:
+    """Returns the column with the best value of the monitored metric, which is written first; None without one."""
+    return next((key for key in summary if key.startswith(_BEST) and f"{key}_step" in summary), None)
+
+
+def plain(value: Any, digits: int = 4) -> str:
+    """Returns a value as a table shows it: numbers with a few significant digits, lists with commas."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}" if not math.isfinite(value) or abs(value) < 10**digits else f"{value:.0f}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(each) for each in value)
+    return str(value)
+
+
+def duration(hours: float) -> str:
+    """Returns hours as a short text: `42 s`, `12 min`, `3.4 h`, `2.1 d`."""
+    if hours * 3600 < 90:
+        return f"{hours * 3600:.0f} s"
+    if hours * 60 < 90:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
+
+
+def _age_h(fields: Mapping[str, Any]) -> float | None:
+    started = fields.get("started")
+    return max(0.0, time.time() - float(started)) / 3600 if started is not None else None
+
+
+def _duration_h(run: RecordedRun) -> float | None:
+    if "started" not in run.run:
+        return None
+    ended = time.time() if run.status == "running" else run.run.get("ended")
+    return max(0.0, float(ended) - float(run.run["started"])) / 3600 if ended is not None else None
+
+
+def _steps(run: RecordedRun) -> int | None:
+    steps = run.summary.get("final/steps")
+    return steps if steps is not None else last_step(run.folder) if run.folder is not None else None
+
+
+def _commit(config: Mapping[str, Any]) -> str | None:
+    commit = config.get("git/commit")
+    return f"{str(commit)[:7]}{'*' if config.get('git/dirty') else ''}" if commit else None

@@ -1,0 +1,144 @@
+"""`trackkit.runs`: many runs as one collection, from folders, the user's list and a server."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trackkit
+from tests.support.processes import clean_env, run_python
+from tests.wandb_server.client import run as run_client
+from tests.wandb_server.server import WandbServer
+from trackkit.local_log.regular import ReadError
+from trackkit.reading.expression import ExpressionError
+
+
+def write_run(root: Path, run_id: str, *, lr: float | None = None, started: float = 1.0, **summary: Any) -> Path:
+    folder = root / "_trackkit" / run_id
+    folder.mkdir(parents=True)
+    fields = {"run_id": run_id, "name": f"name-{run_id}", "status": "finished", "started": started}
+    config = {"trackkit/settings/tags": ["local", run_id], "git/commit": "1234567890", "git/dirty": run_id == "b"}
+    (folder / "run.json").write_text(json.dumps({**fields, "ended": started + 1800}))
+    (folder / "config.json").write_text(json.dumps(config | ({"hparams/lr": lr} if lr is not None else {})))
+    columns = {name.replace("__", "/"): value for name, value in summary.items()}
+    (folder / "summary.json").write_text(json.dumps(columns))
+    (folder / "rows.jsonl").write_text(f'{{"_row":0,"_time":{started},"batch/step":7,"batch/loss":0.5}}\n')
+    return folder
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Path:
+    """A sweep: one output folder per run, one of them without learning rate and results."""
+    for number, (run_id, lr, loss) in enumerate((("a", 1e-2, 0.5), ("b", 1e-3, 0.25), ("c", 1e-2, 0.75))):
+        best = {"final__best__val__loss": loss, "final__best__val__loss_step": 5, "final__steps": 10 * (number + 1)}
+        write_run(tmp_path / f"sweep/{run_id}", run_id, lr=lr, started=100.0 + number, **best, final__val__odd=number)
+    write_run(tmp_path / "other", "d", started=1.0)
+    return tmp_path
+
+
+def ids(runs: Any) -> list[str]:
+    return [run.run_id for run in runs]
+
+
+def test_runs_of_a_folder_are_filtered_sorted_grouped_and_ranked(four: Path) -> None:
+    runs = trackkit.runs(four)
+    assert ids(runs) == ["d", "a", "b", "c"]
+    assert ids(runs.filter("hparams/lr > 1e-3 and 'c' not in tags")) == ["a"]
+    assert ids(runs.filter("commit == '1234567*'")) == ["b"]
+    assert ids(runs.sort("best")) == ["b", "a", "c", "d"]
+    assert ids(runs.sort("final/best/val/loss", descending=True)) == ["c", "a", "b", "d"]
+    assert runs.best("val/loss").run_id == "b"
+    assert runs.best("val/odd", goal="max").run_id == "c"
+    assert {key: ids(group) for key, group in runs.group("hparams/lr").items()} == {
+        1e-3: ["b"],
+        1e-2: ["a", "c"],
+        None: ["d"],
+    }
+    assert runs.column("final/best/val/loss * 2") == [None, 1.0, 0.5, 1.5]
+    assert [row["steps"] for row in runs.table] == [7, 10, 20, 30]
+    assert runs.table[1]["duration_h"] == 0.5
+    table = runs.to_pandas()
+    assert (len(table), list(table["final/best/val/loss"][1:])) == (4, [0.5, 0.25, 0.75])
+    assert math.isnan(table["hparams/lr"][0])
+    assert ids(runs[1:3]) == ["a", "b"]
+    assert ids(trackkit.runs([four / "other", four / "sweep" / "b"])) == ["d", "b"]
+
+
+def test_wrong_names_are_answered_with_the_right_ones(four: Path) -> None:
+    runs = trackkit.runs(four)
+    with pytest.raises(ExpressionError, match="unknown key 'lr'; did you mean 'hparams/lr'"):
+        runs.filter("lr > 1")
+    with pytest.raises(ReadError, match="'val/odd' does not say whether less or more is better"):
+        runs.best("val/odd")
+    with pytest.raises(ReadError, match="none of 1 runs has a value of 'val/loss'"):
+        runs.filter("id == 'd'").best("val/loss")
+    with pytest.raises(ReadError, match="no run 'nothing'"):
+        trackkit.runs("nothing")
+
+
+def test_runs_are_shown_short_in_python_and_as_a_table_in_a_notebook(four: Path) -> None:
+    runs = trackkit.runs(four)
+    shown = f"  RecordedRun(d 'name-d', finished in '{four}/other/_trackkit/d')"
+    assert repr(runs).splitlines()[:2] == ["4 runs", shown]
+    assert "<td>0.25</td>" in runs._repr_html_()
+    assert "name-b" in runs[2]._repr_html_()
+
+
+def test_damaged_run_is_shown_as_such_and_the_others_go_on(four: Path) -> None:
+    (four / "other/_trackkit/d/run.json").write_text('{"run_id": "d", "format": 99}')
+    runs = trackkit.runs(four)
+    damaged = runs.filter("status == 'damaged'")
+    assert (ids(damaged), len(runs), damaged[0].rows) == (["d"], 4, ())
+    assert "has format 99" in damaged.table[0]["error"]
+
+
+def test_rows_are_read_only_when_asked_for(four: Path) -> None:
+    runs = trackkit.runs(four / "other")
+    (four / "other/_trackkit/d/rows.jsonl").write_text("")
+    assert runs[0].rows == []
+
+
+def test_list_of_the_user_has_every_run_of_this_machine(tmp_path: Path) -> None:
+    """A training notes its run there; nothing is synced before a sync has said so."""
+    code = """
+import trackkit
+from trackkit.local_log import index
+index.remember(__import__("pathlib").Path("o/_trackkit/a"), "a", "p", "offline")
+runs = trackkit.runs()
+assert [run.run_id for run in runs] == ["a"], runs
+assert runs.table[0]["synced"] is False
+index.mark(index.entries(), "http://server")
+assert trackkit.runs().table[0]["synced"] is True
+"""
+    write_run(tmp_path / "o", "a")
+    done = run_python(code, cwd=tmp_path, env=clean_env(TRACKKIT_INDEX=str(tmp_path / "index.jsonl")))
+    assert done.returncode == 0, done.stderr
+
+
+def test_project_on_a_server_is_a_collection(wandb_server: WandbServer, tmp_path: Path) -> None:
+    writing = """
+import wandb
+for name, loss in (("r1", 0.5), ("r2", 0.25)):
+    run = wandb.init(project="p", id=name, name=f"run {name}", group="g", config={"hparams/lr": loss})
+    run.log({"batch/step": 1, "batch/loss": loss}, step=1)
+    run.summary["final/best/val/loss"], run.summary["final/best/val/loss_step"] = loss, 1
+    run.finish()
+"""
+    run_client(wandb_server, tmp_path, writing)
+    reading = """
+import json, trackkit
+runs = trackkit.runs("test-team/p")
+best = runs.filter("group == 'g'").best("val/loss")
+print(json.dumps([runs.column("id"), best.run_id, best.series("loss"), runs.table[0]["synced"]]))
+try:
+    trackkit.runs("test-team/none")
+except trackkit.TrackKitError as error:
+    print(error)
+"""
+    first, second = run_client(wandb_server, tmp_path, reading).splitlines()[:2]
+    assert json.loads(first) == [["r1", "r2"], "r2", [[1, 0.25]], True]
+    assert "test-team/none" in second
