@@ -231,14 +231,11 @@ def run(suite: Suite, root: Path, tests: list[str], *, tracked: bool, name: str)
 
 def environment(suite: Suite, place: Path, outcomes: Path, tracked: bool) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "TRACKKIT_"))}
-    plugins = [str(HERE)]
-    if tracked and suite.package == "lightning":
-        plugins.append(str(lightning_entry_point(place)))
     apart = {"TRACKKIT_DIR": str(place / "trackkit")} if suite.apart else {}
     return {
         **kept,
         **apart,
-        "PYTHONPATH": os.pathsep.join(plugins),
+        "PYTHONPATH": str(HERE),
         "JUDGE_OUTCOMES": str(outcomes),
         "JUDGE_TRACKS": suite.package if tracked else "",
         "TRACKKIT_INDEX": str(place / "index.jsonl"),
@@ -249,18 +246,6 @@ def environment(suite: Suite, place: Path, outcomes: Path, tracked: bool) -> dic
         "TOKENIZERS_PARALLELISM": "false",
         "CUDA_VISIBLE_DEVICES": "",
     }
-
-
-def lightning_entry_point(place: Path) -> Path:
-    """Writes an installed package's metadata that names the plugin's factory; every Trainer then calls it."""
-    folder = place / "plugins"
-    metadata = folder / "trackkit_everywhere-1.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: trackkit-everywhere\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text(
-        "[lightning.pytorch.callbacks_factory]\ntrackkit = trackkit_everywhere:callbacks\n"
-    )
-    return folder
 
 
 def read(outcomes: Path) -> Outcomes:

@@ -15,24 +15,40 @@ import pytest
 _WORST_FIRST = ("error", "failed", "passed", "skipped")
 
 
-def callbacks() -> list[Any]:
-    """Returns what Lightning adds to every Trainer: its entry point `lightning.pytorch.callbacks_factory`."""
-    from trackkit import TrackKit
-
-    return [TrackKit()]
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Outcomes(os.environ["JUDGE_OUTCOMES"]))
     framework = os.environ.get("JUDGE_TRACKS")
     if framework:
         config.pluginmanager.register(_Ends())
+    if framework == "lightning":
+        _add_to_lightning()
     if framework == "transformers":
         from transformers import trainer
 
         from trackkit import TrackKit
 
         trainer.DEFAULT_CALLBACKS.append(TrackKit)
+
+
+def _add_to_lightning() -> None:
+    """Adds TrackKit to the callbacks of every Trainer that has none.
+
+    Lightning's entry point for this, `lightning.pytorch.callbacks_factory`, extends the caller's own list, and so gives
+    a second TrackKit to the second Trainer with that list.
+    """
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.trainer.connectors.callback_connector import _CallbackConnector
+
+    from trackkit import TrackKit
+
+    original = _CallbackConnector.on_trainer_init
+
+    def on_trainer_init(self: Any, callbacks: Any, *args: Any) -> None:
+        given = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+        added = [] if any(isinstance(each, TrackKit) for each in given) else [TrackKit()]
+        original(self, [*given, *added], *args)
+
+    _CallbackConnector.on_trainer_init = on_trainer_init
 
 
 class _Ends:
