@@ -114,8 +114,12 @@ class RecordedRun:
 
     def rows_with(self, key: str) -> list[Row]:
         """Returns the rows with a key, given whole; of a repeated step the later attempt's."""
-        with_key = [row for row in self.rows if key in row.values]
-        return [row for row in counted(with_key, "later") if key in row.values]
+        return [row for row in self._lineage if key in row.values]
+
+    @cached_property
+    def _lineage(self) -> Sequence[Row]:
+        attempts = {row.attempt for row in self.rows}
+        return counted(self.rows, "later") if len(attempts) > 1 else self.rows
 
     def find_key(self, word: str) -> str:
         """Returns the key of the history that a word means, as `series` takes it.
