@@ -6,7 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from tests.support.processes import ROOT, run_python
+from tests.support.processes import ROOT
+from tests.support.warm import run_bare
 
 BLOCK = re.compile(r"```python\n# src/(\S+?)(?:, in (\w+))?\n(.*?)```", re.DOTALL)
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -32,6 +33,8 @@ def train(callback):
 }
 # The files lie beside the package's own: the package's folders are extended, not changed.
 PROGRAM = f"""
+import sys
+sys.path.insert(0, "")
 import trackkit.callbacks, trackkit.integrations
 from trackkit import TrackKit, finish
 from trackkit.callbacks import CALLBACKS
@@ -65,7 +68,7 @@ def run_examples(code: str) -> list[str]:
     for path, text in {**FILES, **FRAMEWORK}.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
-    done = run_python(PROGRAM + code, cwd=Path.cwd())
+    done = run_bare(PROGRAM + code, cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
     assert "failed" not in done.stderr
     (rows,) = Path("out").rglob("rows.txt")

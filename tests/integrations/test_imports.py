@@ -8,17 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import trackkit
-from tests.support.processes import run_python
+from tests.support.warm import run_bare
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 
-SOURCE = Path(trackkit.__file__).parent
-FOREIGN = {"torch", "lightning", "pytorch_lightning", "transformers", "accelerate", "wandb", "omegaconf", "pynvml"}
-
 
 def _run(code: str, cwd: Path) -> str:
-    done = run_python(code, cwd=cwd)
+    done = run_bare(code, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

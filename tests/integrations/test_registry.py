@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import run_python
+from tests.support.warm import run_bare
 
 REGISTER = """
 from trackkit.integrations import BACKENDS, FRAMEWORKS, Framework
@@ -33,7 +33,7 @@ print(json.dumps(trainer.losses))
 
 @pytest.mark.parametrize("also_lightning", [False, True])
 def test_toy_framework_and_backend_record_a_training(tmp_path: Path, also_lightning: bool) -> None:
-    done = run_python(f"{REGISTER}\nalso_lightning = {also_lightning}\n{TRAIN}", cwd=tmp_path)
+    done = run_bare(f"{REGISTER}\nalso_lightning = {also_lightning}\n{TRAIN}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     losses = [16 * 0.64**step for step in range(5)]
     [csv] = (tmp_path / "out").rglob("losses.csv")

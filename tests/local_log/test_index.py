@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.lightning_toys import Silent, data, trainer
 from tests.support.processes import clean_env, run_python
+from tests.support.warm import run_script
 from trackkit import TrackKit
 from trackkit.local_log import index
 from trackkit.settings.sources import load_config
@@ -50,7 +51,7 @@ trainer([TrackKit(project="p")]).fit(Silent(), data())
 """
     env = clean_env(HOME=str(home), WANDB_DIR=str(scratch), WANDB_RUN_ID="abc")
     del env["TRACKKIT_INDEX"]
-    done = run_python(code, cwd=tmp_path, env=env)
+    done = run_script(code, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     (line,) = (scratch / "trackkit-runs.jsonl").read_text().splitlines()
     entry = json.loads(line)

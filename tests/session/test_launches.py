@@ -11,9 +11,8 @@ import pytest
 
 from tests.support.local_log import local_runs
 from tests.support.measured_training import Training
-from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs, read_finished
-from tests.support.warm import run_script
+from tests.support.warm import run_script, run_spawning
 from tests.wandb_server import WandbServer
 from trackkit.session.open import free_id
 
@@ -71,7 +70,7 @@ def test_processes_that_train_at_once_have_a_run_each(tmp_path: Path, how: str, 
     """All use the same TrackKit; the run of a parent that trained before stays as it is."""
     script = tmp_path / "launch.py"
     script.write_text(LAUNCH)
-    run = run_python if how == "spawn" else run_script
+    run = run_spawning if how == "spawn" else run_script
     done = run(script, how, parent, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     runs = local_runs(tmp_path)

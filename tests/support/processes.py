@@ -1,4 +1,4 @@
-"""Starts programs as a user would: fresh interpreters, and torchrun with gloo."""
+"""Starts programs as a user would, in fresh interpreters."""
 
 from __future__ import annotations
 
@@ -34,27 +34,6 @@ def run_python(
     target = [str(script)] if isinstance(script, Path) else ["-c", script]
     return subprocess.run(
         [sys.executable, *target, *arguments],
-        cwd=cwd,
-        env=env or clean_env(),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def run_torchrun(
-    script: Path,
-    *arguments: str,
-    cwd: Path,
-    processes: int = 2,
-    timeout: float = HANG_S,
-    env: dict[str, str] | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Runs a script in `processes` gloo processes of one node, under torchrun."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return subprocess.run(
-        [*command, str(script), *arguments],
         cwd=cwd,
         env=env or clean_env(),
         capture_output=True,

@@ -21,7 +21,7 @@ from tests.support.doomed import Task
 from tests.support.processes import HANG_S, ROOT, clean_env
 
 _lock = threading.Lock()
-_parents: list[subprocess.Popen[str]] = []
+_parents: dict[bool, subprocess.Popen[str]] = {}
 _homes: list[tempfile.TemporaryDirectory[str]] = []
 
 
@@ -33,10 +33,17 @@ class Process:
         target: `module:function` to call, with `arguments`.
         env: its whole environment.
         cwd: its working directory; `home` if None.
+        bare: whether to fork from a parent that has imported neither a framework nor TrackKit.
     """
 
     def __init__(
-        self, home: Path, target: str, arguments: list[Any], env: Mapping[str, str], cwd: Path | None = None
+        self,
+        home: Path,
+        target: str,
+        arguments: list[Any],
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        bare: bool = False,
     ) -> None:
         self.home, self.target = home, target
         home.mkdir(parents=True, exist_ok=True)
@@ -44,7 +51,7 @@ class Process:
             (home / name).unlink(missing_ok=True)
         order = {"home": str(home), "cwd": str(cwd or home), "env": dict(env), "target": target, "arguments": arguments}
         with _lock:
-            pipe = _parent().stdin
+            pipe = _parent(bare).stdin
             assert pipe is not None
             pipe.write(json.dumps(order) + "\n")
             pipe.flush()
@@ -154,13 +161,28 @@ def run_module(
 def run_torchrun(
     script: Path, *arguments: str, cwd: Path, processes: int = 2, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a script file under torchrun, in `processes` gloo processes. See `processes.run_torchrun`."""
+    """Runs a script file under torchrun, in `processes` gloo processes of one node."""
     return _start(_new_home(), "run_torchrun", [processes, str(script), list(arguments)], cwd, env).complete()
 
 
-def _start(home: Path, function: str, arguments: list[Any], cwd: Path, env: Mapping[str, str] | None) -> Process:
+def run_bare(script: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs code for which it matters when a framework and TrackKit are imported; nothing has imported them yet."""
+    home = _new_home()
+    return _start(home, "run_script", [_file(script, home), []], cwd, env, bare=True).complete()
+
+
+def run_spawning(
+    script: Path, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script file that spawns processes by `multiprocessing`, which are forked instead."""
+    return _start(_new_home(), "run_spawning", [str(script), list(arguments)], cwd, env).complete()
+
+
+def _start(
+    home: Path, function: str, arguments: list[Any], cwd: Path, env: Mapping[str, str] | None, bare: bool = False
+) -> Process:
     target = f"tests.support.warm_parent:{function}"
-    return Process(home, target, arguments, clean_env() if env is None else env, cwd)
+    return Process(home, target, arguments, clean_env() if env is None else env, cwd, bare)
 
 
 def _new_home() -> Path:
@@ -178,12 +200,12 @@ def _file(script: Path | str, home: Path) -> str:
     return str(path)
 
 
-def _parent() -> subprocess.Popen[str]:
-    """Returns the warm parent; starts it at the first call. It ends with this process."""
-    if not _parents:
-        command = [sys.executable, "-m", "tests.support.warm_parent"]
+def _parent(bare: bool) -> subprocess.Popen[str]:
+    """Returns a warm parent; starts it at the first call. It ends with this process."""
+    if bare not in _parents:
+        command = [sys.executable, "-m", "tests.support.warm_parent", *(["bare"] if bare else [])]
         # In a session of its own, so that a Ctrl-C sent to one program reaches no other.
         given: dict[str, Any] = {"start_new_session": True, "text": True, "stdin": subprocess.PIPE}
-        _parents.append(subprocess.Popen(command, cwd=ROOT, env=clean_env(), **given))
-        atexit.register(_parents[0].kill)
-    return _parents[0]
+        _parents[bare] = subprocess.Popen(command, cwd=ROOT, env=clean_env(), **given)
+        atexit.register(_parents[bare].kill)
+    return _parents[bare]

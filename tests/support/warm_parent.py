@@ -1,6 +1,8 @@
 """The warm parent: imports torch and the frameworks once and forks test programs, so that each starts in 0.1 s.
 
-    python -m tests.support.warm_parent    # reads one JSON line for each program to start, see `warm.Process`
+    python -m tests.support.warm_parent [bare]   # reads one JSON line for each program to start, see `warm.Process`
+
+`bare` imports neither a framework nor TrackKit: only what both frameworks need, for tests of the order of imports.
 
 A forked program ends as any Python program does, with its own exit code, signals and exit handlers.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -20,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,11 +43,24 @@ IMPORTS = (
     "torch.utils.serialization.config",
     "wandb.sdk.launch.inputs.internal",
 )
+BARE_IMPORTS = (
+    "torch.distributed.fsdp",
+    "torch.distributed.run",
+    "torch._dynamo",
+    "torch.utils.serialization.config",
+    "scipy.signal",
+    "sklearn.metrics",
+    "accelerate",
+    "jsonargparse",
+    "omegaconf",
+    "wandb",
+    "wandb.sdk.launch.inputs.internal",
+)
 
 
-def serve() -> None:
+def serve(imports: Sequence[str]) -> None:
     """Forks a program for each line of stdin and writes its exit code to `code` in its folder, until stdin ends."""
-    for name in IMPORTS:
+    for name in imports:
         importlib.import_module(name)
     folders = [each for each in gc.get_objects() if isinstance(each, tempfile.TemporaryDirectory)]
     # The garbage collector of a child leaves the parent's objects alone: that would copy their memory pages.
@@ -122,6 +138,43 @@ def run_torchrun(processes: int, path: str, arguments: list[str]) -> None:
     run.main(["--standalone", f"--nproc_per_node={processes}", path, *arguments])
 
 
+def run_spawning(path: str, arguments: list[str]) -> None:
+    """Runs a script file; the processes it spawns are forked from a copy of this one that has run nothing yet.
+
+    They get their work as spawned ones do: the script is imported again, and the arguments are unpickled.
+    """
+    from multiprocessing import context, forkserver, resource_tracker, spawn, util
+
+    def start(_: Any, command: list[str], kept: Sequence[int]) -> int:
+        pid = os.fork()
+        if pid == 0:
+            for first, last in itertools.pairwise([2, *sorted(kept), 1024]):
+                os.closerange(first + 1, last)
+            try:
+                exec(command[-1], {})
+            finally:
+                os._exit(0)
+        return pid
+
+    describe, prepare, serve_one = spawn.get_preparation_data, spawn.prepare, forkserver._serve_one  # type: ignore[attr-defined]  # noqa: SLF001 -- as the next ones: Python has no public way
+
+    def prepare_with_environment(data: Mapping[str, Any]) -> None:
+        os.environ.clear()
+        os.environ.update(data["environment"])
+        prepare(data)
+
+    spawn.get_preparation_data = lambda name: {**describe(name), "environment": dict(os.environ)}
+    spawn.prepare = prepare_with_environment
+    forkserver._serve_one = lambda *given: exit_after(lambda: sys.exit(serve_one(*given)))  # type: ignore[attr-defined]  # noqa: SLF001
+    resource_tracker.ensure_running()
+    started, util.spawnv_passfds = util.spawnv_passfds, start  # type: ignore[assignment]
+    forkserver.set_forkserver_preload([])
+    forkserver.ensure_running()
+    util.spawnv_passfds = started
+    context._concrete_contexts["spawn"] = context._concrete_contexts["forkserver"]  # type: ignore[attr-defined]  # noqa: SLF001
+    run_script(path, arguments)
+
+
 class Worker:
     """A forked worker of torchrun, with what torchrun uses of `subprocess.Popen`."""
 
@@ -175,4 +228,4 @@ def exit_after(program: Callable[[], None]) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    serve()
+    serve(BARE_IMPORTS if sys.argv[1:] == ["bare"] else IMPORTS)

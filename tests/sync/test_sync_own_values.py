@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import clean_env, run_python
 from tests.support.syncing import plain_wandb_sync, row_of, sync, wandb_files
+from tests.support.warm import run_script
 from tests.wandb_server import WandbServer
 
 # A process of a run that is recorded offline; `{body}` is the user's code.
@@ -40,7 +40,7 @@ for step in range(5, 10):
 
 def program(root: Path, body: str) -> None:
     root.mkdir(exist_ok=True)
-    done = run_python(PROGRAM.replace("{body}", body), cwd=root, env=clean_env())
+    done = run_script(PROGRAM.replace("{body}", body), cwd=root)
     assert done.returncode == 0, done.stderr
 
 

@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from tests.support.huggingface_toys import Counting, make_trainer
 from tests.support.local_log import local_run
-from tests.support.processes import run_torchrun
 from tests.support.toy import Points
+from tests.support.warm import run_torchrun
 from trackkit import TrackKit, finish
 from trackkit.integrations.memory import MemorySink
 

@@ -10,8 +10,7 @@ import pytest
 
 from tests.support.lightning_toys import Logging, data, trainer
 from tests.support.local_log import local_run, local_runs
-from tests.support.processes import run_python
-from tests.support.warm import run_script
+from tests.support.warm import run_bare, run_script, run_spawning
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 
@@ -72,7 +71,7 @@ def test_every_import_order_makes_a_callback_of_either_root(isolated: Path, root
     other = ROOTS[1 - ROOTS.index(root)]
     start = ORDERS[order].replace("ROOT", root).replace("OTHER", other)
     callbacks = "[kit]" if order == "framework first" else "kit"
-    done = run_python(start + TRAIN + FIT.replace("CALLBACKS", callbacks), cwd=isolated)
+    done = run_bare(start + TRAIN + FIT.replace("CALLBACKS", callbacks), cwd=isolated)
     assert done.returncode == 0, done.stderr
     complete(isolated)
 
@@ -168,7 +167,7 @@ if __name__ == "__main__":
 
 def test_fit_and_test_in_spawned_processes_are_one_run(isolated: Path) -> None:
     (isolated / "program.py").write_text(SPAWN)
-    done = run_python(isolated / "program.py", cwd=isolated)
+    done = run_spawning(isolated / "program.py", cwd=isolated)
     assert done.returncode == 0, done.stderr
     run = local_run(isolated)
     assert [step for step, _ in run.history("batch/loss")] == [1, 3]

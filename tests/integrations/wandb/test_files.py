@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import run_python
 from tests.support.wandb_offline import find_runs
+from tests.support.warm import run_script
 from trackkit.integrations.wandb.blocks import BLOCK, Reader, Writer
 from trackkit.integrations.wandb.files import last_steps, read_history, read_run_file
 
@@ -37,7 +37,7 @@ run.finish()
 
 def test_console_is_read_as_lines(tmp_path: Path) -> None:
     """Output is recorded in pieces of several lines, and of parts of lines, of two streams."""
-    done = run_python(CHUNKS, cwd=tmp_path)
+    done = run_script(CHUNKS, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     console = read_run_file(find_runs(tmp_path)[0]).console
     lines = [[text for stream, text in console if stream == wanted] for wanted in (1, 0)]
@@ -47,7 +47,7 @@ def test_console_is_read_as_lines(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded")
-    done = run_python(CODE, cwd=folder)
+    done = run_script(CODE, cwd=folder)
     assert done.returncode == 0, done.stderr
     (path,) = find_runs(folder)
     return path
