@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import trackkit
+from tests.support.local_log import write_run
 from tests.support.processes import clean_env, run_python
 from tests.wandb_server.client import run as run_client
 from tests.wandb_server.server import WandbServer
@@ -17,26 +18,16 @@ from trackkit.local_log.regular import ReadError
 from trackkit.reading.expression import ExpressionError
 
 
-def write_run(root: Path, run_id: str, *, lr: float | None = None, started: float = 1.0, **summary: Any) -> Path:
-    folder = root / "_trackkit" / run_id
-    folder.mkdir(parents=True)
-    fields = {"run_id": run_id, "name": f"name-{run_id}", "status": "finished", "started": started}
-    config = {"trackkit/settings/tags": ["local", run_id], "git/commit": "1234567890", "git/dirty": run_id == "b"}
-    (folder / "run.json").write_text(json.dumps({**fields, "ended": started + 1800}))
-    (folder / "config.json").write_text(json.dumps(config | ({"hparams/lr": lr} if lr is not None else {})))
-    columns = {name.replace("__", "/"): value for name, value in summary.items()}
-    (folder / "summary.json").write_text(json.dumps(columns))
-    (folder / "rows.jsonl").write_text(f'{{"_row":0,"_time":{started},"batch/step":7,"batch/loss":0.5}}\n')
-    return folder
-
-
 @pytest.fixture
 def four(tmp_path: Path) -> Path:
     """A sweep: one output folder per run, one of them without learning rate and results."""
     for number, (run_id, lr, loss) in enumerate((("a", 1e-2, 0.5), ("b", 1e-3, 0.25), ("c", 1e-2, 0.75))):
-        best = {"final__best__val__loss": loss, "final__best__val__loss_step": 5, "final__steps": 10 * (number + 1)}
-        write_run(tmp_path / f"sweep/{run_id}", run_id, lr=lr, started=100.0 + number, **best, final__val__odd=number)
-    write_run(tmp_path / "other", "d", started=1.0)
+        best = {"final/best/val/loss": loss, "final/best/val/loss_step": 5, "final/val/odd": number}
+        config = {"hparams/lr": lr, "git/commit": "1234567890", "git/dirty": run_id == "b"}
+        config["trackkit/settings/tags"] = ["local", run_id]
+        summary = {**best, "final/steps": 10 * (number + 1)}
+        write_run(tmp_path / f"sweep/{run_id}", run_id, config, summary, started=100.0 + number)
+    write_run(tmp_path / "other", "d")
     return tmp_path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,28 @@ class LocalRun:
         """Returns (value of the key's axis, value) of every row that has the key."""
         axis = "epoch/step" if key.startswith("epoch/") else "batch/step"
         return [(row[axis], row[key]) for row in self.rows if key in row]
+
+
+def write_run(
+    root: Path,
+    run_id: str,
+    config: Mapping[str, Any] | None = None,
+    summary: Mapping[str, Any] | None = None,
+    rows: Sequence[Mapping[str, Any]] = ({"batch/step": 7, "batch/loss": 0.5},),
+    *,
+    started: float = 1.0,
+    **run: Any,
+) -> Path:
+    """Writes a run folder below the output folder `root`, as a training of half an hour leaves it; returns it."""
+    folder = root / "_trackkit" / run_id
+    folder.mkdir(parents=True)
+    fields = {"run_id": run_id, "name": f"name-{run_id}", "status": "finished", "started": started}
+    (folder / "run.json").write_text(json.dumps({**fields, "ended": started + 1800, **run}))
+    (folder / "config.json").write_text(json.dumps(config or {}))
+    (folder / "summary.json").write_text(json.dumps(summary or {}))
+    lines = [json.dumps({"_row": number, "_time": started + number, **row}) for number, row in enumerate(rows)]
+    (folder / "rows.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return folder
 
 
 def local_runs(folder: Path) -> list[LocalRun]:
