@@ -7,9 +7,11 @@ import shutil
 import time
 from pathlib import Path
 
+import trackkit
 from tests.support.syncing import assert_all_there, console, record, row_of, sync
 from tests.support.warm import run_script
 from tests.wandb_server import WandbServer
+from trackkit.local_log.notes import add_note
 
 
 def test_each_server_has_its_own_notes(wandb_server: WandbServer, tmp_path: Path) -> None:
@@ -54,6 +56,19 @@ def test_run_deleted_on_the_server_is_sent_again(wandb_server: WandbServer, tmp_
     assert "the server does not have it any more: sending it again" in printed
     assert row_of(printed, "r1")[-1] == "complete"
     assert_all_there(wandb_server, tmp_path / "out", "r1")
+
+
+def test_notes_added_after_the_run_are_added_to_those_on_the_server(wandb_server: WandbServer, tmp_path: Path) -> None:
+    record(tmp_path / "out", "r1", 0, 5)
+    sync(wandb_server, tmp_path)
+    (run,) = wandb_server.state.runs.values()
+    run.notes = "written on the page"
+    recorded = trackkit.read_run(tmp_path / "out")
+    assert recorded.folder is not None
+    add_note(recorded, recorded.folder, "JOURNAL.md: today")
+    for _ in range(2):
+        assert row_of(sync(wandb_server, tmp_path, "r1"), "r1")[-1] in ("complete", "unchanged")
+        assert run.notes == "written on the page\nJOURNAL.md: today"
 
 
 def test_several_folders_of_one_run_are_an_error_that_names_them(wandb_server: WandbServer, tmp_path: Path) -> None:

@@ -69,9 +69,9 @@ class LocalSink(Sink):
         if self._rows is None:
             self._rows = RowFile(folder / "rows.jsonl")
         self.folder = folder
-        # A resumed run keeps its columns, and the gap that could not be written.
-        self._summary = read_json(folder / "summary.json")
-        gap = read_gap(read_json(folder / "run.json").get("gap"))
+        # A resumed run keeps its columns, the notes added since, and the gap that could not be written.
+        self._summary, found = read_json(folder / "summary.json"), read_json(folder / "run.json")
+        gap = read_gap(found.get("gap"))
         self._run = {
             "format": FORMAT,
             "run_id": info.run_id,
@@ -82,6 +82,7 @@ class LocalSink(Sink):
             "status": "running",
             **process_fields(),
             **output_files(),
+            **({"notes": found["notes"]} if "notes" in found else {}),
         }
         earlier, self._written = info.earlier, None
         if earlier is not None and earlier.attempts:
@@ -140,6 +141,7 @@ class LocalSink(Sink):
     def _append(self, line: str, gap: Gap) -> None:
         """Appends a line to the rows; if that fails, `run.json` has a gap for it meanwhile."""
         assert self._rows is not None
+        assert self.folder is not None
         try:
             self._find_folder()
             if self._lost is not None:
@@ -151,11 +153,11 @@ class LocalSink(Sink):
             if self._run.get("gap") != marked:
                 self._run["gap"] = marked
                 with contextlib.suppress(OSError):
-                    self._replace_json("run.json", self._run)
+                    replace_json(self.folder / "run.json", self._run)
             raise
         if self._run.pop("gap", None) is not None:
             with contextlib.suppress(OSError):
-                self._replace_json("run.json", self._run)
+                replace_json(self.folder / "run.json", self._run)
 
     def _count(self, row: Row) -> None:
         step, so_far = row.step, self._written
@@ -174,31 +176,36 @@ class LocalSink(Sink):
             make_folder(self.folder)
             self._rows.restart()
             for name, values in (("config", self._config), ("summary", self._summary), ("run", self._run)):
-                self._replace_json(f"{name}.json", values)
+                replace_json(self.folder / f"{name}.json", values)
         elif path.parent != self.folder:
             logger.warning("The run folder was moved. Recording continues in '%s'.", path.parent)
             self.folder = path.parent
 
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
         self._find_folder()
-        self._replace_json(name, values)
-
-    def _replace_json(self, name: str, values: Mapping[str, Any]) -> None:
-        """Replaces a file atomically: readers see the old one or the new one, also after a crash."""
         assert self.folder is not None
-        data = (json.dumps(_strict(values), indent=1, default=str, allow_nan=False) + "\n").encode()
-        spare, path = self.folder / f".{name}.{os.getpid()}", self.folder / name
-        try:
-            with open(spare, "wb", opener=opener) as file:
-                file.write(data)
-            if path.exists():
-                # The user may have opened it to a group.
-                spare.chmod(path.stat().st_mode & 0o777)
-            os.replace(spare, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                spare.unlink()
-            _overwrite(path, data)
+        replace_json(self.folder / name, values)
+
+
+def replace_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Replaces a file atomically: readers see the old one or the new one, also after a crash.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    data = (json.dumps(_strict(values), indent=1, default=str, allow_nan=False) + "\n").encode()
+    spare = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(spare, "wb", opener=opener) as file:
+            file.write(data)
+        if path.exists():
+            # The user may have opened it to a group.
+            spare.chmod(path.stat().st_mode & 0o777)
+        os.replace(spare, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            spare.unlink()
+        _overwrite(path, data)
 
 
 def _overwrite(path: Path, data: bytes) -> None:

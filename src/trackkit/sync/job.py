@@ -12,6 +12,7 @@ from filelock import Timeout
 
 from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.files import RunFileReader, read_run_record
+from trackkit.local_log.notes import notes_of
 from trackkit.notices import logger
 from trackkit.sync.delta import Delta
 from trackkit.sync.gather import Source, gather
@@ -99,6 +100,8 @@ class Job:
                 upload(delta.path, self._server)
                 server, found = self._read_back(path, source)
         result = report(source, server, found)
+        if server.state and source.local is not None and (notes := notes_of(source.local)):
+            self._server.annotate(path, notes)
         if result.verdict == "complete":
             self._ledger.remember(path, server.url, result.rows)
         return result

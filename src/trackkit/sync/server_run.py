@@ -17,6 +17,7 @@ from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.files import to_row
 from trackkit.integrations.wandb.server import REFUSED, credentials, explain, probe, put
 from trackkit.local_log.reader import finite_words
+from trackkit.redaction.patterns import mask
 
 T = TypeVar("T")
 
@@ -156,6 +157,19 @@ class Server:
     def run(self, path: str) -> ServerRun:
         """Reads the run at `entity/project/run_id`; an empty one without a state if the server does not know it."""
         return self.ask(lambda: self._read(path))
+
+    def annotate(self, path: str, notes: str) -> None:
+        """Adds the lines of notes that the run at `entity/project/run_id` lacks; those that it has stay."""
+
+        def add() -> None:
+            run = self._find(path)
+            known = (run.notes or "").splitlines()
+            lacking = [line for line in mask(notes).splitlines() if line not in known]
+            if lacking:
+                run.notes = "\n".join([*known, *lacking])
+                run.update()
+
+        self.ask(add)
 
     def project(self, path: str) -> list[ServerRun]:
         """Returns the runs of the project `entity/project`, oldest first, without what takes a request for each run."""

@@ -50,7 +50,7 @@ class Target(RunOnDisk):
 
     def size(self) -> dict[str, int]:
         """Returns the bytes of everything that a sync uploads or compares."""
-        names = ("rows.jsonl", "config.json", "summary.json") if self.folder is not None else ()
+        names = ("run.json", "rows.jsonl", "config.json", "summary.json") if self.folder is not None else ()
         files = {name: self.home / name for name in names} | {path.parent.name: path for path in self.files}
         return {name: path.stat().st_size if path.exists() else 0 for name, path in files.items()}
 
