@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from trackkit.cli.doctor import doctor
+from trackkit.cli.journal import journal
 from trackkit.cli.sync import sync
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ def trackkit(
 
 app.command()(sync)
 app.command()(doctor)
+app.add_typer(journal, name="journal")
 
 if __name__ == "__main__":
     app()

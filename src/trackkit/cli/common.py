@@ -1,0 +1,65 @@
+"""What the commands that read runs share: errors as one line, and what a word on the command line means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from trackkit.errors import TrackKitError
+
+if TYPE_CHECKING:
+    from trackkit.local_log.recorded import RecordedRun
+    from trackkit.reading.collection import Runs
+
+_FAILED, _USAGE, _CTRL_C = 1, 2, 130
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Prints an error that the user can correct as one line, and ends the command.
+
+    Exit code 2 for an expression, a column or a setting that is wrong; 1 for runs that are missing or can't be read.
+    """
+    from trackkit.reading.expression import ExpressionError
+
+    try:
+        yield
+    except TrackKitError as error:
+        typer.secho("error:", fg=typer.colors.RED, err=True, nl=False)
+        typer.echo(f" {error}", err=True)
+        raise typer.Exit(_USAGE if isinstance(error, ExpressionError) else _FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(_CTRL_C) from None
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has enough.
+        raise typer.Exit(0) from None
+
+
+def select(words: Sequence[str]) -> Runs:
+    """Returns the runs that words mean: a RUN as `trackkit.read_run` takes it, a folder of runs, or a group's name.
+
+    Without words, all of the user's runs.
+
+    Raises:
+        ReadError: a word means no run.
+    """
+    from trackkit.local_log.regular import ReadError
+    from trackkit.reading.collection import Runs
+    from trackkit.reading.runs import runs
+
+    if not words:
+        return runs()
+    found: dict[tuple[str, Path | None], RecordedRun] = {}
+    for word in words:
+        try:
+            named: Iterable[RecordedRun] = runs(word)
+        except ReadError:
+            named = runs().group("group").get(word, ())
+            if not named:
+                raise
+        found.update({(run.run_id, run.folder): run for run in named})
+    return Runs(found.values())
