@@ -9,6 +9,7 @@ import typer
 
 from trackkit.cli.doctor import doctor
 from trackkit.cli.journal import journal
+from trackkit.cli.ls import ls
 from trackkit.cli.sync import sync
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ def trackkit(
     """Works on recorded runs."""
 
 
+app.command()(ls)
 app.command()(sync)
 app.command()(doctor)
 app.add_typer(journal, name="journal")

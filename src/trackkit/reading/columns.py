@@ -49,7 +49,7 @@ def facts(run: RecordedRun) -> dict[str, Any]:
     settings = {name: config.get(f"trackkit/settings/{name}") for name in ("project", "group", "job_type", "notes")}
     found = {
         "id": run.run_id,
-        "name": run.name,
+        "name": run.name or None,
         "status": run.status,
         "error": fields.get("error") or summary.get("final/error"),
         "age_h": _age_h(fields),

@@ -1,0 +1,106 @@
+"""`trackkit ls`: the table, its columns, groups, the bill, and wrong words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.support.local_log import write_run
+from trackkit.cli.main import app
+
+ACCURACIES = {("a", 0.1): 0.5, ("b", 0.1): 0.75, ("c", 0.2): 0.875}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Two seeds of one learning rate, one of another, and a damaged run."""
+    for number, ((name, lr), acc) in enumerate(ACCURACIES.items()):
+        config = {"hparams/lr": lr, "trackkit/settings/project": "p", "git/commit": "abcdef012345", "git/dirty": True}
+        best = {"final/best/val/acc": acc, "final/best/val/acc_step": 3, "final/steps": 10}
+        bill = {"final/cost_usd": 10.0 ** (number + 1), "final/gpu_hours": number + 1.0, "final/duration_h": 2.0}
+        write_run(tmp_path / name, name, config, best | bill, started=100.0 - number)
+    write_run(tmp_path / "d", "d", format=99)
+    return tmp_path
+
+
+def ls(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["ls", *map(str, words)])
+
+
+def cells(done: Result) -> list[list[str]]:
+    assert done.exit_code == 0, done.output
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_table_shows_every_run_and_damaged_ones_as_such(sweep: Path) -> None:
+    heading, *rows = cells(ls(sweep))
+    assert heading == ["name", "id", "status", "age", "duration", "steps", "best", "commit"]
+    assert rows[0][:3] == ["name-a", "a", "finished"]
+    assert rows[0][-4:] == ["10", "val/acc", "0.5", "abcdef0*"]
+    assert [row[1] for row in rows[:3]] == ["a", "b", "c"]
+    assert rows[3][:3] == ["-", "d", "damaged"]
+
+
+def test_runs_are_filtered_sorted_and_limited(sweep: Path) -> None:
+    done = ls(sweep, "--where", "status == 'finished'", "--sort", "-best", "--columns", "id", "--limit", "2")
+    assert cells(done) == [["id"], ["c"], ["b"], ["2", "of", "3", "runs."]]
+
+
+def test_columns_are_derived(sweep: Path) -> None:
+    columns = "id, acc_per_usd = final/best/val/acc / final/cost_usd, odd = id in ['a', 'b']"
+    done = ls(sweep, "--where", "best > 0.6", "--columns", columns)
+    assert cells(done) == [["id", "acc_per_usd", "odd"], ["b", "0.0075", "yes"], ["c", "0.000875", "no"]]
+
+
+def test_json_and_csv_have_whole_values(sweep: Path) -> None:
+    lines = json.loads(ls(sweep, "--json").stdout)
+    assert [line["id"] for line in lines] == ["a", "b", "c", "d"]
+    assert (lines[0]["hparams/lr"], lines[0]["final/cost_usd"], lines[3]["status"]) == (0.1, 10.0, "damaged")
+    rows = list(csv.DictReader(io.StringIO(ls(sweep, "--csv", "--columns", "id,hparams/lr,tags").stdout)))
+    assert rows[2] == {"id": "c", "hparams/lr": "0.2", "tags": "[]"}
+
+
+def test_groups_have_number_mean_deviation_and_best(sweep: Path) -> None:
+    words = (sweep, "--where", "best > 0", "--group-by", "hparams/lr")
+    first, second = json.loads(ls(*words, "--json").stdout)
+    key = "final/best/val/acc"
+    assert (first["hparams/lr"], first["n"], first[key], first[f"{key} best"]) == (0.1, 2, 0.625, 0.75)
+    assert first[f"{key} sd"] == pytest.approx(statistics.stdev([0.5, 0.75]))
+    assert (second["n"], second[key], second[f"{key} sd"]) == (1, 0.875, None)
+    assert ["0.1", "2", "0.625", "±", "0.1768", "0.75"] in cells(ls(*words))
+
+
+def test_bill_names_the_runs_that_took_most_of_the_budget(sweep: Path) -> None:
+    done = ls(sweep, "--group-by", "project", "--columns", "cost")
+    assert "1 of 4 runs took 80% of the budget (final/cost_usd):\n   90.1%  c  name-c\n" in done.stdout
+    row = json.loads(ls(sweep, "--group-by", "project", "--columns", "cost", "--json").stdout)[0]
+    assert (row["n"], row["hours"], row["GPU h"], row["USD"]) == (3, 6.0, 6.0, 1110.0)
+    assert row["USD per point"] == pytest.approx(1110 / 0.875)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--where", "lr > 1"], 2, "unknown key 'lr'; did you mean 'hparams/lr'?"),
+        (["--where", "id =="], 2, "is no expression"),
+        (["--columns", "x = nothing"], 2, "unknown key 'nothing'"),
+        (["--sort", "bset"], 2, "did you mean 'best'?"),
+        (["nothing"], 1, "no run 'nothing'"),
+        (["--json", "--csv"], 2, "not both"),
+    ],
+)
+def test_wrong_words_are_answered_clearly(sweep: Path, words: list[str], code: int, said: str) -> None:
+    done = ls(sweep, *words)
+    assert (done.exit_code, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_no_runs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index.jsonl"))
+    assert "No runs yet" in ls().stderr
+    assert ls().exit_code == 1
