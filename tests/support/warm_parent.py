@@ -10,6 +10,7 @@ A forked program ends as any Python program does, with its own exit code, signal
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import itertools
@@ -27,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-# The last ones are imported by W&B and the frameworks when a training starts: W&B's own take a second.
+# The last ones are imported by W&B and the frameworks when a training or a sync starts: W&B's own take a second.
 IMPORTS = (
     "lightning.pytorch",
     "transformers.trainer",
@@ -39,8 +40,16 @@ IMPORTS = (
     "trackkit.integrations.lightning.adapter",
     "trackkit.integrations.wandb.sink",
     "trackkit.integrations.wandb.catch_up",
+    "trackkit.settings.sources",
+    "trackkit.cli.doctor",
+    "trackkit.cli.sync",
+    "trackkit.sync.job",
     "omegaconf",
+    "requests",
     "torch.utils.serialization.config",
+    "wandb.apis._generated.get_default_entity",
+    "wandb.sdk.artifacts._generated.operations",
+    "wandb.sdk.artifacts._models.pagination",
     "wandb.sdk.launch.inputs.internal",
 )
 BARE_IMPORTS = (
@@ -61,7 +70,9 @@ BARE_IMPORTS = (
 def serve(imports: Sequence[str]) -> None:
     """Forks a program for each line of stdin and writes its exit code to `code` in its folder, until stdin ends."""
     for name in imports:
-        importlib.import_module(name)
+        # Another version of W&B or torch may not have it; the programs import what they need themselves.
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     folders = [each for each in gc.get_objects() if isinstance(each, tempfile.TemporaryDirectory)]
     # The garbage collector of a child leaves the parent's objects alone: that would copy their memory pages.
     gc.collect()
