@@ -1,8 +1,12 @@
-"""Fifty real trainings, each killed at a random moment and resumed from its last checkpoint."""
+"""Real trainings, each killed at a random moment and resumed from its last checkpoint.
+
+Twenty in `make test`, with new seeds each time; `CRASH_TURNS=5 pytest ...` kills fifty.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +22,8 @@ from tests.support.warm import Program, last_checkpoint
 from trackkit import read_run
 from trackkit.integrations.wandb.files import read_history
 
-# For each framework, five turns of one kill in each fifth of the training.
-TURNS, PARTS = 5, 5
+# For each framework, turns of one kill in each fifth of the training.
+TURNS, PARTS = int(os.environ.get("CRASH_TURNS", "2")), 5
 
 
 @pytest.mark.parametrize("turn", range(TURNS))
