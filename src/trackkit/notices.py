@@ -41,10 +41,15 @@ _said: set[str] = set()
 
 def say_once(notice: str, *args: object, level: int = logging.INFO) -> None:
     """Logs a notice with its arguments, once per process."""
-    text = notice % args if args else notice
-    if text not in _said:
-        _said.add(text)
+    if first_time(notice % args if args else notice):
         logger.log(level, notice, *args)
+
+
+def first_time(text: str) -> bool:
+    """Returns whether this process has not said a text once yet; from now on it has."""
+    new = text not in _said
+    _said.add(text)
+    return new
 
 
 def ensure_heard() -> None:

@@ -75,6 +75,35 @@ def test_media_arrive_in_wandb_and_the_end_is_said_in_four_lines(
     assert "wandb:" not in "".join(capfd.readouterr())
 
 
+def test_failed_training_with_several_warnings_ends_with_four_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Breaks(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            if trainer.global_step >= 26:
+                raise RuntimeError("no more")
+
+        def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any) -> None:
+            if trainer.global_step == 24:
+                next(module.parameters()).grad.fill_(float("nan"))  # type: ignore[union-attr]
+
+    kit = TrackKit(name="mine", callbacks={"final_summary": {"monitor": "nothing"}}, synonyms={"nowhere": "x"})
+    with pytest.raises(RuntimeError, match="no more"):
+        TRAININGS["lightning"](Recipe(), tmp_path, [kit, Breaks()])
+    trackkit.finish()
+    # The first two are the start, and the notice about `train_loss`.
+    _, _, *end = (record.getMessage() for record in caplog.records if record.name == "trackkit")
+    (folder,) = (path.parent for path in tmp_path.glob("_trackkit/*/run.json"))
+    failed, metric, warnings, hint = end
+    assert failed.startswith("Training failed after step 26: RuntimeError: no more (test_log.py, line ")
+    assert failed.endswith(f"Its last words are in '{folder / 'last_words.txt'}'.")
+    assert metric.startswith("val/loss: last ")
+    for part in ("see batch/nonfinite", "'monitor' is 'nothing'", "has no effect: "):
+        assert part in warnings
+    assert warnings.endswith(f" Look in '{folder}'.")
+    assert hint == f"Upload it with `trackkit sync {folder}`."
+
+
 def test_sink_that_cannot_take_a_sample_keeps_its_rows(tmp_path: Path) -> None:
     class Refusing(MemorySink):
         def samples(self, values: Any, step: int) -> None:

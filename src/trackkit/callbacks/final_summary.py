@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.callbacks.nvml import energy_counter
-from trackkit.engine import ranks, stopwatch
+from trackkit.engine import stopwatch
 from trackkit.engine.callback import Callback, Values
 from trackkit.errors import did_you_mean
-from trackkit.notices import logger
 from trackkit.schema.goals import direction
 from trackkit.schema.keys import Where, canonical
 
@@ -71,7 +70,7 @@ class FinalSummary(Callback):
             raise ValueError(f"'price_per_gpu_hour' must be a number, 0 or more; got {price!r}")
         self.monitor, self.goal, self.price = monitor, goal, price
         self._followed: tuple[str | None, str | None] = (None, None)
-        self._warned = self._fit_over = False
+        self._fit_over = False
         self._replayed = 0
         self._last: dict[str, float | int] = {}
         # Of each validation metric: its logged name, "" if that is the key's own, and the extremes with their steps.
@@ -130,7 +129,6 @@ class FinalSummary(Callback):
             self._kwh = self._energy()
 
     def final(self) -> Mapping[str, Any]:
-        self._warn_of_unknown()
         values: dict[str, Any] = {f"final/{column}": value for column, value in self._last.items()}
         for key, goal in self._goals().items():
             column = f"final/best/{key.removeprefix('epoch/')}"
@@ -158,19 +156,13 @@ class FinalSummary(Callback):
             goals = followed | {key: other for key, other in goals.items() if key not in followed}
         return goals
 
-    def _warn_of_unknown(self) -> None:
-        """Warns once if the setting `monitor` is no validation metric of the run."""
-        if self.monitor is None or self._warned or self._monitored(self.monitor) or not ranks.current().writes:
-            return
-        self._warned = True
+    def warning(self) -> str:
+        if self.monitor is None or self._monitored(self.monitor):
+            return ""
         known = sorted(key.removeprefix("epoch/") for key in self._names)
         near = did_you_mean(f"val/{canonical(self.monitor, _VAL)}", known).partition("; known")[0]
-        logger.warning(
-            "'monitor' is '%s', which is no validation metric of this run%s Logged: %s.",
-            self.monitor,
-            near or ".",
-            ", ".join(known) or "none",
-        )
+        logged = ", ".join(known) or "none"
+        return f"'monitor' is '{self.monitor}', which is no validation metric of this run{near or '.'} Logged: {logged}"
 
     def _monitored(self, monitor: str) -> list[str]:
         """Returns the validation metrics that a monitor means, by the closest way to spell them that any has."""

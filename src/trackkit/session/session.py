@@ -13,13 +13,13 @@ from trackkit.engine.ranks import Exchange
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.tracker import Tracker
 from trackkit.local_log.reader import last_step
-from trackkit.notices import ensure_heard, logger, say_once
+from trackkit.notices import ensure_heard, first_time, logger, say_once
 from trackkit.record.run_config import flatten, recorded
 from trackkit.session.console import NullConsole
 from trackkit.session.last_words import LAST_WORDS, error_line, error_text, write_last_words
 from trackkit.session.resume import checkpoint_fields
 from trackkit.session.signals import Termination
-from trackkit.settings.unused import say_unused
+from trackkit.settings.unused import say_unused, unused_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -227,7 +227,6 @@ class Session:
                 self.end(*self._earlier_end())
         except Exception as error:  # noqa: BLE001 -- counted
             self.tracker.faults.add("the end of the run", error)
-        self._say({**self.tracker.unused(), **self.tracker.unused_synonyms()})
         try:
             self._close_console()
         except Exception as error:  # noqa: BLE001 -- counted
@@ -240,38 +239,52 @@ class Session:
             say_unused(setting, why)
 
     def _sum_up(self) -> None:
-        """Says how the training ended: status and steps, the monitored metric, where the run is."""
+        """Says in at most four lines how the training ended: status, monitored metric, warnings, where the run is."""
         columns = self.tracker.columns
-        hours, steps = columns.get("final/duration_h", 0.0), columns.get("final/steps", 0)
-        took = (
-            f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
-        )
-        logger.info("Run '%s': %s after %d steps in %s.", self.info.name, self.tracker.status, steps, took)
-        if best := next((key for key in columns if key.startswith("final/best/") and f"{key}_step" in columns), None):
+        if self._failed:
+            # An error that the program has caught is not known here.
+            logger.warning(
+                "Training %s. Its last words are in '%s'.", self._failed_words(), self.info.folder / LAST_WORDS
+            )
+        elif self._trained:
+            took = _duration(columns.get("final/duration_h", 0.0))
+            text = "Run '%s': %s after %d steps in %s."
+            logger.info(text, self.info.name, self.tracker.status, columns.get("final/steps", 0), took)
+        best = next((key for key in columns if key.startswith("final/best/") and f"{key}_step" in columns), None)
+        if best and self._trained:
             name, last = best.removeprefix("final/best/"), columns.get(best.replace("final/best/", "final/"))
             text = "%s: last %.5g, best %.5g at step %d."
             logger.info(text, name, last, columns[best], columns[f"{best}_step"])
-        for hint in filter(None, (sink.hint for sink in self._sinks)):
+        unused = {**self.tracker.unused(), **self.tracker.unused_synonyms()}
+        texts = (unused_text(setting, why) for setting, why in unused.items())
+        warnings = [*self.tracker.warnings(), *(text for text in texts if first_time(f"{text}."))]
+        if warnings:
+            logger.warning("%s. Look in '%s'.", "; ".join(warnings), self.info.folder)
+        hint = next((sink.hint for sink in self._sinks if sink.hint), "")
+        if hint and self._trained:
             logger.info(hint)
 
+    def _failed_words(self) -> str:
+        step = last_step(self.info.folder)
+        after = f" after step {step}" if step is not None else ""
+        return f"failed{after}{f': {self._failure}' if self._failure else ''}"
+
     def _close_console(self) -> None:
-        """Closes the console after TrackKit's own lines about the end: what went wrong, when, where to look."""
+        """Closes the console after TrackKit's own lines about the end."""
         text = error_text(self._error) if self._error is not None else ""
         folder, words = self.info.folder, ""
         if self._sinks:
-            for warning in self.tracker.warnings():
-                logger.warning("%s in '%s'.", warning, folder)
-            if self._trained and not self._failed:
-                self._sum_up()
-            if self._failed:
-                step = last_step(folder)
-                after = f" after step {step}" if step is not None else ""
-                # An error that the program has caught is not known here.
-                words = f"failed{after}{f': {self._failure}' if self._failure else ''}"
-                logger.warning("Training %s. Its last words are in '%s'.", words, folder / LAST_WORDS)
+            words = self._failed_words() if self._failed else ""
+            self._sum_up()
         self.console.close(text)
         if words:
             write_last_words(folder, f"Run {self.info.run_id} {words}", text, self.console.recent)
+
+
+def _duration(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
 
 
 def log(values: Mapping[str, Any]) -> None:

@@ -16,7 +16,12 @@ def say_unused(setting: str, why: str) -> None:
         setting: its name.
         why: the reason, as a sentence without its end.
     """
-    say_once("The setting '%s' has no effect: %s.", setting, why, level=logging.WARNING)
+    say_once("%s.", unused_text(setting, why), level=logging.WARNING)
+
+
+def unused_text(setting: str, why: str) -> str:
+    """Returns that a setting has no effect, as a sentence without its end."""
+    return f"The setting '{setting}' has no effect: {why}"
 
 
 def report_unused(settings: TrackKitConfig, unused: Mapping[str, str]) -> None:

@@ -177,5 +177,5 @@ def test_nonfinite_losses_are_named_at_the_end(caplog: pytest.LogCaptureFixture)
     trackkit.finish()
     (said,) = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
     assert said.startswith(
-        "Loss or gradient norm was NaN or Inf in 3 steps, first seen at step 3: see batch/nonfinite in '"
+        "Loss or gradient norm was NaN or Inf in 3 steps, first seen at step 3: see batch/nonfinite. Look in '"
     )
