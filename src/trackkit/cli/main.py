@@ -10,6 +10,7 @@ import typer
 from trackkit.cli.doctor import doctor
 from trackkit.cli.journal import journal
 from trackkit.cli.ls import ls
+from trackkit.cli.show import show
 from trackkit.cli.sync import sync
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ def trackkit(
 
 
 app.command()(ls)
+app.command()(show)
 app.command()(sync)
 app.command()(doctor)
 app.add_typer(journal, name="journal")

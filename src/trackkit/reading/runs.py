@@ -70,6 +70,15 @@ def runs(source: Source | Iterable[Source] | None = None) -> Runs:
     return Runs(found)
 
 
+def neighbors(run: RecordedRun) -> Runs:
+    """Returns the runs that a run may be compared with: the user's own, and those in its output folder; not itself."""
+    found = {each.folder: each for each in _open(known_runs())}
+    if run.folder is not None:
+        found |= {each.folder: each for each in _open(find_runs(run.folder.parent))}
+        found.pop(run.folder, None)
+    return Runs(found.values())
+
+
 def _is_on_server(path: Source, parts: int) -> bool:
     words = str(path).split("/")
     return len(words) == parts and all(words) and not os.path.exists(os.path.expanduser(path))

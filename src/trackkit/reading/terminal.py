@@ -67,12 +67,12 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
     try:
         import plotext
     except ImportError:
-        console.print(points(finite))
+        _print_points(finite, console)
         console.print("Curves are drawn with plotext: pip install 'trackkit[report]'", style="dim")
         return
     if len(finite) > 1 and (console.no_color or not console.is_terminal):
         # Without colors the curves could not be told apart.
-        console.print(points(finite))
+        _print_points(finite, console)
         return
     width = max(30, min(console.width, 120))
     colors = [_COLORS[number % len(_COLORS)] for number in range(len(finite))]
@@ -91,6 +91,12 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
         # plotext's own legend lies on the curves.
         for color, name in zip(colors, finite, strict=True):
             console.print(f"  ── {name}", style=color, markup=False, highlight=False)
+
+
+def _print_points(curves: Mapping[str, Curve], console: Console) -> None:
+    made = points(curves)
+    fit(console, made)
+    console.print(made)
 
 
 def points(curves: Mapping[str, Curve], most: int = _ROWS) -> Table:

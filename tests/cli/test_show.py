@@ -1,0 +1,82 @@
+"""`trackkit show`: one page about a run, finished, live or damaged."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.local_log import write_run
+from tests.support.processes import ROOT, clean_env
+from trackkit.cli.main import app
+
+ROWS = [{"batch/step": step, "batch/loss": 1 / step, "batch/lr": 0.1} for step in range(1, 41)]
+ROWS += [{"epoch/step": 40, "epoch/val/loss": 0.5}]
+
+# A training that takes a step every 50 ms, as the local log has it.
+LIVE = """
+import json, sys, time
+from pathlib import Path
+from trackkit.engine.processes import process_fields
+folder = Path(sys.argv[1]) / "_trackkit" / "live"
+folder.mkdir(parents=True)
+fields = {"run_id": "live", "name": "live", "status": "running", "started": time.time(), **process_fields()}
+(folder / "config.json").write_text("{}")
+(folder / "run.json").write_text(json.dumps(fields))
+for step in range(1, 101):
+    with open(folder / "rows.jsonl", "a") as rows:
+        rows.write(json.dumps({"_row": step, "_time": time.time(), "batch/step": step, "batch/loss": 1 / step}) + "\\n")
+    time.sleep(0.05)
+(folder / "summary.json").write_text(json.dumps({"final/status": "finished", "final/steps": 100}))
+(folder / "run.json").write_text(json.dumps({**fields, "status": "finished", "ended": time.time(), "exit_code": 0}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index.jsonl"))
+
+
+def show(*words: str | Path) -> str:
+    done = CliRunner().invoke(app, ["show", *map(str, words)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_page_has_what_the_run_is_its_results_curves_and_places(tmp_path: Path) -> None:
+    summary = {"final/val/loss": 0.5, "final/best/val/loss": 0.25, "final/best/val/loss_step": 20, "final/steps": 40}
+    config = {"trackkit/settings/project": "p", "trackkit/settings/group": "g", "hparams/lr": 0.1, "optim/lr": 0.1}
+    write_run(tmp_path, "before", {**config, "hparams/lr": 0.2, "optim/lr": 0.2}, started=0.5)
+    folder = write_run(tmp_path, "a", config, summary | {"final/cost_usd": 2.5}, ROWS)
+    page = show(folder)
+    assert page.startswith("name-a  (a)\nfinished, 40 steps, 30 min, started ")
+    assert "project p, group g, cost 2.5" in page
+    assert ["val/loss", "0.5", "0.25", "20"] in [line.split() for line in page.splitlines()]
+    assert ["40", "0.025", "0.5", "0.1"] in [line.split() for line in page.splitlines()]
+    assert "Different from the run before it, name-before (before)\n  hparams/lr: 0.2 -> 0.1\n\n" in page
+    assert f"{folder}/  run.json, rows.jsonl" in page
+
+
+def test_damaged_and_empty_runs_have_a_page(tmp_path: Path) -> None:
+    assert "No rows." in show(write_run(tmp_path, "empty", rows=[]))
+    done = CliRunner().invoke(app, ["show", str(write_run(tmp_path, "new", format=99))])
+    assert (done.exit_code, "has format 99" in done.stderr) == (1, True)
+
+
+def test_live_run_is_followed_until_it_ends(tmp_path: Path) -> None:
+    training = subprocess.Popen([sys.executable, "-c", LIVE, str(tmp_path)], env=clean_env(), cwd=ROOT)
+    while not (tmp_path / "_trackkit/live/rows.jsonl").exists():
+        assert training.poll() is None
+        time.sleep(0.05)
+    page = show(tmp_path, "--watch")
+    assert training.wait(60) == 0
+    lines = page.splitlines()
+    assert lines[0].startswith("step ")
+    assert ", batch/loss 0." in lines[1]
+    assert "finished, 100 steps" in page
+    assert os.environ["TRACKKIT_INDEX"]
