@@ -30,6 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         out = tmp_path_factory.mktemp(variant)
         done = run_torchrun(SCRIPT, framework, str(out), variant, cwd=out)
         assert done.returncode == 0, done.stderr[-4000:]
+        (out / "stderr.txt").write_text(done.stderr)
         return out
 
     return train
@@ -57,6 +58,16 @@ def test_one_run_has_the_mean_over_ranks(framework: str, trained: Trained) -> No
     assert run.summary["final/tracker_errors"] == 0
     assert run.config["runtime/world_size"] == 2
     assert run.config["data/batch_size_global"] == 8
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_log_does_nothing_on_a_rank_that_does_not_write(framework: str, trained: Trained) -> None:
+    """Both ranks log in every batch: rank 0 records the value, rank 1 says once that it does not."""
+    out = trained(framework, "tracked")
+    run = local_run(out)
+    assert run.history("batch/mine") == [(step, 3) for step, _ in run.history("batch/loss")]
+    notice = "trackkit.log records nothing here: no training runs, or another rank writes the run."
+    assert (out / "stderr.txt").read_text().count(notice) == 1
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

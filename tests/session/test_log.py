@@ -75,6 +75,18 @@ def test_media_arrive_in_wandb_and_the_end_is_said_in_four_lines(
     assert "wandb:" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("footer", [True, False])
+def test_wandb_prints_its_own_footer_only_if_asked(
+    footer: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_SILENT")
+    TRAININGS["lightning"](Recipe(), tmp_path, [TrackKit(wandb_footer=footer)])
+    capfd.readouterr()
+    trackkit.finish()
+    printed = "".join(capfd.readouterr())
+    assert ("wandb:" in printed, "Run history" in printed, "wandb sync" in printed) == (footer, footer, footer)
+
+
 def test_failed_training_with_several_warnings_ends_with_four_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,7 +1,7 @@
 """Trains the toy under torchrun and saves the weights of each rank: `two_ranks.py FRAMEWORK OUT VARIANT`.
 
-Variants: `tracked`; `bare` (without TrackKit); `one-disabled` (rank 1's TrackKit is disabled); `one-fails` (rank 1
-raises at its fifth step); `one-slow` (rank 1 is late at every step).
+Variants: `tracked` (both ranks call `trackkit.log`); `bare` (without TrackKit); `one-disabled` (rank 1's TrackKit is
+disabled); `one-fails` (rank 1 raises at its fifth step); `one-slow` (rank 1 is late at every step).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+import trackkit
 from tests.support.toy import TRAININGS, Net, Recipe
 from trackkit import TrackKit
 
@@ -25,6 +26,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if variant == "one-disabled" and rank == 1:
         os.environ["TRACKKIT_MODE"] = "disabled"
+    if variant == "tracked":
+        Net.forward = _logging(Net.forward)  # type: ignore[method-assign]
     if variant in ("one-fails", "one-slow") and rank == 1:
         Net.forward = _disturbed(Net.forward, variant)  # type: ignore[method-assign]
     more: dict[str, Any] = {}
@@ -33,6 +36,16 @@ def main() -> None:
     kit = [] if variant == "bare" else [TrackKit()]
     net = TRAININGS[framework](Recipe(clip=0.05, every=2), out / "run", kit, **more)
     torch.save(net.state_dict(), out / f"{framework}-{variant}-{rank}.pt")
+
+
+def _logging(forward: Any) -> Any:
+    @functools.wraps(forward)
+    def logging(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.training:
+            trackkit.log({"mine": 3})
+        return forward(self, *args, **kwargs)
+
+    return logging
 
 
 def _disturbed(forward: Any, variant: str) -> Any:
