@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tests.support.processes import clean_env
 from tests.support.warm import run_module
 from tests.wandb_server import WandbServer
+from trackkit.engine.processes import process_fields
 from trackkit.local_log.index import remember
 
 
@@ -51,3 +54,26 @@ def test_folders_and_unsynced_runs_are_checked(tmp_path: Path, monkeypatch: pyte
     found = doctor(tmp_path, 1, **{**env, "TRACKKIT_INDEX": str(tmp_path / "file" / "runs.jsonl")})
     assert found["list of runs"][0] == "broken"
     assert found["W&B"][0] == "note"
+
+
+def test_writers_of_runs_and_the_configured_folder_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", listed := str(tmp_path / "index" / "runs.jsonl"))
+    (tmp_path / "file").write_text("")
+    mine = {**process_fields(), "status": "running"}
+    runs = {
+        "alive": mine,
+        "gone": {**mine, "pid": 2**22 + 1},
+        "far": {**mine, "host": "far"},
+        "over": {**mine, "ended": 1.0},
+    }
+    for run_id, fields in runs.items():
+        (tmp_path / run_id).mkdir()
+        (tmp_path / run_id / "run.json").write_text(json.dumps({"run_id": run_id, **fields}))
+        remember(tmp_path / run_id, run_id, "p", "auto")
+    env = {"WANDB_API_KEY": "", "NETRC": str(tmp_path / "none"), "TRACKKIT_INDEX": listed}
+    found = doctor(tmp_path, 1, **env, WANDB_DIR=str(tmp_path / "file"))
+    assert found["dir"][0] == "broken"
+    assert found["lock of alive"] == ("ok", f"held by process {os.getpid()} on {mine['host']}, which is alive")
+    assert found["lock of gone"][1].startswith("stale: process 4194305 on ")
+    assert found["lock of far"][1].startswith(f"process {os.getpid()} on far may hold it")
+    assert "lock of over" not in found

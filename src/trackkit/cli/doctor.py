@@ -17,12 +17,16 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
+from trackkit.engine.processes import process_life
 from trackkit.local_log import index
+from trackkit.local_log.reader import read_fields
+from trackkit.settings.sources import load_config
 
 _PACKAGES = ("trackkit", "wandb", "torch", "lightning", "pytorch-lightning", "transformers", "accelerate")
 _COMPAT = {"wandb": "wandb", "lightning": "lightning", "transformers": "huggingface"}
 _STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
 _SERVER_S = 5.0
+_MOST_WRITERS = 10
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Finding:
 def doctor() -> None:
     """Checks versions, W&B, folders, locks, unsynced runs, private names and GPUs. Ends with 1 if one is broken."""
     console, broken = Console(), False
-    for check in (_versions, _server, _folders, _runs, _private_names, _gpus):
+    for check in (_versions, _server, _folders, _runs, _writers, _private_names, _gpus):
         for each in _tried(check):
             broken |= each.state == "broken"
             style = _STYLES[each.state]
@@ -96,7 +100,10 @@ def _server() -> Iterator[Finding]:
 
 def _folders() -> Iterator[Finding]:
     places = {"working folder": Path.cwd(), "list of runs": index.index_path().parent}
-    for topic, folder in {**places, "temporary files": Path(tempfile.gettempdir())}.items():
+    places["temporary files"] = Path(tempfile.gettempdir())
+    if given := load_config().dir:
+        places["dir"] = Path(given).expanduser()
+    for topic, folder in places.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder, prefix=".trackkit-doctor-") as inside:
@@ -118,6 +125,21 @@ def _runs() -> Iterator[Finding]:
         yield Finding("note", "runs", text)
     else:
         yield Finding("ok", "runs", f"{len(listed)} listed, none waits for `trackkit sync`")
+
+
+def _writers() -> Iterator[Finding]:
+    """Yields who writes each of the newest runs that no process has closed."""
+    fields = {entry.run_id: read_fields(Path(entry.folder)) for entry in index.entries()}
+    unclosed = {run_id: run for run_id, run in fields.items() if "pid" in run and "ended" not in run}
+    for run_id, run in list(unclosed.items())[-_MOST_WRITERS:]:
+        writer, life = f"process {run['pid']} on {run.get('host', 'an unknown host')}", process_life(run)
+        if life == "alive":
+            yield Finding("ok", f"lock of {run_id}", f"held by {writer}, which is alive")
+        elif life == "gone":
+            text = f"stale: {writer} ended without closing the run. Resume it, or upload it with `trackkit sync`."
+            yield Finding("note", f"lock of {run_id}", text)
+        else:
+            yield Finding("note", f"lock of {run_id}", f"{writer} may hold it: look there whether it is alive")
 
 
 def _private_names() -> Iterator[Finding]:
