@@ -89,7 +89,8 @@ def _asked(columns: Sequence[str]) -> dict[str, str]:
 
 def _grouped(runs: Runs, by: str, asked: dict[str, str]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Returns a row per group: its value, the number of runs, then mean, deviation and best of each column."""
-    from trackkit.reading.rollup import bill, spread
+    from trackkit.reading.rollup import best_of, bill
+    from trackkit.reading.statistics import sample
 
     names = {name: text for name, text in asked.items() if name != "cost"}
     key = next((row["best_key"] for row in runs.table if "best_key" in row), None)
@@ -102,8 +103,9 @@ def _grouped(runs: Runs, by: str, asked: dict[str, str]) -> tuple[list[str], lis
     for value, members in runs.group(by).items():
         row = [value, len(members)]
         for text in names.values():
-            found = spread(members.column(text), key if text == "best" and key else text)
-            row += [_number(found.mean), _number(found.sd), found.best]
+            values = members.column(text)
+            found = sample(values)
+            row += [_number(found.mean), _number(found.sd), best_of(values, key if text == "best" and key else text)]
         if "cost" in asked:
             owed = bill(members)
             row += [owed.hours, owed.gpu_hours, owed.energy_kwh, owed.cost_usd, owed.usd_per_point]

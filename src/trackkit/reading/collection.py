@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from html import escape
@@ -12,6 +11,7 @@ from trackkit.local_log.recorded import RecordedRun, frame
 from trackkit.local_log.regular import ReadError
 from trackkit.reading.columns import FACTS, columns, plain
 from trackkit.reading.expression import Expression
+from trackkit.reading.statistics import is_number
 from trackkit.schema.goals import Goal, direction
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Runs(Sequence[RecordedRun]):
             ExpressionError: the text is no expression, or names an unknown column.
         """
         best, sign = self.ranked(metric, goal)
-        found = [(sign * value, number) for number, value in enumerate(best) if _is_number(value)]
+        found = [(sign * value, number) for number, value in enumerate(best) if is_number(value)]
         if not found:
             raise ReadError(f"none of {len(self)} runs has a value of '{metric}'")
         return self._runs[min(found)[1]]
@@ -160,10 +160,6 @@ class Runs(Sequence[RecordedRun]):
         # A column that only the others have is known all the same.
         derived.__dict__.update(table=[self.table[number] for number in numbers], known=self.known)
         return derived
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_hashable(value: Any) -> bool:

@@ -129,11 +129,17 @@ def at_steps(of: Curve, steps: Sequence[float] | Floats) -> Floats:
     return np.where(places >= 0, of.y[np.maximum(places, 0)], np.nan)
 
 
-def main_keys(runs: Sequence[RecordedRun], most: int = 8) -> list[str]:
-    """Returns the keys that a reader looks at first: losses, validation metrics, then what tells how training went."""
+def main_keys(runs: Sequence[RecordedRun], most: int = 8, results: bool = False) -> list[str]:
+    """Returns the keys that a reader looks at first: losses, validation metrics, then what tells how training went.
+
+    Args:
+        runs: the runs that have them.
+        most: at most so many.
+        results: whether to leave out what only tells how training went.
+    """
     known = set().union(*(run.keys for run in runs))
     validation = sorted(key for key in known if key.startswith("epoch/val/") and not _is_speed(key))
-    ordered = [*_FIRST, *validation, *_NEXT]
+    ordered = [*_FIRST, *validation, *(() if results else _NEXT)]
     return [key for number, key in enumerate(ordered) if key in known and key not in ordered[:number]][:most]
 
 

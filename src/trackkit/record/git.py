@@ -65,3 +65,13 @@ def _git(folder: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def commits_between(folder: Path, before: str, after: str, most: int = 20) -> list[str]:
+    """Returns the commits after one commit up to another, newest first, one line each; empty if that is not known."""
+    return _git(folder, "log", "--oneline", f"-{most}", f"{before}..{after}", "--").splitlines()
+
+
+def changed_files(folder: Path, before: str, after: str) -> list[str]:
+    """Returns the files that differ between two commits; empty if that is not known."""
+    return _git(folder, "diff", "--name-only", before, after, "--").splitlines()

@@ -1,0 +1,90 @@
+"""Mean, spread and differences over seeds.
+
+The interval of a difference of means is Welch's, which allows the groups unequal variances and sizes (B. L. Welch, "The
+generalization of 'Student's' problem when several different population variances are involved", Biometrika 34, 1947).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A number over the runs of a group.
+
+    Attributes:
+        n: runs that have it.
+        mean: NaN without any.
+        sd: sample standard deviation (n - 1); NaN with fewer than two.
+        least, most: extremes; NaN without any.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class MeanDifference:
+    """How far the means of two groups are apart.
+
+    Attributes:
+        value: second mean minus first.
+        low, high: 95% interval; NaN where a group has fewer than two runs, or SciPy is not installed.
+        reason: why there is no interval; "" with one.
+    """
+
+    value: float
+    low: float
+    high: float
+    reason: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """`different`, `not distinguishable`, or `one run each tells nothing about chance` and the like."""
+        if self.reason:
+            return self.reason
+        return "not distinguishable" if self.low <= 0.0 <= self.high else "different"
+
+
+def sample(values: Sequence[Any]) -> Sample:
+    """Returns the mean and spread of the finite numbers among values."""
+    numbers = [float(value) for value in values if is_number(value)]
+    if not numbers:
+        return Sample(0, math.nan, math.nan, math.nan, math.nan)
+    sd = statistics.stdev(numbers) if len(numbers) > 1 else math.nan
+    return Sample(len(numbers), statistics.fmean(numbers), sd, min(numbers), max(numbers))
+
+
+def mean_difference(a: Sample, b: Sample) -> MeanDifference:
+    """Returns the difference of two means with Welch's 95% interval."""
+    value = b.mean - a.mean
+    if not (a.n and b.n):
+        return MeanDifference(value, math.nan, math.nan, "not in both")
+    if a.n < 2 or b.n < 2:
+        return MeanDifference(value, math.nan, math.nan, "too few runs to tell from chance")
+    try:
+        from scipy import stats
+    except ImportError:
+        return MeanDifference(value, math.nan, math.nan, "no interval: pip install 'trackkit[report]'")
+    parts = a.sd**2 / a.n, b.sd**2 / b.n
+    error = math.sqrt(sum(parts))
+    if error == 0.0:
+        return MeanDifference(value, value, value)
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (a.n - 1) + parts[1] ** 2 / (b.n - 1))
+    width = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
+    return MeanDifference(value, value - width, value + width)
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,36 @@
+"""`trackkit compare`: the page and its JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.local_log import write_run
+from trackkit.cli.main import app
+
+
+def test_two_runs_are_set_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        rows = [{"batch/step": step, "batch/loss": lr / step} for step in range(1, 5)]
+        write_run(tmp_path / name, name, {"hparams/lr": lr}, {"final/cost_usd": 10 * lr}, rows)
+    done = CliRunner().invoke(app, ["compare", "a", "b"])
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for expected in (
+        ["A", "a:", "name-a", "(a)"],
+        ["hparams/lr", "0.1", "0.2"],
+        ["batch/loss", "last", "0.025", "*", "0.05", "+0.025"],
+        ["final/cost_usd", "1", "*", "2", "+1"],
+        ["4", "0.025", "0.05"],
+    ):
+        assert expected in lines
+    found = json.loads(CliRunner().invoke(app, ["compare", "a", "b", "--json"]).stdout)
+    assert found["config"] == {"hparams/lr": [0.1, 0.2]}
+    assert next(each for each in found["measures"] if each["name"] == "batch/loss last")["samples"][0]["mean"] == 0.025
+    wrong = CliRunner().invoke(app, ["compare", "a"])
+    assert (wrong.exit_code, "takes two runs or groups" in wrong.stderr) == (1, True)
