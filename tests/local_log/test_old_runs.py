@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.support.toy import Net, Points
-from tests.support.warm import run_module
+from tests.support.warm import run_sync
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import TrackKit, finish, read_run
@@ -126,7 +126,7 @@ def test_old_checkpoint_resumes_its_run(recorded: Path) -> None:
 def test_old_runs_are_synced(wandb_server: WandbServer, recorded: Path) -> None:
     """Every value is on the server once; of a repeated step the first attempt's."""
     folders = [str(recorded / name) for name, _ in RUNS]
-    done = run_module("trackkit.cli.main", "sync", *folders, cwd=recorded, env=environment(wandb_server, recorded))
+    done = run_sync(*folders, cwd=recorded, env=environment(wandb_server, recorded))
     assert done.returncode == 0, done.stdout + done.stderr
     for name, steps in RUNS:
         local = read_run(recorded / name)

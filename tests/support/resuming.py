@@ -14,7 +14,7 @@ from tests.support.doomed import TRAIN, Task
 from tests.support.local_log import LocalRun
 from tests.support.processes import HANG_S
 from tests.support.wandb_offline import find_runs
-from tests.support.warm import Program, last_checkpoint, run_module
+from tests.support.warm import Program, last_checkpoint, run_module, run_sync
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from trackkit import TrackKit, finish
@@ -55,12 +55,12 @@ def online(server: WandbServer, home: Path) -> dict[str, str]:
 
 def send(server: WandbServer, home: Path, tool: str) -> None:
     """Sends the runs below `home` with `wandb sync`, file by file, or with `trackkit sync`."""
+    env = {**environment(server, home), "WANDB_MODE": "online"}
     if tool == "wandb":
-        commands = [["wandb", "sync", str(path.parent)] for path in find_runs(home)]
+        ended = [run_module("wandb", "sync", str(path.parent), cwd=home, env=env) for path in find_runs(home)]
     else:
-        commands = [["trackkit.cli.main", "sync", str(home / "out")]]
-    for command in commands:
-        done = run_module(*command, cwd=home, env={**environment(server, home), "WANDB_MODE": "online"})
+        ended = [run_sync(str(home / "out"), cwd=home, env=env)]
+    for done in ended:
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 

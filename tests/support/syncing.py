@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.support import warm
 from tests.support.processes import clean_env
 from tests.support.warm import Process, run_module, start_module
 from tests.wandb_server import WandbServer
@@ -29,12 +30,14 @@ def start_recorder(root: Path, run_id: str, first: int, last: int, *more: str) -
     return start_module("tests.support.recorder", [str(root), run_id, str(first), str(last), *more], root, env)
 
 
-def start_sync(server: WandbServer, home: Path, *arguments: str | Path, **env: str) -> Process:
+def start_sync(
+    server: WandbServer, home: Path, *arguments: str | Path, fork_uploads: bool = True, **env: str
+) -> Process:
     """Starts `trackkit sync`, with a training's W&B variables set: it must ignore them."""
     training = {"WANDB_MODE": "offline", "WANDB_PROJECT": "other", "WANDB_RUN_ID": "other", "WANDB_RESUME": "never"}
     surroundings = {**environment(server, home), **training, "COLUMNS": "200", **env}
     surroundings.pop("WANDB_DIR")
-    return start_module("trackkit.cli.main", ["sync", *map(str, arguments)], home, surroundings)
+    return warm.start_sync(list(map(str, arguments)), home, surroundings, fork_uploads)
 
 
 def finish_sync(process: Process, code: int) -> str:
@@ -47,7 +50,7 @@ def finish_sync(process: Process, code: int) -> str:
 
 def sync(server: WandbServer, home: Path, *arguments: str | Path, code: int = 0, **env: str) -> str:
     """Runs `trackkit sync`; returns what it printed."""
-    return finish_sync(start_sync(server, home, *arguments, **env), code)
+    return finish_sync(start_sync(server, home, *arguments, fork_uploads=True, **env), code)
 
 
 def plain_wandb_sync(server: WandbServer, home: Path, *paths: Path) -> None:

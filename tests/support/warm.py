@@ -144,6 +144,18 @@ def start_module(name: str, arguments: Sequence[str], cwd: Path, env: Mapping[st
     return _start(_new_home(), "run_module", [name, list(arguments)], cwd, env)
 
 
+def start_sync(arguments: Sequence[str], cwd: Path, env: Mapping[str, str], fork_uploads: bool = True) -> Process:
+    """Starts `trackkit sync arguments...`, with its uploads forked too where that is possible."""
+    if fork_uploads and sys.platform == "linux":
+        return _start(_new_home(), "run_sync", [list(arguments)], cwd, env)
+    return start_module("trackkit.cli.main", ["sync", *arguments], cwd, env)
+
+
+def run_sync(*arguments: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs `trackkit sync arguments...` to its end."""
+    return start_sync(arguments, cwd, env).complete()
+
+
 def run_script(
     script: Path | str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import itertools
@@ -19,15 +20,18 @@ import os
 import runpy
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+_PR_SET_CHILD_SUBREAPER = 36
 # The last ones are imported by W&B and the frameworks when a training or a sync starts: W&B's own take a second.
 IMPORTS = (
     "lightning.pytorch",
@@ -184,6 +188,61 @@ def run_spawning(path: str, arguments: list[str]) -> None:
     util.spawnv_passfds = started
     context._concrete_contexts["spawn"] = context._concrete_contexts["forkserver"]  # type: ignore[attr-defined]  # noqa: SLF001
     run_script(path, arguments)
+
+
+def run_sync(arguments: list[str]) -> None:
+    """Runs `trackkit sync`, whose uploads are forked from a copy of this process that has run nothing yet.
+
+    Their parent is this process all the same: what the copy forks is left by its own parent at once.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    orders, served = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        orders.close()
+        serve_uploads(served)
+    served.close()
+
+    class Upload(subprocess.Popen[Any]):
+        """Starts an upload by the copy, and any other program as ever."""
+
+        def _execute_child(self, command: list[str], *given: Any) -> None:
+            if command[1:3] != ["-m", "trackkit.sync.upload"]:
+                super()._execute_child(command, *given)  # type: ignore[misc]
+                return
+            env, pipes = given[5], given[9:15]
+            files = [pipes[0], pipes[3], pipes[5]]
+            socket.send_fds(orders, [json.dumps([command[3:], env]).encode()], files)
+            self.pid = int(orders.recv(32))
+            self._child_created = True
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+    subprocess.Popen = Upload  # type: ignore[misc]
+    run_module("trackkit.cli.main", ["sync", *arguments])
+
+
+def serve_uploads(orders: socket.socket) -> NoReturn:
+    """Forks an upload for each message, until the process that sends them ends."""
+    while True:
+        message, files, _, _ = socket.recv_fds(orders, 1 << 20, 3)
+        if not message:
+            os._exit(0)
+        said, say = os.pipe()
+        if (between := os.fork()) == 0:
+            if os.fork() == 0:
+                os.setsid()
+                os.write(say, str(os.getpid()).encode())
+                for target, file in enumerate(files):
+                    os.dup2(file, target)
+                os.closerange(3, 1024)
+                arguments, env = json.loads(message)
+                os.environ.clear()
+                os.environ.update(env)
+                exit_after(partial(run_module, "trackkit.sync.upload", arguments))
+            os._exit(0)
+        os.waitpid(between, 0)
+        orders.send(os.read(said, 32))
+        for file in (said, say, *files):
+            os.close(file)
 
 
 class Worker:

@@ -159,7 +159,7 @@ def test_stopped_sync_is_resumed(wandb_server: WandbServer, tmp_path: Path, how:
     record(root, "stopped", 0, 60)
     if how != "outage":
         wandb_server.faults.set("hang", only="upload")
-    process = start_sync(wandb_server, tmp_path, root, "--patience", "2")
+    process = start_sync(wandb_server, tmp_path, root, "--patience", "2", fork_uploads=False)
     try:
         wandb_server.state.wait_for(lambda state: state.runs and len(state.run("stopped").history) >= 30)
         if how == "outage":

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.measured_training import Training
 from tests.support.processes import ROOT
-from tests.support.warm import run_module
+from tests.support.warm import run_sync
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 from tests.wandb_server.runs import Run
@@ -64,7 +64,7 @@ def sync(server: WandbServer, training: Training) -> str:
         "PYTHONPATH": str(ROOT),
     }
     env.pop("WANDB_DIR")
-    done = run_module("trackkit.cli.main", "sync", str(training.local.folder), cwd=training.home, env=env)
+    done = run_sync(str(training.local.folder), cwd=training.home, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

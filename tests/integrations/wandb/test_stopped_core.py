@@ -13,7 +13,7 @@ import pytest
 from tests.support.doomed import Task
 from tests.support.local_log import local_run
 from tests.support.resuming import online
-from tests.support.warm import Program, run_module
+from tests.support.warm import Program, run_sync
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import environment
 
@@ -83,7 +83,7 @@ def send(server: WandbServer, home: Path) -> None:
     env = {**environment(server, home), "WANDB_MODE": "online"}
     deadline = time.monotonic() + 60
     while True:
-        done = run_module("trackkit.cli.main", "sync", str(home / "out"), cwd=home, env=env)
+        done = run_sync(str(home / "out"), cwd=home, env=env)
         if done.returncode == 0 and "complete" in done.stdout:
             return
         assert time.monotonic() < deadline, f"{done.stdout}\n{done.stderr}"
