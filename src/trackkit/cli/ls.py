@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _DEFAULT = ("name", "id", "status", "age_h", "duration_h", "steps", "best", "tags", "group", "commit", "synced")
 # Left out first where the terminal is narrow.
 _EXPENDABLE = ("tags", "synced", "commit", "age_h", "group", "duration_h")
+_STYLES = {"running": "cyan", "failed": "red", "damaged": "red", "preempted": "yellow"}
 _RIGHT = frozenset({"age", "duration", "steps", "best", "n"})
 # A comma between columns: not one in quotes or brackets.
 _COMMA = re.compile(r""",(?=(?:[^'"]*(?:'[^']*'|"[^"]*"))*[^'"]*$)(?![^\[(]*[\])])""")
@@ -118,27 +120,23 @@ def _number(value: float) -> float | None:
 
 
 def _print(headings: list[str], rows: list[tuple[Any, ...]], total: int, runs: Runs, keep: bool) -> None:
-    from rich.console import Console
+    """Prints a table; in a narrow terminal without columns that were not asked for, and with texts cut."""
+    from trackkit.reading.text_table import TextTable, joined
 
-    from trackkit.reading.terminal import fit, table
-
-    console = Console()
-    shown = _shown(headings, rows, runs, keep)
-    left_out: list[str] = []
-    while True:
-        made = table(list(shown), list(zip(*shown.values(), strict=True)), _RIGHT | _numeric(headings, rows))
-        width = console.measure(made, options=console.options.update(width=10_000)).maximum
-        expendable = next((name for name in _EXPENDABLE if _title(name) in shown), None)
-        if keep or not console.is_terminal or width <= console.width or expendable is None:
-            break
-        del shown[_title(expendable)]
-        left_out.append(_title(expendable))
-    fit(console, made)
-    console.print(made)
-    if left_out:
-        console.print(f"Not shown, for want of space: {', '.join(left_out)}. See --columns.", style="dim")
+    table = TextTable(_shown(headings, rows, runs, keep), _RIGHT | _numeric(headings, rows), ("id", "status"))
+    dropped = []
+    if sys.stdout.isatty():
+        dropped = table.fit(shutil.get_terminal_size().columns, () if keep else [_title(name) for name in _EXPENDABLE])
+    head, *body = table.lines()
+    typer.secho(joined(head), bold=True)
+    for cells in body:
+        if "status" in cells:
+            cells["status"] = typer.style(cells["status"], fg=_STYLES.get(cells["status"].strip()))
+        typer.echo(joined(cells))
+    if dropped:
+        typer.secho(f"Left out of this narrow terminal: {', '.join(dropped)}. Choose with --columns.", dim=True)
     if len(rows) < total and "n" not in headings:
-        console.print(f"{len(rows)} of {total} runs.", style="dim", highlight=False)
+        typer.secho(f"{len(rows)} of {total} runs.", dim=True)
 
 
 def _shown(headings: list[str], rows: list[tuple[Any, ...]], runs: Runs, keep: bool) -> dict[str, list[str]]:

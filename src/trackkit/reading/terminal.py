@@ -9,6 +9,7 @@ import numpy as np
 
 from trackkit.reading.columns import plain
 from trackkit.reading.curves import Curve, Floats, at_steps, buckets
+from trackkit.reading.text_table import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,9 +37,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: frozens
     for name in headings:
         # Numbers are never cut; texts are folded.
         is_number = name in right
-        made.add_column(escape(name), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+        made.add_column(
+            escape(visible(name)), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+        )
     for row in rows:
-        made.add_row(*map(escape, row))
+        made.add_row(*(escape(visible(cell)) for cell in row))
     return made
 
 
