@@ -80,10 +80,13 @@ def test_wandb_prints_its_own_footer_only_if_asked(
     footer: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_SILENT")
+    # W&B reads that variable once per process.
+    wandb.teardown()
     TRAININGS["lightning"](Recipe(), tmp_path, [TrackKit(wandb_footer=footer)])
     capfd.readouterr()
     trackkit.finish()
     printed = "".join(capfd.readouterr())
+    wandb.teardown()
     assert ("wandb:" in printed, "Run history" in printed, "wandb sync" in printed) == (footer, footer, footer)
 
 
