@@ -21,7 +21,7 @@ OLDEST_TESTS := tests/integrations/test_contract.py tests/integrations/test_impo
 	tests/session/test_resume.py tests/sync/test_installed_wandb.py
 GPU_PYTHON ?= $(VENV)/bin/python
 
-.PHONY: check demo test lint wheel-test bench docs test-damage test-frameworks test-oldest test-gpu clean
+.PHONY: check demo test lint wheel-test bench docs test-damage test-digest test-frameworks test-oldest test-gpu clean
 
 demo: $(READY)
 	$(VENV)/bin/python examples/demo.py
@@ -52,6 +52,10 @@ docs: $(READY)
 # The same test as in `make test`, with more folders and a new seed, which it prints.
 test-damage: $(READY)
 	DAMAGE_SEED=$$(date +%s) DAMAGE_CASES=5000 $(VENV)/bin/python -m pytest -s --timeout 1800 tests/sync/test_damaged_folders.py
+
+# Some forty small trainings, each with a planted fault or healthy: does the digest name the fault?
+test-digest: $(READY)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -v tests/digest/planted_faults.py
 
 test-frameworks: $(FRAMEWORKS)/$(STAMP)
 	$(FRAMEWORKS)/bin/python tests/frameworks/run.py --lightning "$(LIGHTNING)" --transformers "$(TRANSFORMERS)"

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.notices import logger
 from trackkit.reading.collection import Runs
+from trackkit.reading.findings import end, evaluation, gradients, learning_rate, loss, memory, speed
+from trackkit.reading.findings.evidence import Evidence
 from trackkit.reading.findings.finding import SEVERITIES, Finding
 
-Detector = Callable[[RecordedRun, Runs], list[Finding]]
+Detector = Callable[[Evidence], Iterator[Finding]]
 
-DETECTORS: Sequence[Detector] = ()
+# Causes before their symptoms: among equally serious findings, the first is the likely cause.
+DETECTORS: Sequence[Detector] = (
+    end.resume_seam,
+    learning_rate.learning_rate_zero,
+    learning_rate.learning_rate_high,
+    gradients.exploding_gradients,
+    loss.divergence,
+    loss.nan,
+    end.crash,
+    gradients.frozen,
+    gradients.clipping,
+    gradients.vanishing_gradients,
+    learning_rate.learning_rate_low,
+    learning_rate.schedule,
+    loss.no_learning,
+    evaluation.no_generalization,
+    evaluation.overfitting,
+    evaluation.leak,
+    memory.memory_growth,
+    speed.data_starvation,
+    speed.throughput_decay,
+    speed.slow_rank,
+    gradients.skipped_steps,
+    loss.loss_spike,
+    loss.too_few_steps,
+    loss.plateau,
+    end.code,
+)
 
 
 def findings(run: RecordedRun, others: Runs | None = None) -> list[Finding]:
@@ -21,10 +50,11 @@ def findings(run: RecordedRun, others: Runs | None = None) -> list[Finding]:
         run: the run.
         others: runs to compare it with, such as those of its group.
     """
+    evidence = Evidence(run, others if others is not None else Runs(()))
     found: list[Finding] = []
     for detector in DETECTORS:
         try:
-            found += detector(run, others or Runs(()))
-        except Exception:  # noqa: BLE001 -- a digest of the others is better than none
+            found += detector(evidence)
+        except Exception:  # noqa: BLE001 -- what the others find is better than nothing
             logger.debug("%s failed", detector.__name__, exc_info=True)
-    return sorted(found, key=lambda each: (SEVERITIES.index(each.severity), -each.confidence))
+    return sorted(found, key=lambda each: SEVERITIES.index(each.severity))

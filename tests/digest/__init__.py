@@ -1,0 +1,1 @@
+"""Real trainings with a planted fault, and healthy ones: does the digest name the fault?"""
