@@ -44,7 +44,8 @@ def test_table_shows_every_run_and_damaged_ones_as_such(sweep: Path) -> None:
     assert rows[0][:3] == ["name-a", "a", "finished"]
     assert rows[0][-4:] == ["10", "val/acc", "0.5", "abcdef0*"]
     assert [row[1] for row in rows[:3]] == ["a", "b", "c"]
-    assert rows[3][:3] == ["-", "d", "damaged"]
+    assert rows[3] == ["-", "d", "damaged", "-", "-", "7", "-", "-"]
+    assert " ".join(rows[4][:6]) == "d is damaged: the run in"
 
 
 def test_runs_are_filtered_sorted_and_limited(sweep: Path) -> None:
@@ -64,6 +65,23 @@ def test_json_and_csv_have_whole_values(sweep: Path) -> None:
     assert (lines[0]["hparams/lr"], lines[0]["final/cost_usd"], lines[3]["status"]) == (0.1, 10.0, "damaged")
     rows = list(csv.DictReader(io.StringIO(ls(sweep, "--csv", "--columns", "id,hparams/lr,tags").stdout)))
     assert rows[2] == {"id": "c", "hparams/lr": "0.2", "tags": "[]"}
+    rows = list(csv.DictReader(io.StringIO(ls(sweep, "--csv").stdout)))
+    assert (rows[0]["best"], rows[0]["best_key"], rows[0]["duration_h"]) == ("0.5", "final/best/val/acc", "2.0")
+    assert (rows[3]["status"], rows[3]["best"]) == ("damaged", "")
+
+
+def test_columns_of_a_prefix_are_shown_and_keys_that_no_expression_can_name(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", {"hparams/lr": 0.5, "hparams/batch size": 8, "model/x": 1})
+    assert cells(ls(tmp_path, "--columns", "hparams/*, hparams/lr * 2")) == [
+        ["hparams/batch", "size", "hparams/lr", "hparams/lr", "*", "2"],
+        ["8", "0.5", "1"],
+    ]
+
+
+def test_hostile_names_stay_on_their_line(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", name="[red]a\x1b]0;x\x07\nb\ud800", started=2.0)
+    assert ls(tmp_path).stdout.splitlines()[1].startswith("[red]a ]0;x  b   a   finished")
+    assert ls(tmp_path, "--csv").exit_code == ls(tmp_path, "--json").exit_code == 0
 
 
 def test_groups_have_number_mean_deviation_and_best(sweep: Path) -> None:
@@ -72,16 +90,36 @@ def test_groups_have_number_mean_deviation_and_best(sweep: Path) -> None:
     key = "final/best/val/acc"
     assert (first["hparams/lr"], first["n"], first[key], first[f"{key} best"]) == (0.1, 2, 0.625, 0.75)
     assert first[f"{key} sd"] == pytest.approx(statistics.stdev([0.5, 0.75]))
-    assert (second["n"], second[key], second[f"{key} sd"]) == (1, 0.875, None)
-    assert ["0.1", "2", "0.625", "±", "0.1768", "0.75"] in cells(ls(*words))
+    assert (second["n"], second[key], second[f"{key} n"], second[f"{key} sd"]) == (1, 0.875, 1, None)
+    shown = ls(*words, "--sort", f"-{key} best").stdout.splitlines()
+    assert shown[0] == "hparams/lr  n  val/acc mean ± sd  best val/acc"
+    assert [line.split() for line in shown[1:]] == [
+        ["0.2", "1", "0.875", "0.875"],
+        ["0.1", "2", "0.625", "±", "0.1768", "0.75"],
+    ]
+
+
+def test_group_says_how_many_of_its_runs_have_a_value(sweep: Path) -> None:
+    everything = ls(sweep, "--group-by", "tags", "--columns", "best,steps").stdout.splitlines()
+    assert everything[0].split("  ")[-3:] == ["best val/acc", "steps mean ± sd", "best steps"]
+    assert "0.7083 ± 0.1909 (of 3)" in everything[1]
 
 
 def test_bill_names_the_runs_that_took_most_of_the_budget(sweep: Path) -> None:
     done = ls(sweep, "--group-by", "project", "--columns", "cost")
-    assert "1 of 4 runs took 80% of the budget (final/cost_usd):\n   90.1%  c  name-c\n" in done.stdout
+    heading, first, *_ = done.stdout.splitlines()
+    assert heading.split() == ["project", "n", "hours", "GPU", "h", "USD", "best", "metric", "USD", "per", "point"]
+    assert first.split() == ["p", "3", "6", "6", "1110", "0.875", "final/best/val/acc", "1269"]
+    assert "1 of 4 runs took 80% of the budget, 1110 USD:\n   90.1%  c  name-c\n" in done.stdout
     row = json.loads(ls(sweep, "--group-by", "project", "--columns", "cost", "--json").stdout)[0]
-    assert (row["n"], row["hours"], row["GPU h"], row["USD"]) == (3, 6.0, 6.0, 1110.0)
-    assert row["USD per point"] == pytest.approx(1110 / 0.875)
+    assert (row["n"], row["duration_h"], row["gpu_hours"], row["energy_kWh"], row["cost"]) == (
+        3,
+        6.0,
+        6.0,
+        None,
+        1110.0,
+    )
+    assert row["cost_per_point"] == pytest.approx(1110 / 0.875)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +129,9 @@ def test_bill_names_the_runs_that_took_most_of_the_budget(sweep: Path) -> None:
         (["--where", "id =="], 2, "is no expression"),
         (["--columns", "x = nothing"], 2, "unknown key 'nothing'"),
         (["--sort", "bset"], 2, "did you mean 'best'?"),
+        (["--group-by", "tgas"], 2, "did you mean 'tags'?"),
+        (["--group-by", "tag", "--sort", "m"], 2, "groups can't be sorted by 'm'; known: "),
+        (["--limit", "-1"], 2, "--limit"),
         (["nothing"], 1, "no run 'nothing'"),
         (["--json", "--csv"], 2, "not both"),
     ],
@@ -98,6 +139,15 @@ def test_bill_names_the_runs_that_took_most_of_the_budget(sweep: Path) -> None:
 def test_wrong_words_are_answered_clearly(sweep: Path, words: list[str], code: int, said: str) -> None:
     done = ls(sweep, *words)
     assert (done.exit_code, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_filter_that_matches_no_run_is_said(sweep: Path) -> None:
+    done = ls(sweep, "--where", "best > 5", "--json")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "[]\n", "None of 4 runs matches 'best > 5'.\n")
+    assert (ls(sweep, "--where", "best > 5").stdout, ls(sweep, "--where", "best > 5", "--csv").stdout[:8]) == (
+        "",
+        "name,id,",
+    )
 
 
 def test_no_runs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

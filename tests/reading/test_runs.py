@@ -49,6 +49,8 @@ def test_runs_of_a_folder_are_filtered_sorted_grouped_and_ranked(four: Path) -> 
         1e-2: ["a", "c"],
         None: ["d"],
     }
+    tags = {tag: ids(group) for tag, group in runs.group("tag").items()}
+    assert tags == {"a": ["a"], "b": ["b"], "c": ["c"], "local": ["a", "b", "c"], None: ["d"]}
     assert runs.column("final/best/val/loss * 2") == [None, 1.0, 0.5, 1.5]
     assert [row["steps"] for row in runs.table] == [7, 10, 20, 30]
     assert runs.table[1]["duration_h"] == 0.5
@@ -85,6 +87,27 @@ def test_damaged_run_is_shown_as_such_and_the_others_go_on(four: Path) -> None:
     damaged = runs.filter("status == 'damaged'")
     assert (ids(damaged), len(runs), damaged[0].rows) == (["d"], 4, ())
     assert "has format 99" in damaged.table[0]["error"]
+
+
+@pytest.mark.parametrize("damage", ['{"run_id": "d", "na', "", "[1]", "\x00" * 9])
+@pytest.mark.parametrize("name", ["run.json", "config.json", "summary.json"])
+def test_damaged_file_makes_a_run_damaged_but_hides_no_other(tmp_path: Path, name: str, damage: str) -> None:
+    folder = write_run(tmp_path, "d", {"hparams/lr": 0.1}, {"final/steps": 5})
+    (folder / name).write_text(damage)
+    (run,) = trackkit.runs(tmp_path)
+    assert (run.run_id, run.status) == ("d", "damaged")
+    assert f"{name} of '{folder}' can't be read" in run.run["error"]
+    assert (run.config or run.summary, len(run.rows)) != ({}, 0)
+    assert trackkit.read_run(folder).status == "damaged"
+
+
+def test_runs_that_were_killed_have_hours_and_a_bill(tmp_path: Path) -> None:
+    options = {"final_summary": {"price_per_gpu_hour": 2.5}}
+    config = {"runtime/gpu_count": 8, "trackkit/settings/callbacks": options}
+    rows = [{"batch/step": 1, "_time": 1.0 + 3600}, {"batch/step": 2, "_time": 1.0 + 7200}]
+    write_run(tmp_path, "killed", config, None, rows, status="failed", ended=None)
+    (row,) = trackkit.runs(tmp_path).table
+    assert (row["duration_h"], row["gpu_hours"], row["cost"]) == (2.0, 16.0, 40.0)
 
 
 def test_rows_are_read_only_when_asked_for(four: Path) -> None:

@@ -81,6 +81,9 @@ class Runs(Sequence[RecordedRun]):
         Raises:
             ExpressionError: the text is no expression, or names an unknown column.
         """
+        if expression in self.known:
+            # Also a key that an expression can't name, such as one with spaces.
+            return [values.get(expression) for values in self.table]
         evaluate = Expression(expression, self.known)
         return [evaluate(values) for values in self.table]
 
@@ -99,7 +102,7 @@ class Runs(Sequence[RecordedRun]):
             ExpressionError: the text is no expression, or names an unknown column.
         """
         values = self.column(by)
-        order = sorted((n for n, value in enumerate(values) if _has_place(value)), key=lambda n: _place(values[n]))
+        order = sorted((n for n, value in enumerate(values) if _has_place(value)), key=lambda n: sort_key(values[n]))
         rest = [number for number, value in enumerate(values) if not _has_place(value)]
         return self._derived([*(reversed(order) if descending else order), *rest])
 
@@ -133,16 +136,20 @@ class Runs(Sequence[RecordedRun]):
         return values, 1 if goal == "min" else -1
 
     def group(self, by: str) -> dict[Any, Runs]:
-        """Returns the runs by the value of a column or an expression, in order of the values; None where there is none.
+        """Returns the runs by the value of a column or an expression, in order of the values; None where one has none.
+
+        By `tag`, a run is in the group of each of its tags.
 
         Raises:
             ExpressionError: the text is no expression, or names an unknown column.
         """
-        values = [tuple(value) if isinstance(value, list) else value for value in self.column(by)]
+        each = by == "tag" and by not in self.known
         groups: dict[Any, list[int]] = {}
-        for number, value in enumerate(values):
-            groups.setdefault(value if _is_hashable(value) else plain(value), []).append(number)
-        order = sorted(groups, key=lambda value: (value is None, _place(value)))
+        for number, value in enumerate(self.column("tags" if each else by)):
+            values = (value or [None]) if each and isinstance(value, list) else [value]
+            for found in (tuple(value) if isinstance(value, list) else value for value in values):
+                groups.setdefault(found if _is_hashable(found) else plain(found), []).append(number)
+        order = sorted(groups, key=lambda value: (value is None, sort_key(value)))
         return {value: self._derived(groups[value]) for value in order}
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -174,6 +181,6 @@ def _has_place(value: Any) -> bool:
     return value is not None and value == value
 
 
-def _place(value: Any) -> tuple[bool, Any]:
+def sort_key(value: Any) -> tuple[bool, Any]:
     """Returns the sort key of a value: numbers before texts."""
     return (False, value) if isinstance(value, (int, float)) else (True, str(value))

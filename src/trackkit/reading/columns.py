@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from trackkit.local_log.reader import last_step
+from trackkit.local_log.reader import last_rows, last_step
 from trackkit.local_log.recorded import RecordedRun
+from trackkit.local_log.regular import parse_json
+from trackkit.reading.statistics import is_number
 
 _BEST = "final/best/"
 
@@ -19,7 +22,7 @@ FACTS: Mapping[str, str] = {
     "status": "`running`, `finished`, `failed`, `stopped`, `preempted` or `damaged`",
     "error": "why it failed, or can't be read",
     "age_h": "hours since its start",
-    "duration_h": "hours of training; of a run still running, since its start",
+    "duration_h": "hours of training; of a run that is running or was killed, from its start to now or its last row",
     "steps": "optimizer steps taken",
     "best": "best value of the monitored metric, of the first one known otherwise",
     "best_key": "the column that `best` is of",
@@ -33,7 +36,8 @@ FACTS: Mapping[str, str] = {
     "framework": "`lightning`, `huggingface`, ...",
     "host": "computer",
     "folder": "run folder",
-    "cost": "US dollars",
+    "gpu_hours": "GPU hours; of a run without a summary, its hours times its GPUs",
+    "cost": "US dollars; of a run without a summary, its GPU hours times the price that was set",
 }
 
 
@@ -46,6 +50,8 @@ def facts(run: RecordedRun) -> dict[str, Any]:
     """Returns the facts about a run that are known (see `FACTS`)."""
     config, summary, fields = run.config, run.summary, run.run
     best = best_key(summary)
+    duration_h = _first_number(summary.get("final/duration_h"), _duration_h(run))
+    gpu_hours = _first_number(summary.get("final/gpu_hours"), _product(duration_h, config.get("runtime/gpu_count")))
     settings = {name: config.get(f"trackkit/settings/{name}") for name in ("project", "group", "job_type", "notes")}
     found = {
         "id": run.run_id,
@@ -53,7 +59,7 @@ def facts(run: RecordedRun) -> dict[str, Any]:
         "status": run.status,
         "error": fields.get("error") or summary.get("final/error"),
         "age_h": _age_h(fields),
-        "duration_h": summary.get("final/duration_h", _duration_h(run)),
+        "duration_h": duration_h,
         "steps": _steps(run),
         "best": summary.get(best) if best else None,
         "best_key": best,
@@ -64,7 +70,8 @@ def facts(run: RecordedRun) -> dict[str, Any]:
         "framework": fields.get("framework") or config.get("runtime/framework"),
         "host": fields.get("host") or config.get("runtime/host"),
         "folder": str(run.folder) if run.folder is not None else None,
-        "cost": summary.get("final/cost_usd"),
+        "gpu_hours": gpu_hours,
+        "cost": _first_number(summary.get("final/cost_usd"), _product(gpu_hours, _price(config))),
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -104,8 +111,31 @@ def _age_h(fields: Mapping[str, Any]) -> float | None:
 def _duration_h(run: RecordedRun) -> float | None:
     if "started" not in run.run:
         return None
-    ended = time.time() if run.status == "running" else run.run.get("ended")
+    ended = time.time() if run.status == "running" else run.run.get("ended") or _last_written(run)
     return max(0.0, float(ended) - float(run.run["started"])) / 3600 if ended is not None else None
+
+
+def _last_written(run: RecordedRun) -> float | None:
+    """Returns the time of a run's last row, Unix time in seconds."""
+    for line in reversed(last_rows(run.folder)) if run.folder is not None else ():
+        with suppress(ValueError, KeyError, TypeError, OverflowError):
+            return float(parse_json(line)["_time"])
+    return None
+
+
+def _price(config: Mapping[str, Any]) -> Any:
+    """Returns the price of a GPU hour that was set; None without one."""
+    callbacks = config.get("trackkit/settings/callbacks")
+    options = callbacks.get("final_summary") if isinstance(callbacks, dict) else None
+    return options.get("price_per_gpu_hour") if isinstance(options, dict) else None
+
+
+def _product(left: Any, right: Any) -> float | None:
+    return left * right if is_number(left) and is_number(right) else None
+
+
+def _first_number(*values: Any) -> float | None:
+    return next((value for value in values if is_number(value)), None)
 
 
 def _steps(run: RecordedRun) -> int | None:

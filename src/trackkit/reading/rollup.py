@@ -2,57 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.reading.collection import Runs
 from trackkit.reading.statistics import is_number, sample
 from trackkit.schema.goals import direction
 
-# The bill's columns, of which the first that any run has is the budget.
-_BUDGET = ("final/cost_usd", "final/gpu_hours", "duration_h")
+# Of these columns, the first that any run has is the budget.
+_BUDGET = ("cost", "gpu_hours", "duration_h")
 _SHARE = 0.8
-_BILLED = ("final/gpu_hours", "final/energy_kWh", "final/cost_usd")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A column over the runs of a group; what no run has, or what can't be known, is None.
+
+    Attributes:
+        mean: of the runs that have a finite number.
+        sd: sample standard deviation (n - 1), of two runs or more.
+        n: runs that have a finite number.
+        best: the best of them, where the column's name says whether less or more is better.
+    """
+
+    mean: float | None
+    sd: float | None
+    n: int
+    best: float | None
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What the runs of a group cost; None where no run has recorded it.
+    """What the runs of a group cost together; None where none of them has recorded it.
 
     Attributes:
-        hours, gpu_hours, energy_kwh, cost_usd: sums.
-        usd_per_point: dollars divided by the best value of the group, where more of it is better.
+        duration_h, gpu_hours, energy_kWh: hours, GPU hours, kilowatt hours.
+        cost: US dollars.
+        best: best value of the monitored metric; of several metrics, of the one that most runs have.
+        best_key: its column.
+        cost_per_point: `cost` divided by `best`, where more of the metric is better.
     """
 
-    hours: float | None
+    duration_h: float | None
     gpu_hours: float | None
-    energy_kwh: float | None
-    cost_usd: float | None
-    usd_per_point: float | None
+    energy_kWh: float | None
+    cost: float | None
+    best: float | None
+    best_key: str | None
+    cost_per_point: float | None
 
 
-def best_of(values: Sequence[Any], column: str) -> float | None:
-    """Returns the best number among values; None where the column does not say whether less or more is better."""
-    found, goal = sample(values), direction(column)
-    return None if not found.n or goal is None else found.least if goal == "min" else found.most
+def main_metric(runs: Runs) -> str | None:
+    """Returns the column with the best value of the monitored metric that most runs have; None without any."""
+    found = Counter(row["best_key"] for row in runs.table if "best_key" in row)
+    return found.most_common(1)[0][0] if found else None
+
+
+def spread(runs: Runs, column: str) -> Spread:
+    """Returns mean, deviation and best of a column or an expression.
+
+    Raises:
+        ExpressionError: the text is no expression, or names an unknown column.
+    """
+    found, goal = sample(runs.column(column)), direction(column)
+    best = None if goal is None else found.least if goal == "min" else found.most
+    return Spread(
+        found.mean if found.n else None, found.sd if found.n > 1 else None, found.n, best if found.n else None
+    )
 
 
 def bill(runs: Runs) -> Bill:
     """Returns what runs cost together."""
-    hours, gpus, energy, cost = (_sum(runs, name) for name in ("duration_h", *_BILLED))
-    best = [(row["best"], row["best_key"]) for row in runs.table if "best_key" in row]
-    key = best[0][1] if best else ""
-    most = max((value for value, other in best if other == key and is_number(value)), default=0.0)
-    per_point = cost / most if cost is not None and most > 0 and direction(key) == "max" else None
-    return Bill(hours, gpus, energy, cost, per_point)
+    hours, gpus, energy, cost = (_sum(runs, name) for name in ("duration_h", "gpu_hours", "final/energy_kWh", "cost"))
+    key = main_metric(runs)
+    best = spread(runs, key).best if key is not None else None
+    per_point = cost / best if cost and best and best > 0 and direction(key or "") == "max" else None
+    return Bill(hours, gpus, energy, cost, best, key, per_point)
 
 
-def budget(runs: Runs) -> tuple[str, list[tuple[RecordedRun, float]]]:
-    """Returns the fewest runs that took 80% of the budget, with the share of each.
+def budget(runs: Runs) -> tuple[str, float, list[tuple[RecordedRun, float]]]:
+    """Returns what the budget is, all of it, and the fewest runs that took 80% of it, with the share of each.
 
-    The budget is dollars, else GPU hours, else hours, whichever any run has recorded; its column comes first.
+    The budget is `cost`, else `gpu_hours`, else `duration_h`, whichever any run has recorded.
     """
     for column in _BUDGET:
         spent = [float(row[column]) if is_number(row.get(column)) else 0.0 for row in runs.table]
@@ -60,14 +92,14 @@ def budget(runs: Runs) -> tuple[str, list[tuple[RecordedRun, float]]]:
         if total > 0:
             break
     else:
-        return "", []
+        return "", 0.0, []
     found, so_far = [], 0.0
     for number in sorted(range(len(runs)), key=lambda each: -spent[each]):
         if so_far >= _SHARE * total:
             break
         so_far += spent[number]
         found.append((runs[number], spent[number] / total))
-    return column, found
+    return column, total, found
 
 
 def _sum(runs: Runs, column: str) -> float | None:

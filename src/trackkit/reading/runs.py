@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackkit.local_log import index
 from trackkit.local_log.places import RunOnDisk, find_runs, known_runs
 from trackkit.local_log.reader import read_folder
 from trackkit.local_log.recorded import RecordedRun
-from trackkit.local_log.regular import ReadError
+from trackkit.local_log.regular import ReadError, parse_json
 from trackkit.reading.collection import Runs
 
 if TYPE_CHECKING:
@@ -100,7 +101,27 @@ def _open(found: Iterable[RunOnDisk]) -> list[RecordedRun]:
 
 
 def _read(run: RunOnDisk) -> RecordedRun:
-    return read_folder(run.folder) if run.folder is not None else _read_wandb_files(run)
+    return _checked(read_folder(run.folder), run.folder) if run.folder is not None else _read_wandb_files(run)
+
+
+def _checked(run: RecordedRun, folder: Path) -> RecordedRun:
+    """Returns a run as `damaged` if one of its files can't be read, with what the others say."""
+    found = {"run.json": run.run.keys() - {"run_id", "status"}, "config.json": run.config, "summary.json": run.summary}
+    damaged = [name for name, values in found.items() if not values and not _is_whole(folder / name)]
+    if not damaged:
+        return run
+    error = f"{' and '.join(damaged)} of '{folder}' can't be read; the rest is shown."
+    return replace(run, run={**run.run, "status": "damaged", "error": error})
+
+
+def _is_whole(path: Path) -> bool:
+    """Returns whether a file that gave no values is not damaged. Only `run.json` is there from a run's start."""
+    try:
+        return isinstance(parse_json(path.read_bytes()), dict)
+    except FileNotFoundError:
+        return path.name != "run.json"
+    except (OSError, ValueError):
+        return False
 
 
 def _read_wandb_files(run: RunOnDisk) -> RecordedRun:
