@@ -77,8 +77,12 @@ def curve(run: RecordedRun, key: str, axis: Axis = "step") -> Curve:
         ReadError: no key is meant, or several are.
     """
     key = run.find_key(key)
-    rows = [row for row in run.rows_with(key) if isinstance(row.values[key], (int, float))]
-    y = np.array([row.values[key] for row in rows], dtype=float)
+    rows = run.rows_with(key)
+    values = [row.values[key] for row in rows]
+    if not set(map(type, values)) <= {float, int}:
+        rows = [row for row in rows if isinstance(row.values[key], (int, float))]
+        values = [row.values[key] for row in rows]
+    y = np.array(values, dtype=float)
     if axis == "time":
         began = min((row.time for row in run.rows), default=0.0)
         return Curve(key, np.array([row.time - began for row in rows], dtype=float), y)
