@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Words that an error lists.
+_LISTED = 40
+
 
 class TrackKitError(Exception):
     """Base of every error that TrackKit raises on purpose."""
@@ -19,7 +22,10 @@ class SchemaError(TrackKitError, ValueError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for the nearest known word; the list of known words if none is near."""
+    """Returns "; did you mean 'x'?" for the nearest known word; the known words, at most 40, if none is near."""
     choices = sorted(known)
     near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(choices)}"
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    more = f" and {len(choices) - _LISTED} more" if len(choices) > _LISTED else ""
+    return f"; known: {', '.join(choices[:_LISTED])}{more}"

@@ -66,7 +66,7 @@ def test_log_does_nothing_on_a_rank_that_does_not_write(framework: str, trained:
     out = trained(framework, "tracked")
     run = local_run(out)
     assert run.history("batch/mine") == [(step, 3) for step, _ in run.history("batch/loss")]
-    notice = "trackkit.log records nothing here: no training runs, or another rank writes the run."
+    notice = "trackkit.log recorded nothing: no training is in progress here, or another rank writes its run."
     assert (out / "stderr.txt").read_text().count(notice) == 1
 
 

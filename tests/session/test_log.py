@@ -17,7 +17,7 @@ from tests.support.wandb_offline import read_finished
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 
-NOTICE = "trackkit.log records nothing here: no training runs, or another rank writes the run."
+NOTICE = "trackkit.log recorded nothing: no training is in progress here, or another rank writes its run."
 
 
 def log_step(step: int) -> None:
@@ -131,5 +131,5 @@ def test_sink_that_cannot_take_a_sample_keeps_its_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [1, {1: 2}, [("a", 1)]])
 def test_what_is_no_dictionary_is_refused(values: Any) -> None:
-    with pytest.raises(TypeError, match=r"trackkit\.log takes a dictionary of names to values"):
+    with pytest.raises(TypeError, match=r"trackkit\.log takes a dictionary with strings as keys"):
         trackkit.log(values)

@@ -76,7 +76,7 @@ def test_id_of_another_project_is_refused(framework: str, setting: str, monkeypa
     assert_refused(
         framework,
         {"project": "q", **({"resume": run_id} if setting == "resume" else {})},
-        f"{setting}='{run_id}': that run is of project 'p', not 'q'. Set project='p', or name another run.",
+        f"{setting}='{run_id}': that run belongs to project 'p', not 'q'. Set project='p', or name another run.",
     )
 
 
@@ -131,7 +131,7 @@ def test_checkpoint_of_another_project_starts_a_new_run(
     checkpoint = break_off(framework)
     train(framework, {"project": "q"}, resume=checkpoint)
     old, new = local_runs(isolated)
-    notice = f"the checkpoint's run {old.run['run_id']} is of project 'p', not 'q': recording a new run"
+    notice = f"the checkpoint's run {old.run['run_id']} belongs to project 'p', not 'q': recording a new run"
     assert notice in caplog.messages
     assert "passes" not in old.run
     assert steps(new, 1) == list(range(CHECKPOINT + 1, STEPS + 1))

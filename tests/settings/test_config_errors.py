@@ -84,8 +84,8 @@ def test_wrong_callbacks_and_options_are_refused(callbacks: dict[str, Any], said
     ],
 )
 def test_wrong_type_names_the_setting_the_value_and_the_type(name: str, value: Any) -> None:
-    refused(f"{name}={value!r}", ". Give ", type(value).__name__, **{name: value})
-    refused(f"{name}={value!r}", ". Give ", config={name: value})
+    refused(f"{name}={value!r}", " is not ", type(value).__name__, **{name: value})
+    refused(f"{name}={value!r}", " is not ", config={name: value})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_yaml_that_is_too_large_is_refused(text: str, monkeypatch: pytest.Monkey
     refused("cannot read the settings file 'trackkit.yaml' as YAML: it has more than 32 levels or 10000 values")
     Path("trackkit.yaml").unlink()
     monkeypatch.setenv("TRACKKIT_CALLBACKS", text)
-    refused("is no YAML mapping")
+    refused("cannot be read as YAML", "{name: value}")
 
 
 def test_aliases_within_the_limits_are_taken() -> None:
@@ -194,10 +194,10 @@ def test_file_that_cannot_be_resolved_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("TAGS", "[a", ["TRACKKIT_TAGS='[a' is no YAML list"]),
-        ("TAGS", "{", ["TRACKKIT_TAGS='{' is no YAML list"]),
-        ("TAGS", "{a: b}", ["tags={'a': 'b'}", "a list of texts"]),
-        ("SYNONYMS", "{a", ["TRACKKIT_SYNONYMS='{a' is no YAML mapping"]),
+        ("TAGS", "[a", ["TRACKKIT_TAGS='[a' cannot be read as YAML", "[a, b]"]),
+        ("TAGS", "{", ["TRACKKIT_TAGS='{' cannot be read as YAML", "[a, b]"]),
+        ("TAGS", "{a: b}", ["tags={'a': 'b'}", "a list of strings"]),
+        ("SYNONYMS", "{a", ["TRACKKIT_SYNONYMS='{a' cannot be read as YAML", "{name: value}"]),
         ("CALLBACKS", "lr", ["callbacks='lr'", "a mapping"]),
         ("MODE", "on", ["mode='on'"]),
     ],

@@ -57,7 +57,7 @@ class ConsoleFile:
             os.close(file)
         self.size += written
         if written < len(data):
-            raise OSError("the file system took only a part of the lines")
+            raise OSError(f"only {written} of {len(data)} bytes were written to '{self._path}'")
         self._cut = False
 
 

@@ -115,13 +115,16 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
         logs = sorted(path.glob("run-*.wandb"))[:1]
         logs = logs or sorted(log for name in names for log in path.glob(f"{name}/run-*.wandb"))
         if not folders and not logs:
-            raise ReadError(f"no run in '{word}': neither '{HOME}/<run id>' nor a W&B run. Give the folder of one.")
+            raise ReadError(
+                f"no run in '{word}': it has neither '{HOME}/<run id>' nor W&B's folder of an offline run. "
+                "Give a run folder or an output folder."
+            )
         return list(map(_of_folder, folders)) or list(map(_of_log, logs))
     known = known_runs() if known is None else known
     if found := [run for run in known if run.run_id == str(word)]:
         return found
     hint = did_you_mean(str(word), {run.run_id for run in known}) if known else ""
-    raise ReadError(f"no run '{word}': neither a folder nor the id of a run of yours{hint}. Give the run's folder.")
+    raise ReadError(f"no run '{word}': it is neither a folder nor an id in your list of runs. Give a run folder{hint}")
 
 
 def _of_folder(folder: Path) -> RunOnDisk:

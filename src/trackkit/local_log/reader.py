@@ -176,7 +176,7 @@ def _row(line: dict[str, Any], position: int, origins: Mapping[str, str]) -> Row
     tier: Tier = "epoch" if "epoch/step" in line else "batch"
     for key in _COUNTS:
         if key in line and not -_MOST < line[key] < _MOST:
-            raise ValueError("a count is no number")
+            raise ValueError("a count is not a number")
     named = {key: origins[key] for key in origins.keys() & line.keys()} if origins else {}
     number = position if number is None else int(number)
     return Row(number, tier, int(line[f"{tier}/step"]), float(when), line, named, int(attempt))

@@ -35,7 +35,7 @@ def regular(path: Path, folder: Path | None = None) -> Path:
             return path
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(folder or path.parent)):
-        raise UnsafeFile(f"'{path}' is a link out of its folder and is not followed: put the file itself there.")
+        raise UnsafeFile(f"'{path}' is a link out of its folder, and is not followed. Replace it with the file itself.")
     if real.exists() and not real.is_file():
         raise UnsafeFile(f"'{path}' is not a regular file. Remove it.")
     return real
@@ -50,4 +50,4 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise ValueError("JSON is nested too deep") from error
+        raise ValueError("the JSON is nested too deeply") from error

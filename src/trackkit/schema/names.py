@@ -218,14 +218,14 @@ class Names:
             if other.wanted.lower() == lower:
                 first, second = sorted((other.name, logged.name))
                 raise SchemaError(
-                    f"with 'names: strict', two logged names must not map to one key: '{first}' and '{second}' are "
-                    f"both '{logged.wanted}'. Rename one, or give it a synonym in the settings."
+                    f"with 'names: strict', the logged names '{first}' and '{second}' must not have the same key, "
+                    f"'{logged.wanted}'. Rename one, or give it a synonym in the settings."
                 )
 
     def _check_known(self, name: str, short: str) -> None:
         known = MEASURED_NAMES | set(self.synonyms) | set(self.synonyms.values())
         if name not in known and short not in known:
             raise SchemaError(
-                f"unknown metric '{name}' with 'names: strict'{did_you_mean(short, known)} "
-                f"(Otherwise add '{short}: {short}' to 'synonyms' in the settings, or use 'names: canonical'.)"
+                f"unknown metric '{name}' with 'names: strict'. Rename it, add '{short}: {short}' to 'synonyms' in the "
+                f"settings, or use 'names: canonical'{did_you_mean(short, known)}"
             )

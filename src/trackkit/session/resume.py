@@ -1,4 +1,4 @@
-"""Resuming a run: which run a training resumes, and what its earlier attempts recorded."""
+"""Finds the run that a training resumes, and reads what its earlier attempts recorded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def find(setting: str, checkpoint: Mapping[str, Any] | None, root: Path, project
     run_id = str(checkpoint["run_id"])
     recorded = checkpoint.get("project")
     if recorded not in (None, project):
-        notice = f"the checkpoint's run {run_id} is of project '{recorded}', not '{project}': recording a new run"
+        notice = f"the checkpoint's run {run_id} belongs to project '{recorded}', not '{project}': recording a new run"
         return Found(root, notice=notice)
     home = _home(run_id, root, checkpoint) or root
     if not claim(run_folder(home, run_id)):
@@ -99,7 +99,7 @@ def check_new(setting: str, run_id: str, root: Path, given: bool) -> None:
     if setting == "never" and given and (run_folder(root, run_id) / "rows.jsonl").exists():
         raise ConfigError(
             f"resume='never' (WANDB_RESUME=never): WANDB_RUN_ID names '{run_id}', which exists already. "
-            "Unset one of the two."
+            "Unset WANDB_RUN_ID, or use resume='auto'."
         )
 
 
@@ -121,7 +121,7 @@ def claim_named(
     recorded = (checkpoint or {}).get("project") or read_json(folder / "config.json").get("trackkit/settings/project")
     if recorded not in (None, project):
         raise ConfigError(
-            f"{setting}='{run_id}': that run is of project '{recorded}', not '{project}'. "
+            f"{setting}='{run_id}': that run belongs to project '{recorded}', not '{project}'. "
             f"Set project='{recorded}', or name another run."
         )
     if not claim(folder):

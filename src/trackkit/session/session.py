@@ -1,4 +1,4 @@
-"""One run from its start to its end: the tracker and its sinks, and the end that the process owes them."""
+"""One run, from its start until it is closed, whichever way the process ends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Session:
         phase: see below.
         sinks: where the rows go; none on ranks that don't write.
         project: of the run.
-        exchange: the road between ranks.
+        exchange: carries values between ranks.
         console: records what the program prints.
 
     Attributes:
@@ -290,7 +290,7 @@ def _duration(hours: float) -> str:
 def log(values: Mapping[str, Any]) -> None:
     """Logs values from anywhere in a training, whichever framework trains.
 
-    Does nothing, and says so once, if no training runs in this process, or if another rank writes the run.
+    Does nothing, and says so once, if no training is in progress in this process, or if another rank writes the run.
 
     Args:
         values: name to value. A number, or a tensor of one element, becomes `batch/<name>` of the row of the step being
@@ -299,14 +299,14 @@ def log(values: Mapping[str, Any]) -> None:
             `samples/<name>` at once, in W&B only.
 
     Raises:
-        TypeError: `values` is no dictionary with texts as keys.
+        TypeError: `values` is not a dictionary with strings as keys.
     """
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise TypeError(f"trackkit.log takes a dictionary of names to values; got {values!r}")
+        raise TypeError(f"trackkit.log takes a dictionary with strings as keys; got {values!r}")
     logged = [each.log(values) for each in reversed(_open_sessions) if each.phase == "fitting"][:1]
     if not any(logged):
         ensure_heard()
-        say_once("trackkit.log records nothing here: no training runs, or another rank writes the run.")
+        say_once("trackkit.log recorded nothing: no training is in progress here, or another rank writes its run.")
 
 
 def open_sessions() -> tuple[Session, ...]:

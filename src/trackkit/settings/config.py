@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 _NAME_FIELDS = ("experiment", "version", "phase", "owner", "time", "git", "slurm_job_id", "hostname", "run_id")
 _NOT_IN_AN_ID = ":;,#?/'\\"
 
-# Names that people try, and where the setting is.
+# Settings of other tools that people look for here, and where to set them.
 _ELSEWHERE = dict.fromkeys(
     ("log_every", "log_every_n_steps", "logging_steps"),
     "; set it in the framework: 'log_every_n_steps' in Lightning, 'logging_steps' in Hugging Face",
@@ -124,12 +124,13 @@ def check_values(settings: TrackKitConfig) -> None:
     for name, choices in CHOICES.items():
         value = getattr(settings, name)
         if value not in choices:
-            raise ConfigError(f"{name}='{value}' is not one of {', '.join(choices)}{did_you_mean(value, choices)}")
+            near = did_you_mean(value, choices).partition("; known")[0]
+            raise ConfigError(f"{name}='{value}' is not one of {', '.join(choices)}{near}")
     project = settings.project
     if project is not None and (not project.strip() or len(project) > 128 or set(project) & set("/\\#?%:")):
         raise ConfigError(
-            f"project={json.dumps(project)} is no W&B project name (1 to 128 characters, none of / \\ # ? % :). "
-            "Replace those, for example by '-'."
+            f"project={json.dumps(project)} is not a valid W&B project name. "
+            "Use 1 to 128 characters, none of them / \\ # ? % :"
         )
     if settings.resume not in ("auto", "never", "must"):
         check_run_id("resume", settings.resume)
@@ -148,8 +149,8 @@ def check_run_id(source: str, run_id: str) -> None:
     """
     if set(run_id) & set(_NOT_IN_AN_ID) or run_id in (".", "..") or run_id != run_id.strip() or len(run_id) > 128:
         raise ConfigError(
-            f"{source}={run_id!r} is no W&B run id (1 to 128 characters, none of {' '.join(_NOT_IN_AN_ID)}, no space "
-            "at its ends). Replace those, for example by '-'."
+            f"{source}={run_id!r} is not a valid W&B run id. Use 1 to 128 characters, none of them "
+            f"{' '.join(_NOT_IN_AN_ID)} and no space at either end; replace those, for example, with '-'."
         )
 
 
@@ -171,7 +172,7 @@ def template_fields(template: str) -> list[str]:
         return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise ConfigError(
-            f"name={template!r} is no valid template: {error}. Write '{{{{' and '}}}}' for literal braces."
+            f"name={template!r} is not a valid template: {error}. Write '{{{{' and '}}}}' for literal braces."
         ) from error
 
 
@@ -191,12 +192,14 @@ def plain_node(value: Any, source: str) -> Any:
     try:
         return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"cannot resolve the settings in {source}: {error}") from error
+        raise ConfigError(
+            f"cannot resolve the settings in {source}: {error}. Correct the interpolation, or give the missing value."
+        ) from error
 
 
 def _typed(key: str, value: Any, origin: str) -> Any:
     if key == "tags":
-        rule = "a list of texts"
+        rule = "a list of strings"
         if isinstance(value, (list, tuple)) and all(_is_text(item) for item in value):
             return [str(item) for item in value]
     elif key == "synonyms":
@@ -217,12 +220,15 @@ def _typed(key: str, value: Any, origin: str) -> Any:
         if isinstance(value, bool):
             return value
     else:
-        rule = "a text"
+        rule = "a string"
         if _is_text(value) or (key == "dir" and isinstance(value, os.PathLike)):
             return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-    raise ConfigError(f"{key}={value!r} in {origin} is of type {type(value).__name__}. Give {rule}.")
+    raise ConfigError(f"{key}={value!r} in {origin} (type {type(value).__name__}) is not {rule}")
 
 
 def _is_text(value: Any) -> bool:
-    """Accepts texts, and numbers, as YAML makes of `name: 7`; not booleans, which YAML makes of `yes` and `off`."""
+    """Returns whether a value is text, or a number (YAML reads `name: 7` as one).
+
+    Refuses booleans, which are what YAML makes of `yes` and `off`.
+    """
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)

@@ -47,7 +47,7 @@ def load_config(config: Any = None, given: Mapping[str, Any] | None = None) -> T
         given: settings given as arguments.
 
     Raises:
-        ConfigError: an unknown setting, a wrong type or choice, a file that is missing or has no mapping.
+        ConfigError: an unknown setting, a wrong type or choice, a file that is missing or is not a mapping.
     """
     file, source = _read_file(config)
     layers: list[tuple[str, Mapping[str, Any]]] = [
@@ -77,7 +77,7 @@ def _read_file(config: Any) -> tuple[dict[str, Any], str]:
         return _to_mapping(config, f"config={type(config).__name__}"), "config"
     path = Path(config)
     if not path.is_file():
-        raise ConfigError(f"no settings file '{path}'. Create it, or leave out 'config'.")
+        raise ConfigError(f"no settings file '{path}'. Create it, or correct 'config' or TRACKKIT_CONFIG.")
     try:
         node = _yaml(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -89,7 +89,7 @@ def _yaml(text: str) -> Any:
     """Parses YAML as OmegaConf does (`1e12` is a number), except a single word, which stays a word.
 
     Raises:
-        ValueError: the text is no YAML, is nested too deep or has too many values.
+        ValueError: the text is not YAML, is nested too deeply or has too many values.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -104,10 +104,10 @@ def _yaml(text: str) -> Any:
 
 
 def _check_size(events: Iterable[Any]) -> None:
-    """Checks a YAML text before it is built: few bytes with aliases of aliases may stand for millions of values.
+    """Checks the size of a YAML text before it is parsed: a few bytes of aliases may stand for millions of values.
 
     Raises:
-        ValueError: it is nested too deep or has too many values.
+        ValueError: it is nested too deeply or has too many values.
     """
     import yaml
 
@@ -161,8 +161,10 @@ def _parse(variable: str, name: str, text: str) -> Any:
         try:
             return _yaml(text)
         except ValueError as error:
-            kind = "list" if name == "tags" else "true or false" if name in SWITCHES else "mapping"
-            raise ConfigError(f"{variable}={text[:200]!r} is no YAML {kind}") from error
+            example = "[a, b]" if name == "tags" else "true" if name in SWITCHES else "{name: value}"
+            raise ConfigError(
+                f"{variable}={text[:200]!r} cannot be read as YAML. Write, for example, {example}"
+            ) from error
     return text
 
 

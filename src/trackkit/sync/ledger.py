@@ -18,7 +18,7 @@ from trackkit.sync.targets import Target
 
 @contextmanager
 def locked(target: Target) -> Iterator[None]:
-    """Holds the lock of a run; a file system without locks refuses nothing.
+    """Holds the lock of a run. On a file system without locks, runs without one.
 
     Raises:
         Timeout: another process holds it.
@@ -38,7 +38,10 @@ def locked(target: Target) -> Iterator[None]:
                 continue
             break
         else:
-            raise OSError(f"No lock can be made in '{places[0].parent}' or '{places[-1].parent}'. Make one writable.")
+            raise OSError(
+                f"Cannot create a lock file in '{places[0].parent}' or '{places[-1].parent}'. "
+                "Make one of the two writable."
+            )
         yield
 
 
@@ -72,7 +75,7 @@ class Ledger:
         self._write({"path": path, "url": url, "rows": rows, "verified": time.time(), "size": size})
 
     def forget(self) -> None:
-        """Drops the notes: the server has lost the run."""
+        """Drops the notes, since the server no longer has the run."""
         self._write({})
 
     def _read(self) -> dict[str, Any]:

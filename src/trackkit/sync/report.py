@@ -1,4 +1,4 @@
-"""Says what a sync found."""
+"""Reports what a sync found."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Report:
     Attributes:
         target: the run.
         verdict: `complete`, `unchanged` (verified before), `running`, `incomplete` or `failed`.
-        reason: why it is not complete; else what there is to know.
+        reason: why it is not complete; for a complete run, remarks.
         rows, present, missing: number of rows recorded here; of those on the server with their values; of the others.
         summary, config, artifacts: whether each is on the server, in a word.
         url: of the run's page.
@@ -57,7 +57,7 @@ def report(source: Source, server: ServerRun, found: Lacking) -> Report:
         f"{_named(rows, found.doubled)} are on the server more than once": found.doubled,
         f"the summary lacks {', '.join(sorted(found.summary)[:5])}": found.summary,
         f"the config lacks {', '.join(sorted(found.config)[:5])}": found.config,
-        "the server has not noticed the run's end": found.ends,
+        "the server does not show the run as ended yet; run the same command again later": found.ends,
         f"artifacts are not committed: {', '.join(pending)}; put their files back where they were logged": pending,
     }
     reasons = [text for text, trouble in troubles.items() if trouble]

@@ -1,6 +1,6 @@
 """Uploads a transaction log with W&B's own `wandb beta sync`, in a watched process.
 
-python -m trackkit.sync.upload LOG [--live]    # that process: it ends with the one that has started it
+python -m trackkit.sync.upload LOG [--live]    # that process; it ends when the process that started it ends
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _NOT_FOR_UPLOADS = re.compile(
 
 
 def require_wandb() -> None:
-    """Checks that the installed wandb can upload what it did not write itself.
+    """Checks that the installed wandb can upload files that it did not write itself.
 
     Raises:
-        ServerError: it is too old.
+        ServerError: wandb is too old.
     """
     if not _compat.resumes_from_files():
         import wandb
@@ -44,9 +44,9 @@ def upload(path: Path, server: Server, tick: Callable[[], None] | None = None) -
     """Uploads a transaction log.
 
     Args:
-        path: of the log.
-        server: where to.
-        tick: called every half second while the log still grows; the upload ends with the run's end in the log.
+        path: path of the log.
+        server: the server to upload to.
+        tick: called every half second while the log still grows; the upload ends when the log has the run's end.
 
     Raises:
         ServerError: the upload failed, or the server was silent for longer than its patience.
@@ -72,15 +72,15 @@ def upload(path: Path, server: Server, tick: Callable[[], None] | None = None) -
         server.watch(has_ended, tick or (lambda: None))
     finally:
         _end(process)
-    # W&B's exit code is 0 whatever happens; it leaves this marker if it believes to have sent everything.
+    # W&B's exit code is always 0; it writes this marker file once it has sent everything, as far as it knows.
     if not path.with_suffix(".wandb.synced").exists():
         said = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line.removeprefix("wandb: ERROR ") for line in said if "ERROR" in line] or said[-3:]
-        raise ServerError(f"`wandb beta sync` failed: {' / '.join(errors)[:500]}")
+        raise ServerError(f"`wandb beta sync` failed: {' / '.join(errors)[:500]}. Run the same command again.")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends an upload and every process that it has started: one that was left would upload unseen."""
+    """Kills an upload and every process that it has started, so that none goes on uploading."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

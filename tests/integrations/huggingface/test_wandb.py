@@ -40,8 +40,9 @@ def test_user_s_trackkit_records_instead_of_the_reported_one(tmp_path: Path, cap
     trainer = _trained(tmp_path, [TrackKit(name="mine", sinks=[sink := MemorySink()])], report_to="trackkit")
     trainer.evaluate(VAL)
     trackkit.finish()
-    assert [line for line in caplog.messages if "two TrackKits" in line] == [
-        "This trainer has two TrackKits, from 'report_to' and 'callbacks'; the later one records."
+    assert [line for line in caplog.messages if "several TrackKits" in line] == [
+        "This trainer has several TrackKits, from 'report_to' or 'callbacks'. "
+        "Only the last one records; remove the others."
     ]
     assert local_run(tmp_path).run["name"] == "mine"
     assert sink.history("batch/loss") == logged(trainer, "loss")

@@ -43,7 +43,10 @@ class Trainers:
     def _add(self, trainer: Any, kits: int) -> HuggingFaceAdapter:
         if kits > 1:
             ensure_heard()
-            logger.warning("This trainer has two TrackKits, from 'report_to' and 'callbacks'; the later one records.")
+            logger.warning(
+                "This trainer has several TrackKits, from 'report_to' or 'callbacks'. "
+                "Only the last one records; remove the others."
+            )
         runs = self._kit.more_runs() if self._used else self._kit.runs
         self._used = True
         adapter = self._adapters[trainer] = HuggingFaceAdapter(self._kit, runs)

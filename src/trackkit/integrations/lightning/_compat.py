@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _PL = "lightning 2.5.0, 2.6.6"
 _TORCH = "torch 2.13"
 _WHERE_NOT_LOGGED = "values of a batch at which Lightning does not log"
-
-_NOT_FORESEEN = "validations by time are not foreseen: a last row may lack rate and norm"
+_LAST_VALUE = "of several values of one name in a step, only the last is recorded"
+_NUMBERED = "evaluation sets are numbered, not named"
+_NOT_FORESEEN = "if validations are spaced by time, the last row may lack learning rate and gradient norm"
 
 PRIVATE = [
     Private("Trainer._logger_connector", "what the module logs", _PL, "values that the module logs are not recorded"),
@@ -51,13 +52,13 @@ PRIVATE = [
         _PL,
         "rows are those of every `log_every_n_steps`-th optimizer step",
     ),
-    Private("Trainer._results", _WHERE_NOT_LOGGED, _PL, "they are not recorded"),
-    Private("Results._get_cache", _WHERE_NOT_LOGGED, _PL, "they are not recorded"),
-    Private("Results._forked_name", _WHERE_NOT_LOGGED, _PL, "they are not recorded"),
-    Private("Results.update_metrics", "every value that a step logs", _PL, "the last value of a step is recorded"),
-    Private("ResultMetric._forward_cache", "the same", _PL, "the last value of a step is recorded"),
-    Private("Trainer._evaluation_loop", "names of evaluation sets", _PL, "sets are numbered"),
-    Private("Trainer.validate_loop._combined_loader", "names of evaluation sets", _PL, "sets are numbered"),
+    Private("Trainer._results", _WHERE_NOT_LOGGED, _PL, f"{_WHERE_NOT_LOGGED} are not recorded"),
+    Private("Results._get_cache", _WHERE_NOT_LOGGED, _PL, f"{_WHERE_NOT_LOGGED} are not recorded"),
+    Private("Results._forked_name", _WHERE_NOT_LOGGED, _PL, f"{_WHERE_NOT_LOGGED} are not recorded"),
+    Private("Results.update_metrics", "every value that a step logs", _PL, _LAST_VALUE),
+    Private("ResultMetric._forward_cache", "the same", _PL, _LAST_VALUE),
+    Private("Trainer._evaluation_loop", "names of evaluation sets", _PL, _NUMBERED),
+    Private("Trainer.validate_loop._combined_loader", "names of evaluation sets", _PL, _NUMBERED),
     Private("Trainer._val_check_time_interval", "time between validations", _PL, _NOT_FORESEEN),
     Private("Trainer.fit_loop.setup_data._last_val_time", "time of a validation", _PL, _NOT_FORESEEN),
     Private("Timer._start_time", "time limits", _PL, "the start of the run counts against a Timer before TrackKit"),

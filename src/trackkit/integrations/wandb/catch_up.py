@@ -51,7 +51,12 @@ def read_held(run: wandb.Run, info: RunInfo) -> Held:
     try:
         return Held(last, _ends(ask(lambda api: _tail(api, path, last))))
     except Unanswered as error:
-        logger.warning("Cannot read the rows of run '%s' from W&B (%s); using its last step, %d.", run.id, error, last)
+        logger.warning(
+            "Cannot read the rows of run '%s' from W&B (%s). Rows up to W&B's last step, %d, are not sent again.",
+            run.id,
+            error,
+            last,
+        )
         return Held(last, dict.fromkeys(_STEP_AXES, (last, frozenset())))
 
 
