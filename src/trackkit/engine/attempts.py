@@ -1,4 +1,4 @@
-"""Which attempt of a repeated step counts: a resumed training takes steps again, and the local log keeps them all."""
+"""Decides which attempt of a repeated step counts: a resumed training repeats steps, and the local log keeps all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retries sinks that fail: what one could not take waits here, in memory, and is written once it works again."""
+"""Retries sinks that fail: what a sink could not write waits in memory until it works again."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.notices import logger
 
-# The pause after a failure, and after each failure that follows twice as long, up to the second.
+# Seconds between tries: the first pause, doubled after each further failure, and the longest.
 FIRST_S, LONGEST_S = 1.0, 60.0
-# A try that takes long is not repeated before so many times as long: retries cost a training at most 5%.
+# After a try that took t seconds, the next one is at least 20 t later: retries cost a training at most 5%.
 SHARE = 20
 # Values of the rows that wait: about 30 MB, or 10,000 rows.
 MAX_VALUES = 200_000
-# What has failed so often (in two minutes), and not by an OSError, is given up: what is behind it may be written.
+# A call that has failed so often (which takes two minutes), not with an OSError, is given up so that later ones run.
 TRIES = 7
-# How many are given up one after another before the next try.
+# How many calls in a row may be given up before the next pause.
 AT_ONCE = 3
 
 # In the order of delivery.
@@ -34,10 +34,10 @@ _METHODS = ("open", "config", "gap", "write", "summary", "preempting")
 class Outbox(Sink):
     """Takes the place of a sink that has failed, and calls it again.
 
-    The next call tries again once the pause is over; the last try is at the close. Nothing waits for the pause. A sink
-    counts as working again if it has done so for as long as the pause was: some raise only at the call after the next.
+    The first call after the pause tries again, and so does the close. Nothing waits for the pause to end. A sink counts
+    as working again after it has worked for as long as the pause was, since some raise one or two calls late.
 
-    Rows are delivered in order. If too many wait, the oldest are lost, and the sink is given the gap.
+    Rows are delivered in order. If too many wait, the oldest are lost, and the sink is told of the gap.
 
     Args:
         sink: the one that has failed.
@@ -93,7 +93,7 @@ class Outbox(Sink):
             logger.warning("%s lacks %s, which could not be written.", self._name, " and ".join(parts))
 
     def failed(self, method: str, args: tuple[Any, ...], error: Exception) -> None:
-        """Keeps the arguments of the call that the sink has failed in first."""
+        """Keeps the arguments of the call with which the sink failed first."""
         began = stopwatch.now()
         with self._lock:
             self._failed(method, error, began)
@@ -215,7 +215,7 @@ class Sinks(Group):
             outbox.failed(method, args, error)
 
     def console(self, lines: Sequence[Line]) -> None:
-        """Passes on lines that the program printed. One that raises gets none for a while; the log has all."""
+        """Passes on lines that the program printed. A sink that raises gets none for a while; the file has them all."""
         for sink in list(self._members):
             until, pause = self._deaf.get(sink, (0.0, 0.0))
             if stopwatch.now() < until:
@@ -231,7 +231,7 @@ class Sinks(Group):
                 self._deaf.pop(sink, None)
 
     def samples(self, values: Mapping[str, Any], step: int) -> None:
-        """Passes on what `trackkit.log` got that is no number; if a sink raises, it is lost and the error counted."""
+        """Passes on media from `trackkit.log`; if a sink raises, they are lost to it, and the error is counted."""
         for sink in list(self._members):
             try:
                 sink.samples(values, step)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Which process this is, and whether another one still lives."""
+"""Identifies this process, and tells whether another one is still alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This process's rank, and the ranks' values on their way to rank 0. The only place that asks for a rank.
+"""Finds this process's rank, and carries the ranks' values to rank 0. No other file asks for a rank.
 
 No collective is issued, and the training thread waits for no rank: each rank appends one fixed-size record per row to
 the process group's store, and a thread of rank 0 collects them. A missing rank is a missing record.

@@ -1,4 +1,4 @@
-"""Sealed rows wait here, in order, for the device and the other ranks, and are then emitted."""
+"""Holds sealed rows, in order, until the device and the other ranks have given their values; then emits them."""
 
 from __future__ import annotations
 

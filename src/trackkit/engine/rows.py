@@ -20,7 +20,7 @@ class OpenRow:
     Args:
         where: the event that opened it.
         step: optimizer steps taken.
-        epoch: passes through the data, fractional; None if unknown.
+        epoch: epochs so far, fractional; None if unknown.
 
     Attributes:
         by_step: whether a step opened it, rather than a report: then callbacks and other ranks add to it.
@@ -28,12 +28,12 @@ class OpenRow:
         time: Unix time in seconds when it was opened.
         axes: the x-axis keys.
         measured: key to value, measured by TrackKit. A value is a number, a device scalar or a list of those.
-        reports: event and logged name to value, in order. The event is None for values that the framework measured,
-            which are by key.
+        reports: pairs of an event and its values by logged name, in order. The event is None for values that the
+            framework measured; these are by key.
         values: key to number, once sealed; without device values until `copy` is read.
         origins: key to logged name, once sealed.
-        copy: of the device values; None if there are none, or once they are read or given up.
-        posted: whether its values are complete, and on their way to rank 0.
+        copy: the copy of the device values; None if there are none, and once they have been read or given up.
+        posted: whether its values are complete and have been sent to rank 0.
     """
 
     def __init__(self, where: Where, step: int, epoch: float | None) -> None:
@@ -67,7 +67,7 @@ class OpenRow:
         Reported values beat measured ones; the user's beat the framework's.
 
         Args:
-            names: of the run.
+            names: the run's names and keys.
             refused: logged names that a warning was given for; new ones are added.
 
         Returns:
@@ -94,7 +94,7 @@ class OpenRow:
 
 
 def numbers(values: Mapping[str, Any], refused: set[str]) -> dict[str, Any]:
-    """Returns the values that are numbers or tensors of one element. Ignores None; warns once of any other.
+    """Returns the values that are numbers or tensors of one element. Ignores None; warns once about anything else.
 
     Args:
         values: logged name to value.
@@ -119,7 +119,7 @@ def is_number(value: Any) -> bool:
 def _number(value: Any) -> Any:
     """Returns a Python number, a tensor of one element as it is, or None for anything else."""
     if isinstance(value, (bool, int)):
-        # No float, and no JSON, holds more.
+        # Neither a float nor JSON can hold a longer integer.
         return int(value) if value.bit_length() < 1024 else math.inf if value > 0 else -math.inf
     if isinstance(value, float):
         return float(value)

@@ -1,4 +1,4 @@
-"""Which process writes a run: only one at a time may, and others can tell whether it still does."""
+"""Lets only one process at a time write a run, and tells others whether it still does."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@
 `_row` counts the rows, `_time` is the Unix time in seconds, `_pass` the attempt, written from the second on.
 
 A line `{"_gap": {"rows": 3, "first": 61, "last": 63}}` stands for rows of these steps that could not be written.
-`run.json` has it as `gap` as long as it can't be written itself.
+While that line can't be written itself, `run.json` has it as `gap`.
 
 NaN and infinities are the strings "NaN", "Infinity" and "-Infinity", so that every line is strict JSON.
 """
@@ -44,7 +44,8 @@ _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 class LocalSink(Sink):
     """Writes one run's folder.
 
-    A folder that the program moves is followed. One that it deletes is made again, with a gap for the rows in it.
+    If the program moves the folder, recording continues in the moved one. If it deletes the folder, a new one is made,
+    with a gap for the lost rows.
 
     Attributes:
         folder: the run folder; None before `open`.
@@ -118,7 +119,7 @@ class LocalSink(Sink):
     def summary(self, values: Mapping[str, Any]) -> None:
         self._summary.update(values)
         self._run["status"] = self._summary.get("final/status", "running")
-        # The status is in both, and where the disk is full there may be space for this one only.
+        # Both files have the status; on a full disk there may be space for `run.json` only.
         try:
             self._write_json("summary.json", self._summary)
         finally:
@@ -169,7 +170,7 @@ class LocalSink(Sink):
         assert self.folder is not None
         path = self._rows.find()
         if path is None:
-            logger.warning("The rows in '%s' were deleted or replaced. Recording continues there.", self.folder)
+            logger.warning("The rows in '%s' were deleted or replaced. Later rows are recorded there.", self.folder)
             if self._written is not None:
                 self._lost, self._written = self._written, None
                 self._run["gap"] = self._lost._asdict()
@@ -209,7 +210,7 @@ def replace_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _overwrite(path: Path, data: bytes) -> None:
-    """Writes over an existing file, which needs no new file, and on a full disk no space if the text fits.
+    """Writes over an existing file: this works without inodes, and on a full disk if the text fits.
 
     Raises:
         OSError: there is no such file, or no space for the text; the file is then as it was.
@@ -218,7 +219,7 @@ def _overwrite(path: Path, data: bytes) -> None:
         size = os.fstat(file.fileno()).st_size
         if len(data) > size and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, len(data))
-        # Spaces at the end are no error in JSON; a file that is cut afterwards is one until then.
+        # JSON may end with spaces, so the rest of a longer file is filled with them.
         file.write(data.ljust(size))
 
 

@@ -113,7 +113,7 @@ def _again(old: _Hook) -> _Hook:
 
 
 def _sleep_in_child() -> None:
-    """A forked child has no thread that would record, and must not write to its parent's file."""
+    """Stops listening in a forked child: it has no thread to record with, and must not write its parent's file."""
     for hook in _hooks:
         hook.listeners = ()
     _hooks.clear()

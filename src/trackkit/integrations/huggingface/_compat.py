@@ -105,7 +105,7 @@ def calling_handler() -> Any:
 
 
 def resumed_from() -> str:
-    """Returns the checkpoint that the training which called the hook resumed from; "" if that is not known."""
+    """Returns the checkpoint that the calling training resumed from; "" if unknown."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "train" and isinstance(
@@ -122,10 +122,10 @@ def kits_of(handler: Any, hooks: type) -> list[Any]:
 
 
 class _Callbacks(dict[str, Any]):
-    """The states of callbacks that a checkpoint holds; that of the trainer's own control object carries ours.
+    """Holds the callbacks' states of a checkpoint; that of the trainer's own control object carries TrackKit's fields.
 
-    A name of our own among them makes a trainer that restores callbacks warn of it, and that of a callback makes it
-    replace the callback by a new one with default settings.
+    An entry of TrackKit's own would not do: a trainer that restores callbacks warns about names that it does not know,
+    and replaces a callback that it knows by a new one with default settings.
     """
 
     fields: Mapping[str, Any] = MappingProxyType({})

@@ -25,26 +25,26 @@ class NullAdapter:
     """Ignores a trainer that is not recorded."""
 
     def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> NullFit:
-        """`on_train_begin`, after a resumed state is loaded; once more after an out-of-memory retry."""
+        """Starts a fit at `on_train_begin`, with the resumed state loaded; once more for an out-of-memory retry."""
         return NullFit()
 
     def epoch_ends(self, control: Any) -> None:
-        """`on_epoch_end`."""
+        """Ends an epoch at `on_epoch_end`."""
 
     def logged(self, args: Any, state: Any, logs: Logs, kwargs: dict[str, Any]) -> None:
-        """`on_log`: of training steps, of an evaluation, at a training's end, or by the user's code."""
+        """Reports what `on_log` gives: of training steps, of an evaluation, at a training's end, or the user's."""
 
     def evaluated(self, args: Any, state: Any, logs: EvaluationLogs, kwargs: dict[str, Any]) -> None:
-        """`on_predict`, or `on_log` of an evaluation."""
+        """Reports an evaluation, at `on_predict` or the `on_log` of an evaluation."""
 
     def paused(self, what: str) -> None:
-        """The time since the last event went to `what`, not to training."""
+        """Counts the time since the last event as `what`, not as training."""
 
     def saving(self) -> None:
-        """The trainer is about to save a checkpoint."""
+        """Prepares for a checkpoint that the trainer is about to save."""
 
     def fit_ends(self) -> None:
-        """`on_train_end`."""
+        """Ends the fit at `on_train_end`."""
 
 
 class HuggingFaceAdapter(NullAdapter):
@@ -69,7 +69,7 @@ class HuggingFaceAdapter(NullAdapter):
         return self._fit
 
     def open_fit(self, args: Any, state: Any, kwargs: dict[str, Any], before: NullFit) -> Fit:
-        """Opens the run of a training, a new one or that of the checkpoint; `before` is the trainer's last training."""
+        """Opens the run of a training: a new one, or the checkpoint's. `before` is the trainer's previous training."""
         carried = _compat.carried(state) if state.global_step else {}
         known, loader = Description(), kwargs.get("train_dataloader")
         ranks, trained = args.world_size, state.train_batch_size
@@ -130,10 +130,10 @@ class HuggingFaceAdapter(NullAdapter):
         self._fit.ends()
 
     def _retried(self, start: Start, before: NullFit) -> Start:
-        """Returns `start` with what relates the tries of `auto_find_batch_size`.
+        """Returns `start` with the group that the attempts of `auto_find_batch_size` share.
 
-        A try that took a step has rows of its batch size: it stays a run, failed, and the next one is another run of
-        the same group.
+        An attempt that took a step has rows of its batch size: it stays as a failed run, and the next attempt is
+        another run of the group.
         """
         session = self._runs.session
         retries = session is not None and session.phase == "fitting"

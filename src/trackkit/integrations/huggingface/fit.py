@@ -25,38 +25,38 @@ class NullFit:
         return False
 
     def step_begins(self) -> None:
-        """`on_step_begin`: the batches of this update have been fetched."""
+        """Starts a step at `on_step_begin`: its batches have been fetched."""
 
     def may_end(self, step: int) -> bool:
         """Returns whether early stopping may end the training after `step`."""
         return False
 
     def before_step(self, optimizer: Any) -> None:
-        """`on_pre_optimizer_step` of a step that may make a row."""
+        """Measures before a step that may make a row, at `on_pre_optimizer_step`."""
 
     def step_ends(self, row: bool, optimizer: Any) -> None:
-        """`on_step_end`: the step is counted, and makes a row if `row`."""
+        """Counts a step at `on_step_end`; makes a row if `row`."""
 
     def epoch_ends(self, cut: bool) -> None:
-        """`on_epoch_end`; `cut` says whether the epoch was stopped before its end."""
+        """Ends an epoch at `on_epoch_end`; `cut` says whether it was stopped early."""
 
     def logged(self, session: Session, loss: float | None) -> None:
-        """The trainer logs its own values into the run of `session`, with the mean loss since its last log."""
+        """Notes that the trainer logs into the run of `session`; `loss` is the mean since its last log."""
 
     def totals(self, columns: Mapping[str, float]) -> None:
-        """The trainer logs summary columns at its end."""
+        """Records the summary columns that the trainer logs at its end."""
 
     def saving(self) -> None:
-        """The trainer is about to save a checkpoint."""
+        """Prepares for a checkpoint that the trainer is about to save."""
 
     def paused(self, what: str) -> None:
-        """The time since the last event went to `what`, not to training."""
+        """Counts the time since the last event as `what`, not as training."""
 
     def resumes(self) -> None:
-        """Training continues; the clock of the next step starts."""
+        """Starts the clock of the next step: training continues."""
 
     def ends(self) -> None:
-        """`on_train_end`."""
+        """Ends the training at `on_train_end`."""
 
 
 class Fit(NullFit):

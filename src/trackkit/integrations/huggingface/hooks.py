@@ -82,7 +82,7 @@ class HuggingFaceHooks:
             self._huggingface_trainers.adapter().evaluated(args, state, read_prediction(metrics), kwargs)
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Hugging Face gives three arguments; other frameworks' hooks of this name are theirs."""
+        """Ends the training for Hugging Face, which gives three arguments; passes other frameworks' calls on."""
         if len(args) == 3:
             self._huggingface_train_ends()
         else:

@@ -40,11 +40,11 @@ class Reader:
         self.damaged = False
 
     def new(self, final: bool = True) -> Iterator[bytes]:
-        """The records that are whole and were not given before.
+        """Yields the complete records that were not returned before.
 
         Args:
-            final: whether the file grows no more: then damage is passed over, up to the next block; else it may be a
-                chunk that is being written, and is looked at again next time.
+            final: whether the file no longer grows. Then damage is skipped, up to the next block; otherwise it may be a
+                chunk that is being written, and is read again next time.
         """
         # The folder of all of W&B's runs may be a link, that of one run may not.
         with regular(self._path, self._path.parent.parent).open("rb") as file:
@@ -120,6 +120,6 @@ def trim(path: Path) -> None:
 
 
 def _next_header(at: int) -> int:
-    """Where the next chunk begins: a block's last bytes hold no header."""
+    """Returns where the next chunk begins: the last bytes of a block are too few for a header."""
     room = BLOCK - at % BLOCK
     return at + room if room < _CHUNK.size else at
