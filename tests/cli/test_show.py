@@ -55,17 +55,39 @@ def test_page_has_what_the_run_is_its_results_curves_and_places(tmp_path: Path) 
     folder = write_run(tmp_path, "a", config, summary | {"final/cost_usd": 2.5}, ROWS)
     page = show(folder)
     assert page.startswith("name-a  (a)\nfinished, 40 steps, 30 min, started ")
-    assert "project p, group g, cost 2.5" in page
+    assert "project p, group g, $2.50" in page
     assert ["val/loss", "0.5", "0.25", "20"] in [line.split() for line in page.splitlines()]
     assert ["40", "0.025", "0.5", "0.1"] in [line.split() for line in page.splitlines()]
     assert "Different from the run before it, name-before (before)\n  hparams/lr: 0.2 -> 0.1\n\n" in page
-    assert f"{folder}/  run.json, rows.jsonl" in page
+    assert f"{folder}/  config.json, rows.jsonl, run.json, summary.json" in page
+
+
+def test_previous_run_is_found_beside_the_output_folder(tmp_path: Path) -> None:
+    config = {"trackkit/settings/group": "g", "hparams/lr": 0.1}
+    write_run(tmp_path / "first", "first", config)
+    assert "hparams/lr: 0.1 -> 0.2" in show(
+        write_run(tmp_path / "second", "b", {**config, "hparams/lr": 0.2}, started=2.0)
+    )
+
+
+def test_killed_run_has_results_from_its_rows(tmp_path: Path) -> None:
+    rows = [{"epoch/step": step, "epoch/val/acc": acc} for step, acc in ((10, 0.5), (20, 0.75), (30, 0.7))]
+    page = show(write_run(tmp_path, "killed", rows=rows, status="failed"))
+    assert ["val/acc", "0.7", "0.75", "20"] in [line.split() for line in page.splitlines()]
 
 
 def test_damaged_and_empty_runs_have_a_page(tmp_path: Path) -> None:
+    (write_run(tmp_path / "bad", "bad", {"hparams/lr": 0.1}, rows=ROWS) / "run.json").write_text('{"run_')
+    page = show(tmp_path / "bad")
+    assert "run.json of '" in page
+    assert ["40", "0.025", "0.5", "0.1"] in [line.split() for line in page.splitlines()]
     assert "No rows." in show(write_run(tmp_path, "empty", rows=[]))
-    done = CliRunner().invoke(app, ["show", str(write_run(tmp_path, "new", format=99))])
+    done = CliRunner().invoke(app, ["show", str(write_run(tmp_path / "new", "new", format=99))])
     assert (done.exit_code, "has format 99" in done.stderr) == (1, True)
+    for number in range(8):
+        write_run(tmp_path / "many", f"r{number}")
+    done = CliRunner().invoke(app, ["show", str(tmp_path / "many")])
+    assert (done.exit_code, "8 runs in" in done.stderr, "and 3 more. Give" in done.stderr) == (1, True, True)
 
 
 def test_live_run_is_followed_until_it_ends(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def _print_runs(table: Columns, runs: Runs, chosen: bool) -> None:
                 duration(value) if is_hours and value is not None else plain(value) for value in values
             ]
     if "best" in shown and not chosen:
-        keys = [str(row.get("best_key", "")).removeprefix("final/best/") for row in runs.table[: len(shown["best"])]]
+        keys = [_short(str(row.get("best_key", ""))) for row in runs.table[: len(shown["best"])]]
         shown["best"] = [f"{key} {cell}".strip() for key, cell in zip(keys, shown["best"], strict=True)]
     numeric = {_title(name) for name, values in table.items() if name == "best" or _are_numbers(values)}
     _print_table(shown, numeric | (set(table) & numeric), () if chosen else [_title(name) for name in _EXPENDABLE])
@@ -193,6 +193,11 @@ _BILL = {
 }
 
 
+def _short(name: str) -> str:
+    """Returns the name of a metric that a column has the best value of."""
+    return name.removeprefix("final/best/")
+
+
 def _print_groups(table: Columns, runs: Runs, with_bill: bool) -> None:
     from trackkit.reading.columns import plain
 
@@ -200,14 +205,14 @@ def _print_groups(table: Columns, runs: Runs, with_bill: bool) -> None:
     texts = set()
     names = iter(table)
     for name in names:
-        values, short = table[name], name.removeprefix("final/best/")
+        values, short = table[name], _short(name)
         if f"{name} sd" in table:
             sd, n, best = (table[next(names)] for _ in range(3))
             shown[f"{short} mean ± sd"] = [_mean(*each) for each in zip(values, sd, n, table["n"], strict=True)]
-            shown[f"best {short}"] = list(map(plain, best))
+            shown |= {f"best {short}": list(map(plain, best))} if set(best) != {None} else {}
         elif not (with_bill and name in _BILL and set(values) == {None}):
             title = _BILL.get(name, name) if with_bill else name
-            shown[title] = list(map(plain, values))
+            shown[title] = [_short(plain(value)) for value in values]
             texts |= set() if _are_numbers(values) else {title}
     _print_table(shown, shown.keys() - texts, ())
     if with_bill:
@@ -218,7 +223,7 @@ def _mean(mean: float | None, sd: float | None, n: int, members: int) -> str:
     """Returns `0.5 ± 0.1`; with the number of runs that have the value where others have none."""
     from trackkit.reading.columns import plain
 
-    return plain(mean) + (f" ± {plain(sd)}" if sd is not None else "") + (f" (of {n})" if 0 < n < members else "")
+    return plain(mean) + (f" ± {plain(sd, 2)}" if sd is not None else "") + (f" (of {n})" if 0 < n < members else "")
 
 
 def _print_table(columns: Mapping[str, Sequence[str]], right: set[str], expendable: Sequence[str]) -> None:
@@ -249,7 +254,7 @@ def _print_budget(runs: Runs) -> None:
         typer.secho("No dollars: set 'price_per_gpu_hour' (callbacks: final_summary).", dim=True)
     typer.echo(f"\n{len(most)} of {len(runs)} runs took 80% of the budget, {plain(total)} {_BILL[column]}:")
     for run, share in most[:_MOST_OF_BUDGET]:
-        typer.echo(f"  {100 * share:5.1f}%  {visible(run.run_id)}  {visible(run.name)}")
+        typer.echo(f"  {100 * share:5.1f}%  {visible(run.run_id)}  {visible(run.name)}".rstrip())
     if len(most) > _MOST_OF_BUDGET:
         typer.echo(f"  ... and {len(most) - _MOST_OF_BUDGET} more: --sort -{column}")
 

@@ -20,7 +20,9 @@ _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "damaged": "
 _SEVERITY = {"high": "red", "medium": "yellow", "low": "dim"}
 _MOST_DIFFERENCES, _MOST_RESULTS = 12, 16
 _PAUSE_S = 2.0
-_FILES = ("run.json", "rows.jsonl", "console.jsonl", "last_words.txt", "crash.txt")
+_SPEEDS = ("/runtime_s", "/samples_per_s", "/steps_per_s")
+# Said in the lines above the results.
+_SAID = ("status", "error", "steps", "duration_h", "cost_usd")
 
 
 def show(
@@ -76,12 +78,11 @@ def _progress(run: RecordedRun) -> str:
 
 def _page(run: RecordedRun, others: Runs | None, console: Console, log: bool) -> None:
     _head(run, console)
-    if run.status == "damaged":
-        return
     _results(run, console)
     _curves(run, console, log)
     if others is not None:
-        _warnings(run, others, console)
+        if run.status != "damaged":
+            _warnings(run, others, console)
         _differences(run, others, console)
     _where(run, console)
 
@@ -100,36 +101,65 @@ def _head(run: RecordedRun, console: Console) -> None:
     parts += [f"commit {known['commit']}" if "commit" in known else ""]
     text = ", ".join(filter(None, parts))
     console.print(Text.assemble((run.status, _STYLES.get(run.status, "")), f", {text}" if text else ""), soft_wrap=True)
-    names = ("project", "group", "tags", "notes", "cost")
+    names = ("project", "group", "tags", "notes")
     more = [f"{name} {plain(known[name])}" for name in names if known.get(name)]
+    more += [f"${known['cost']:.2f}"] if "cost" in known else []
     if "synced" in known:
         more.append("on a server" if known["synced"] else "not synced")
     console.print(Text(", ".join(more)), soft_wrap=True)
     if "error" in known:
         console.print(Text(str(known["error"]), style="red"), soft_wrap=True)
-    for gap in run.gaps if run.status != "damaged" else ():
-        console.print(Text(f"Not recorded: {gap}.", style="yellow"))
+    for gap in run.gaps:
+        lost = f"{gap.rows} rows could not be written, of steps {gap.first} to {gap.last}."
+        console.print(Text(lost, style="yellow"), soft_wrap=True)
 
 
 def _results(run: RecordedRun, console: Console) -> None:
     """Prints last and best values of each metric, then what else the training ended with."""
+    from rich.text import Text
+
     from trackkit.reading.columns import plain
     from trackkit.reading.terminal import table
 
-    summary = run.summary
-    results = [key for key in summary if key.startswith(("final/val/", "final/test/", "final/train/"))]
-    speeds = ("/runtime_s", "/samples_per_s", "/steps_per_s")
-    names = [key.removeprefix("final/") for key in results if not key.endswith(speeds)]
-    rows = []
-    for name in names[:_MOST_RESULTS]:
-        best, step = summary.get(f"final/best/{name}"), summary.get(f"final/best/{name}_step")
-        rows.append([name, plain(summary[f"final/{name}"]), plain(best), plain(step)])
+    rows = _final(run) or _so_far(run)
     if rows:
         headings = ["metric", "last", "best", "at step"]
         console.print()
-        console.print(table(headings, rows, frozenset(headings[1:])))
-    if len(names) > _MOST_RESULTS:
-        console.print(f"... and {len(names) - _MOST_RESULTS} more", style="dim")
+        console.print(table(headings, [list(map(str, row)) for row in rows[:_MOST_RESULTS]], frozenset(headings[1:])))
+    if len(rows) > _MOST_RESULTS:
+        console.print(f"... and {len(rows) - _MOST_RESULTS} more: trackkit ls --columns 'final/*'", style="dim")
+    ends = {key.removeprefix("final/"): value for key, value in run.summary.items() if key.startswith("final/")}
+    totals = [f"{name} {plain(value)}" for name, value in ends.items() if "/" not in name and value]
+    totals = [text for text in totals if text.partition(" ")[0] not in _SAID]
+    if totals:
+        console.print(Text(f"\n{', '.join(totals)}", style="dim"))
+
+
+def _final(run: RecordedRun) -> list[tuple[str, ...]]:
+    """Returns name, last value, best value and its step of each metric in the summary."""
+    from trackkit.reading.columns import plain
+
+    summary = run.summary
+    results = [key for key in summary if key.startswith(("final/val/", "final/test/", "final/train/"))]
+    names = [key.removeprefix("final/") for key in results if not key.endswith(_SPEEDS)]
+    best = [(summary.get(f"final/best/{name}"), summary.get(f"final/best/{name}_step")) for name in names]
+    return [(name, *map(plain, (summary[f"final/{name}"], *at))) for name, at in zip(names, best, strict=True)]
+
+
+def _so_far(run: RecordedRun) -> list[tuple[str, ...]]:
+    """Returns the same of a run without a summary, such as a live one."""
+    from trackkit.reading.columns import plain
+    from trackkit.reading.curves import curve
+    from trackkit.schema.goals import direction
+
+    rows = []
+    for key in (key for key in run.keys if key.count("/") > 1 and key[:6] == "epoch/" and not key.endswith(_SPEEDS)):
+        found, name, goal = curve(run, key).finite, key.removeprefix("epoch/"), direction(key)
+        if len(found):
+            at = None if goal is None or name[:4] != "val/" else (found.y.argmin if goal == "min" else found.y.argmax)()
+            best = (None, None) if at is None else (float(found.y[at]), float(found.x[at]))
+            rows.append((name, *map(plain, (float(found.y[-1]), *best))))
+    return rows
 
 
 def _curves(run: RecordedRun, console: Console, log: bool) -> None:
@@ -153,17 +183,21 @@ def _curves(run: RecordedRun, console: Console, log: bool) -> None:
 
 
 def _warnings(run: RecordedRun, others: Runs, console: Console) -> None:
+    from rich.table import Table
     from rich.text import Text
 
     from trackkit.reading.findings.registry import findings
+    from trackkit.reading.terminal import fit
 
     console.print("\nWarnings", style="bold")
-    found = findings(run, others)
-    for each in found:
-        advice = f" {each.advice}" if each.advice else ""
-        console.print(Text.assemble((f"  {each.severity:6} ", _SEVERITY[each.severity]), each.text, (advice, "dim")))
-    if not found:
-        console.print("  none", style="dim")
+    lines = Table.grid(padding=(0, 2))
+    for each in findings(run, others):
+        said = Text.assemble(each.text, (f" {each.advice}" if each.advice else "", "dim"))
+        lines.add_row("", Text(each.severity, style=_SEVERITY[each.severity]), said)
+    if not lines.row_count:
+        lines.add_row("", Text("none", style="dim"))
+    fit(console, lines)
+    console.print(lines)
 
 
 def _differences(run: RecordedRun, others: Runs, console: Console) -> None:
@@ -191,10 +225,9 @@ def _where(run: RecordedRun, console: Console) -> None:
     from trackkit.local_log.places import root_of, wandb_files
 
     if run.folder is None:
-        console.print(Text(f"\n{run.run.get('url', '')}"))
-        return
+        return console.print(Text(f"\n{run.run.get('url', '')}"), soft_wrap=True)
     console.print("\nFiles", style="bold")
-    names = [name for name in _FILES if (run.folder / name).exists()]
+    names = sorted(path.name for path in run.folder.iterdir() if path.is_file() and path.name[0] != ".")
     places = [(f"{run.folder}/", ", ".join(names)), *_wandb(wandb_files(root_of(run.folder), run.run_id))]
     for place, what in places:
         console.print(Text.assemble(f"  {place}", (f"  {what}", "dim")), soft_wrap=True)

@@ -90,6 +90,12 @@ def wandb_files(root: Path, run_id: str) -> list[Path]:
     return [path for home in (root, root / HOME) for path in home.glob(f"{_WANDB_RUN}/run-{glob.escape(run_id)}.wandb")]
 
 
+def siblings(folder: Path) -> list[RunOnDisk]:
+    """Returns the runs in the output folder of a run folder, and in the folders beside it, such as those of a sweep."""
+    root = root_of(folder)
+    return [_of_folder(path) for place in {root, *root.parent.glob("*/")} for path in run_folders(place)]
+
+
 def known_runs() -> list[RunOnDisk]:
     """Returns the runs in the user's list, oldest first."""
     return [_of_folder(Path(entry.folder)) for entry in index.entries()]
@@ -123,7 +129,7 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
     known = known_runs() if known is None else known
     if found := [run for run in known if run.run_id == str(word)]:
         return found
-    hint = did_you_mean(str(word), {run.run_id for run in known}) if known else ""
+    hint = did_you_mean(str(word), {run.run_id for run in known}).partition("; known")[0]
     raise ReadError(f"no run '{word}': it is neither a folder nor an id in your list of runs. Give a run folder{hint}")
 
 

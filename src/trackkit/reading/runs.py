@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackkit.local_log import index
-from trackkit.local_log.places import RunOnDisk, find_runs, known_runs
+from trackkit.local_log.places import RunOnDisk, find_runs, known_runs, siblings
 from trackkit.local_log.reader import read_folder
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError, parse_json
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # W&B's states that are no status of ours.
 _STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}
+
+_MOST_NAMED = 5
 
 Source = str | os.PathLike[str]
 
@@ -39,8 +41,9 @@ def read_run(path: Source) -> RecordedRun:
         return _read_from_server(str(path))
     found = find_runs(path)
     if len(found) > 1:
-        names = ", ".join(f"'{run.folder or run.run_id}'" for run in found)
-        raise ReadError(f"{len(found)} runs in '{path}': {names}. Give the folder of one.")
+        names = [f"'{run.folder or run.run_id}'" for run in found[:_MOST_NAMED]]
+        more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
+        raise ReadError(f"{len(found)} runs in '{path}': {', '.join(names + more)}. Give the folder of one.")
     return _read(found[0])
 
 
@@ -72,12 +75,12 @@ def runs(source: Source | Iterable[Source] | None = None) -> Runs:
 
 
 def neighbors(run: RecordedRun) -> Runs:
-    """Returns the runs that a run may be compared with: the user's own, and those in its output folder; not itself."""
-    found = {each.folder: each for each in _open(known_runs())}
+    """Returns the runs that a run may be compared with: the user's own, those in and beside its output folder."""
+    on_disk = {each.folder: each for each in known_runs()}
     if run.folder is not None:
-        found |= {each.folder: each for each in _open(find_runs(run.folder.parent))}
-        found.pop(run.folder, None)
-    return Runs(found.values())
+        on_disk |= {each.folder: each for each in siblings(run.folder.absolute())}
+        on_disk.pop(run.folder.absolute(), None)
+    return Runs(_open(on_disk.values()))
 
 
 def _is_on_server(path: Source, parts: int) -> bool:

@@ -85,6 +85,8 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
     for color, of in zip(colors, finite.values(), strict=True):
         reduced = buckets(of, _POINTS_A_COLUMN * width)
         plotext.plot(reduced.x.tolist(), reduced.mean.tolist(), marker="braille", color=color)
+    ticks = _ticks(min(of.x[0] for of in finite.values()), max(of.x[-1] for of in finite.values()))
+    plotext.xticks(ticks, [plain(tick, 6) for tick in ticks])
     if log:
         plotext.yscale("log")
     drawn = plotext.build()
@@ -94,6 +96,16 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
         # plotext's own legend lies on the curves.
         for color, name in zip(colors, finite, strict=True):
             console.print(f"  ── {name}", style=color, markup=False, highlight=False)
+
+
+def _ticks(first: float, last: float, most: int = 6) -> list[float]:
+    """Returns round numbers from first to last."""
+    width = (last - first) / (most - 1)
+    if not width > 0:
+        return [float(first)]
+    unit = 10.0 ** np.floor(np.log10(width))
+    step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= width)
+    return [float(tick) for tick in np.arange(np.ceil(first / step), np.floor(last / step) + 1) * step]
 
 
 def _print_points(curves: Mapping[str, Curve], console: Console) -> None:
@@ -132,4 +144,4 @@ def _cell(value: float) -> str:
 def _text(drawn: str) -> object:
     from rich.text import Text
 
-    return Text.from_ansi(drawn)
+    return Text.from_ansi("\n".join(map(str.rstrip, drawn.rstrip().splitlines())))
