@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from trackkit.cli.compare import compare
+from trackkit.cli.digest import digest
 from trackkit.cli.doctor import doctor
 from trackkit.cli.journal import journal
 from trackkit.cli.ls import ls
@@ -42,6 +43,7 @@ def trackkit(
 app.command()(ls)
 app.command()(show)
 app.command()(compare)
+app.command()(digest)
 app.command()(sync)
 app.command()(doctor)
 app.add_typer(journal, name="journal")

@@ -32,7 +32,7 @@ def overfitting(run: Evidence) -> Iterator[Finding]:
         return
     at = int(np.argmin(val.y))
     best, end = float(val.y[at]), float(np.median(val.y[-max(1, len(val) // 10) :]))
-    train = at_same(run, val)
+    train = run.train_at_val
     rise = end - best
     fell = float(train[at] - train[-1])
     gained = it.start - best
@@ -89,7 +89,7 @@ def no_generalization(run: Evidence) -> Iterator[Finding]:
     val, it = run.val_loss, run.course
     if len(val) < 2 or len(run.loss) < 6:
         return
-    train = at_same(run, val)
+    train = run.train_at_val
     at = int(np.argmin(val.y))
     best = float(val.y[at])
     fell = it.start - float(train.min())
@@ -128,7 +128,7 @@ def leak(run: Evidence) -> Iterator[Finding]:
     """
     val, it = run.val_loss, run.course
     if len(val) >= 2 and len(run.loss) >= 6:
-        train = at_same(run, val)
+        train = run.train_at_val
         half = slice(len(val) // 2, None)
         a, b = float(np.median(train[half])), float(np.median(val.y[half]))
         if 0 <= b < 0.5 * a and a - b > 0.1 * it.scale:
@@ -169,18 +169,6 @@ def leak(run: Evidence) -> Iterator[Finding]:
                 advice="Are validation samples in the training set? Is the test set of another distribution?",
             )
             return
-
-
-def at_same(run: Evidence, val: Curve) -> Floats:
-    """Returns the training loss around each evaluation: the median of the rows since the one before, ten at most."""
-    found, begins = [], -np.inf
-    for step in val.x:
-        rows = run.loss.y[(run.loss.x > begins) & (run.loss.x <= step)][-10:]
-        if not len(rows):
-            rows = run.loss.y[run.loss.x <= step][-1:] if (run.loss.x <= step).any() else run.loss.y[:1]
-        found.append(float(np.median(rows)))
-        begins = step
-    return np.array(found)
 
 
 def _noise(of: Curve) -> float:

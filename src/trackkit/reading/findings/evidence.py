@@ -97,6 +97,16 @@ class Evidence:
         return self.validation.get(key, Curve("", np.empty(0), np.empty(0)))
 
     @cached_property
+    def train_at_val(self) -> Floats:
+        """The training loss at each value of `val_loss`: the mean of the rows since the one before, ten at most."""
+        ends = np.searchsorted(self.loss.x, self.val_loss.x, side="right").clip(min=1)
+        begins = np.maximum(np.concatenate([[0], ends[:-1]]), ends - 10)
+        begins = np.where(begins < ends, begins, ends - 1)
+        sums = np.concatenate([[0.0], np.cumsum(self.loss.y)])
+        means: Floats = (sums[ends] - sums[begins]) / (ends - begins)
+        return means
+
+    @cached_property
     def improves(self) -> bool:
         """Whether a metric other than the loss got clearly better: what the loss does then means little."""
         others = [key for key in self.run.keys if key.startswith("batch/") and direction(key) == "max"]

@@ -50,7 +50,11 @@ def findings(run: RecordedRun, others: Runs | None = None) -> list[Finding]:
         run: the run.
         others: runs to compare it with, such as those of its group.
     """
-    evidence = Evidence(run, others if others is not None else Runs(()))
+    return findings_in(Evidence(run, others if others is not None else Runs(())))
+
+
+def findings_in(evidence: Evidence) -> list[Finding]:
+    """Returns what the detectors find, as `findings` does."""
     found: list[Finding] = []
     for detector in DETECTORS:
         try:
