@@ -114,10 +114,11 @@ class RecordedRun:
 
     def rows_with(self, key: str) -> list[Row]:
         """Returns the rows with a key, given whole; of a repeated step the later attempt's."""
-        return [row for row in self._lineage if key in row.values]
+        return [row for row in self.lineage if key in row.values]
 
     @cached_property
-    def _lineage(self) -> Sequence[Row]:
+    def lineage(self) -> Sequence[Row]:
+        """The rows that count: of a repeated step the later attempt's."""
         attempts = {row.attempt for row in self.rows}
         return counted(self.rows, "later") if len(attempts) > 1 else self.rows
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -54,6 +55,7 @@ class Buckets:
         mean, least, most: of the bucket's finite values, NaN where it has none; shape [n].
         nonfinite: how many values of the bucket are NaN or infinite; shape [n].
         size: points in each bucket but the last.
+        ends: index of the bucket's last point in the curve; shape [n].
     """
 
     x: Floats
@@ -62,6 +64,80 @@ class Buckets:
     most: Floats
     nonfinite: NDArray[np.int64]
     size: int
+    ends: NDArray[np.int64]
+
+    def smoothed(self, weight: float) -> Floats:
+        """Returns the means, smoothed as by an exponential moving average over the points.
+
+        The average is divided by the sum of its weights, as Adam's are (Kingma and Ba, 2015, section 3), so that it
+        doesn't start at 0. The means that are NaN stay NaN.
+
+        Args:
+            weight: of the past at each point, from 0 (no smoothing) to below 1.
+        """
+        past = weight**self.size
+        value = total = 0.0
+        found = np.full(len(self.mean), np.nan)
+        for number, mean in enumerate(self.mean.tolist()):
+            if mean == mean:
+                value, total = past * value + (1 - past) * mean, past * total + (1 - past)
+                found[number] = value / total
+        return found
+
+
+class Curves:
+    """The metrics of a run as arrays; several of them, on several axes, cost little more than one.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: RecordedRun) -> None:
+        self._run = run
+        self._dicts = [row.values for row in run.lineage]
+        self._columns: dict[str, tuple[NDArray[np.int64], Floats]] = {}
+
+    def curve(self, key: str, axis: Axis = "step") -> Curve:
+        """Returns a metric, given whole; empty where the run does not have the key or the axis."""
+        places, y = self._column(key)
+        if axis == "time":
+            return Curve(key, self._seconds[places], y)
+        if axis == "step":
+            at, steps = self._column(axis_key(key))
+            if np.array_equal(at, places):
+                return Curve(key, steps, y)
+            x = self._numbers.copy()
+            x[at] = steps
+            return Curve(key, x[places], y)
+        at, counts = self._column(f"batch/{axis}")
+        if not len(at):
+            return Curve(key, np.empty(0), np.empty(0))
+        before = np.searchsorted(self._steps[at], self._steps[places], side="right") - 1
+        return Curve(key, np.where(before >= 0, counts[np.maximum(before, 0)], 0.0), y)
+
+    def _column(self, key: str) -> tuple[NDArray[np.int64], Floats]:
+        """Returns the places of the rows that have a number for a key, and the numbers."""
+        if key not in self._columns:
+            places = [place for place, values in enumerate(self._dicts) if key in values]
+            found = [self._dicts[place][key] for place in places]
+            if not {*map(type, found)} <= {int, float, bool}:
+                kept = [number for number, value in enumerate(found) if isinstance(value, (int, float))]
+                places, found = [places[number] for number in kept], [found[number] for number in kept]
+            self._columns[key] = (np.array(places, dtype=np.int64), np.array(found, dtype=float))
+        return self._columns[key]
+
+    @cached_property
+    def _numbers(self) -> Floats:
+        return np.array([row.number for row in self._run.lineage], dtype=float)
+
+    @cached_property
+    def _steps(self) -> Floats:
+        return np.array([row.step for row in self._run.lineage], dtype=float)
+
+    @cached_property
+    def _seconds(self) -> Floats:
+        began = min((row.time for row in self._run.rows), default=0.0)
+        return np.array([row.time - began for row in self._run.lineage], dtype=float)
 
 
 def curve(run: RecordedRun, key: str, axis: Axis = "step") -> Curve:
@@ -76,27 +152,7 @@ def curve(run: RecordedRun, key: str, axis: Axis = "step") -> Curve:
     Raises:
         ReadError: no key is meant, or several are.
     """
-    key = run.find_key(key)
-    rows = run.rows_with(key)
-    values = [row.values[key] for row in rows]
-    if not set(map(type, values)) <= {float, int}:
-        rows = [row for row in rows if isinstance(row.values[key], (int, float))]
-        values = [row.values[key] for row in rows]
-    y = np.array(values, dtype=float)
-    if axis == "time":
-        began = min((row.time for row in run.rows), default=0.0)
-        return Curve(key, np.array([row.time - began for row in rows], dtype=float), y)
-    own = axis_key(key)
-    x = np.array([row.values.get(own, row.number) for row in rows], dtype=float)
-    if axis == "step":
-        return Curve(key, x, y)
-    counts = run.rows_with(f"batch/{axis}")
-    if not counts:
-        return Curve(key, np.empty(0), np.empty(0))
-    steps = np.array([row.step for row in counts], dtype=float)
-    seen = np.array([row.values[f"batch/{axis}"] for row in counts], dtype=float)
-    places = np.searchsorted(steps, [row.step for row in rows], side="right") - 1
-    return Curve(key, np.where(places >= 0, seen[np.maximum(places, 0)], 0.0), y)
+    return Curves(run).curve(run.find_key(key), axis)
 
 
 def buckets(of: Curve, most: int = 400) -> Buckets:
@@ -122,7 +178,7 @@ def buckets(of: Curve, most: int = 400) -> Buckets:
     if number:
         lost[-1] -= spare
     ends = np.minimum(np.arange(1, number + 1) * size, count) - 1
-    return Buckets(of.x[ends] if number else np.empty(0), mean, least, top, lost.astype(np.int64), size)
+    return Buckets(of.x[ends], mean, least, top, lost.astype(np.int64), size, ends)
 
 
 def at_steps(of: Curve, steps: Sequence[float] | Floats) -> Floats:
@@ -134,14 +190,19 @@ def at_steps(of: Curve, steps: Sequence[float] | Floats) -> Floats:
 
 
 def main_keys(runs: Sequence[RecordedRun], most: int = 8, results: bool = False) -> list[str]:
-    """Returns the keys that a reader looks at first: losses, validation metrics, then what tells how training went.
+    """Returns the keys that a reader looks at first, as `first_keys` does.
 
     Args:
         runs: the runs that have them.
         most: at most so many.
         results: whether to leave out what only tells how training went.
     """
-    known = set().union(*(run.keys for run in runs))
+    return first_keys({key for run in runs for key in run.keys}, most, results)
+
+
+def first_keys(known: Iterable[str], most: int = 8, results: bool = False) -> list[str]:
+    """Returns what a reader looks at first: losses, validation metrics, then what tells how training went."""
+    known = set(known)
     validation = sorted(key for key in known if key.startswith("epoch/val/") and not _is_speed(key))
     ordered = [*_FIRST, *validation, *(() if results else _NEXT)]
     return [key for number, key in enumerate(ordered) if key in known and key not in ordered[:number]][:most]
