@@ -124,7 +124,7 @@ def test_exit_code_and_signal_handlers_are_those_without_trackkit(ended: Ended, 
 def test_local_log_has_every_row_and_the_right_status(ended: Ended, ending: str, status: str, framework: str) -> None:
     home, _ = ended(ending, framework)
     if framework == "lightning" and ending in ("handled", "ignored"):
-        # Hugging Face's own handler stops the training, whatever the user's does.
+        # Lightning's own handler stops the training, whatever the user's does.
         status = "preempted"
     finished = len((home / "truth").read_text().splitlines())
     assert (finished == STEPS) if status == "finished" else (AT <= finished <= AT + 1)
