@@ -10,7 +10,7 @@ READY := $(VENV)/$(STAMP)
 QUICK := tests/callbacks tests/schema tests/settings tests/redaction/test_redaction.py tests/redaction/test_secret_text.py \
 	tests/test_structure.py tests/test_readme.py
 
-# The outside judges (docs/judges.md), none part of `make test`; the first two have environments of their own.
+# Checks outside of `make test` (docs/judges.md). The first two have environments of their own.
 FRAMEWORKS := .venv-frameworks
 FRAMEWORKS_NEED := cloudpickle datasets parameterized pytest-rerunfailures sentencepiece tensorboard
 LIGHTNING ?=
