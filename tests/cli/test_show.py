@@ -70,9 +70,14 @@ def test_previous_run_is_found_beside_the_output_folder(tmp_path: Path) -> None:
     )
 
 
-def test_killed_run_has_results_from_its_rows(tmp_path: Path) -> None:
+def test_killed_run_has_results_from_its_rows_and_hostile_texts_do_no_harm(tmp_path: Path) -> None:
     rows = [{"epoch/step": step, "epoch/val/acc": acc} for step, acc in ((10, 0.5), (20, 0.75), (30, 0.7))]
-    page = show(write_run(tmp_path, "killed", rows=rows, status="failed"))
+    rows.append({"batch/step": 30, "batch/iter_num": 100})
+    name = "[red]\x1b[2J\nb\ud800"
+    config = {"trackkit/settings/notes": "\x1b]0;x\x07", "trackkit/settings/tags": "[/]"}
+    page = show(write_run(tmp_path, "killed", config, rows=rows, status="failed", name=name))
+    assert page.startswith("[red] [2J b   (killed)\nfailed, 30 of 100 steps, 30 min, ")
+    assert "tags [/], notes  ]0;x \n" in page
     assert ["val/acc", "0.7", "0.75", "20"] in [line.split() for line in page.splitlines()]
 
 

@@ -61,7 +61,7 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
         title: above the frame.
         log: whether the y axis is logarithmic; values that are not positive are then left out.
     """
-    finite = {name: found for name, of in curves.items() if len(found := _drawable(of, log))}
+    finite = {visible(name): found for name, of in curves.items() if len(found := _drawable(of, log))}
     if title:
         console.print(title, style="bold", highlight=False, markup=False)
     if not finite:
