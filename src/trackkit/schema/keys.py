@@ -73,8 +73,8 @@ KEYS: tuple[Key, ...] = (
         "batch/step",
         "optimizer steps",
         EVERY,
-        "x-axis of `batch/*` and `device/*`: the trainer's own counter (its count of batches with raw optimizers under "
-        "Lightning, whose steps that counter misses)",
+        "x-axis of `batch/*` and `device/*`: the trainer's own counter (under Lightning with raw optimizers, whose "
+        "steps it does not count, its number of batches)",
     ),
     Key("batch/iter_num", "optimizer steps", KNOWN, 'total planned steps, so a chart shows "5000 of 100000"'),
     Key("batch/epoch", "epochs, fractional", EVERY, "progress through the data"),
@@ -123,7 +123,7 @@ KEYS: tuple[Key, ...] = (
         "count",
         EVERY,
         "steps since the last row whose loss or norm was NaN or Inf (under Hugging Face 0 or 1: whether the row's own "
-        "loss or norm is, as far as `logging_nan_inf_filter` does not hide it)",
+        "loss or norm is, unless `logging_nan_inf_filter` hides it)",
     ),
     Key("batch/skipped_steps", "count", EVERY, "steps since the last row that the gradient scaler skipped"),
     Key("batch/<name>", "as logged", "as logged", "anything else that the user's code logs per training step"),
@@ -133,26 +133,26 @@ KEYS: tuple[Key, ...] = (
         "epoch/<split>/<name>",
         "as logged",
         "at an epoch's or an evaluation's end",
-        "split is `train`, `val`, `test` or `predict`; the last value of a metric logged per evaluation batch only",
+        "split is `train`, `val`, `test` or `predict`; of a metric logged only per evaluation batch, the last value",
     ),
-    Key("epoch/<split>/<set>/<name>", "as logged", "the same", "one of several evaluation sets"),
+    Key("epoch/<split>/<set>/<name>", "as logged", "the same", "the same for one of several evaluation sets"),
     Key("device/gpu_mem_reserved_GB", "1e9 bytes", CUDA, "the caching allocator's pool: the number to watch"),
     Key("device/gpu_mem_allocated_GB", "1e9 bytes", CUDA, "live tensors"),
     Key("device/gpu_mem_peak_reserved_GB", "1e9 bytes", CUDA, "the pool's peak since the process began"),
-    Key("device/rss_GB", "1e9 bytes", EVERY, "memory of the training process, read at most once a second"),
+    Key("device/rss_GB", "1e9 bytes", EVERY, "memory of the training process, read at most once per second"),
     Key("final/<split>/<name>", "as logged", END, "the last finite value of each epoch metric"),
     Key(
         "final/<split>/runtime_s",
         "s",
         "at the end under Hugging Face",
-        "of the training, or of the last evaluation, by the trainer's own clock; beside it `samples_per_s`, "
+        "duration of the training, or of the last evaluation, by the trainer's own clock; likewise `samples_per_s`, "
         "`steps_per_s` and, if counted, `tokens_per_s`",
     ),
     Key(
         "final/best/val/<name>",
         "as logged",
         END,
-        "best value of each `val` metric whose direction is known by its name, and of the monitored one",
+        "best value of each `val` metric whose name says whether lower or higher is better, and of the monitored one",
     ),
     Key("final/best/val/<name>_step", "optimizer steps", END, "step of that value"),
     Key("final/steps", "optimizer steps", END, "steps taken"),
@@ -199,7 +199,7 @@ _WORD = f"{_SEGMENT}(?:/{_SEGMENT})*"
 
 
 def sanitize(name: str) -> str:
-    """Returns `name` with segments of letters, digits and `_`, of any script; one without any becomes a stable hash."""
+    """Returns `name` with only letters, digits and `_` in its segments, of any script; hashes a segment without any."""
     segments = []
     for segment in name.split("/"):
         clean = re.sub("[^A-Za-z0-9_]", _letter_or_space, unicodedata.normalize("NFC", segment))
