@@ -32,17 +32,17 @@ class Callback:
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
 
     def start(self, info: RunInfo) -> None:
-        """Called when training starts."""
+        """Runs when training starts."""
 
     def unused(self) -> Mapping[str, str]:
         """Returns the options that were given and have no effect, as the settings name them, and why.
 
-        Called when training has started and when the run ends.
+        Runs once training has started, and when the run ends.
         """
         return {}
 
     def gradients(self, gradients: Gradients) -> None:
-        """Called before an optimizer step that may make a row."""
+        """Runs before an optimizer step that may make a row."""
 
     def forget(self) -> None:
         """Drops what `gradients` captured: that step makes no row."""
@@ -51,8 +51,8 @@ class Callback:
         """Returns this callback's values for a batch row that opens.
 
         Returns:
-            Key to a number, to a device scalar (not to be read here), or to a list of device scalars, which stands for
-            its mean. Keys that begin with `_` are for `finish` only, and their lists stay lists.
+            Key to a number, to a device scalar (not to be read here), or to a list of device scalars, of which the mean
+            is recorded. Keys that begin with `_` are only for `finish`, which gets their lists as lists.
         """
         return {}
 
@@ -60,16 +60,16 @@ class Callback:
         """Derives values from others, once all of a batch row's values are on the host."""
 
     def emitted(self, row: Row) -> None:
-        """Called with every row, of either tier, as it is emitted."""
+        """Runs for every row, of either tier, as it is emitted."""
 
     def paused(self, what: str, seconds: float) -> None:
-        """Called when wall time went to an "evaluation", a "checkpoint" or something else than training."""
+        """Runs after a pause of training; `what` is "evaluation", "checkpoint" or another word for its cause."""
 
     def ended(self) -> None:
-        """Called when training is over; evaluations may follow."""
+        """Runs when training is over; evaluations may follow."""
 
     def warning(self) -> str:
-        """Returns what the user must know when the run ends: a sentence without its end; "" if nothing."""
+        """Returns a warning for the end of the run, a sentence without its full stop; "" for none."""
         return ""
 
     def final(self) -> Mapping[str, Any]:

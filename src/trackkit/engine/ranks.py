@@ -179,9 +179,10 @@ class StoreExchange(Exchange):
         return None
 
     def preempted(self) -> bool:
-        """Looks whether a rank of this machine died: a launcher then ends the others with SIGTERM.
+        """Returns whether SIGTERM ends the whole job; a launcher also sends it to the ranks that outlive a dead one.
 
-        If the whole job ends, the first rank to get the signal finds all alive, and leaves a mark for the others.
+        If the whole job ends, the first rank to get the signal finds all others of its machine alive, and stores that
+        for them.
         """
         with contextlib.suppress(Exception):
             processes = self._store.get(self._neighbours).decode().splitlines()

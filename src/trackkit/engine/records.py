@@ -17,7 +17,7 @@ class Moment(NamedTuple):
 
     Attributes:
         step: optimizer steps taken so far: the framework's own counter.
-        epoch: passes through the data so far, fractional; None where the data has no length and no epoch count.
+        epoch: epochs so far, fractional; None where the data has no length and no epoch count.
         total_steps: planned optimizer steps; None where unknown.
     """
 
@@ -41,13 +41,13 @@ class Line(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Gradients are present, just before (or, where `clipped`, around) an optimizer's step.
+    """Describes the gradients at hand just before an optimizer's step; where `clipped`, perhaps during it.
 
     Attributes:
         optimizer: the torch optimizer about to step.
         name: its name where the training has several optimizers, else "".
-        clipped: the framework has clipped them already, so their norm is no longer theirs.
-        scale: the loss scale that they still carry (a device scalar); None when they are unscaled.
+        clipped: whether the framework has clipped them already, which changes their norm.
+        scale: the loss scale by which they are still multiplied (a device scalar); None when they are unscaled.
         module: the model, which names the parameters; None if it is unknown.
     """
 
@@ -85,7 +85,7 @@ class Gap(NamedTuple):
     """Rows that a sink could not write, one after another.
 
     Attributes:
-        rows: how many; at least so many if the process was killed before it could count them.
+        rows: how many; a lower bound if the process was killed before it could count them.
         first, last: their lowest and highest step, in optimizer steps.
     """
 

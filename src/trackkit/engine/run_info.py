@@ -1,4 +1,4 @@
-"""What is known of a run when it starts: from the adapter (`Start`), and once it is opened (`RunInfo`)."""
+"""Describes a run at its start: what the adapter knows (`Start`), and the run once it is opened (`RunInfo`)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Start:
         foreign_run: the W&B run that another logger of the same training opened, to be shared.
         step: optimizer steps taken so far.
         checkpoint: the checkpoint's fields about its run; empty if it has none, None without a checkpoint.
-        again: whether the framework starts a fit of this process again that has taken no step.
+        again: whether the framework restarts a fit of this process that has taken no step.
         group: of runs that belong together, unless the settings give one; "" for none.
     """
 
@@ -121,7 +121,7 @@ class History:
             status: Status = self.summary.get("final/status", "failed")
             failed = status in ("failed", "preempted")
             return status, int(failed) if self.exit_code is None else self.exit_code
-        # A killed process leaves rows and no end.
+        # A killed process leaves rows, but no status.
         return ("failed", 1) if any(row.tier == "batch" and row.step for row in self.rows) else None
 
     def up_to(self, step: float = math.inf) -> list[Row]:

@@ -13,13 +13,13 @@ from trackkit.engine.run_info import RunInfo
 class Sink:
     """Base of all backends: override the methods you need.
 
-    A sink that raises takes no part in retries: the engine keeps what it could not take, and calls it again (`Outbox`).
-    A call that raised must have changed nothing, or be the same when it is made again.
+    A sink need not retry anything itself: if a method raises, the engine keeps the arguments and calls it again
+    (`Outbox`). A call that raised must therefore have changed nothing, or be harmless when it is repeated.
 
     Attributes:
-        FATAL: exceptions that are raised to the user instead: a setting that can't be met.
+        FATAL: exceptions that are raised to the user instead, for a setting that can't be met.
         REOPENS: whether `open` may be called again if it fails. If not, the sink is then disabled for the run.
-        run: the backend's own run object, that `trackkit.run` returns; None if it has none, and before `open`.
+        run: the backend's own run object, which `trackkit.run` returns; None if it has none, and before `open`.
         unused: the settings that would have no effect in the open run, and why.
         hint: what to do with the run when it has ended, as a sentence.
     """
@@ -40,7 +40,7 @@ class Sink:
         """Marks rows that are lost, because they could not be written; the next row comes after them."""
 
     def samples(self, values: Mapping[str, Any], step: int) -> None:
-        """Takes pictures, tables and the like that the program logged at `step`: `samples/<name>` to value."""
+        """Writes pictures, tables and the like that the program logged at `step`: `samples/<name>` to value."""
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Adds to the run's config."""
@@ -55,7 +55,7 @@ class Sink:
         """Takes lines that the program printed, about once per second, from another thread than all other calls."""
 
     def preempting(self) -> None:
-        """Marks the run as preempted: the machine is taken away, and the run may be requeued."""
+        """Marks the run as preempted: its machine is being taken away, and it may be requeued."""
 
     def close(self, exit_code: int) -> None:
         """Ends the run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# By name: a test of the user's that replaces `time.perf_counter` replaces it for its own module's calls, not for these.
+# A name of its own, so that a user's test that replaces `time.perf_counter` does not affect TrackKit.
 from time import perf_counter as now
 
 __all__ = ["now"]

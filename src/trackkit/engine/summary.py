@@ -28,7 +28,7 @@ class Summary:
         return self._written
 
     def note(self, columns: Mapping[str, Any]) -> None:
-        """Adds columns that the framework itself measured; they beat those of callbacks."""
+        """Adds columns that the framework itself measured; they replace those of callbacks."""
         self._columns.update(columns)
 
     def write(self, status: Status) -> None:

@@ -38,8 +38,8 @@ class Tracker:
         names: how logged names become keys.
 
     Attributes:
-        position: returns where the training stands, for a last row that no adapter announces; None outside of one.
-        hold: while a row is made, a signal that would end the run waits.
+        position: returns where the training stands, for a last row that no adapter announces; None outside of a fit.
+        hold: context in which rows are made; delays a signal that would end the run.
         faults: the internal errors of this run.
         status: how the training ended, or `running`.
     """
@@ -149,10 +149,10 @@ class Tracker:
                 row.reports.append((BATCH, logged))
 
     def log(self, values: Mapping[str, Any]) -> bool:
-        """Takes what the program logs by `trackkit.log`.
+        """Records what the program logs with `trackkit.log`.
 
         Numbers go into the row of the step being taken or, if it makes none, into the next row; of several values of
-        one name the last counts. All others go to the sinks as `samples/<name>` at once.
+        one name the last is recorded. Other values go to the sinks as `samples/<name>` at once.
 
         Returns:
             Whether a training is under way: otherwise nothing is recorded.
@@ -173,10 +173,10 @@ class Tracker:
 
         Args:
             values: logged name to a number or a tensor of one element. With `framework`, key to value: what the
-                framework itself measured, which beats what TrackKit measures.
+                framework itself measured, which replaces what TrackKit measures.
             where: the event.
             step: optimizer steps taken.
-            epoch: passes through the data, fractional; None if unknown.
+            epoch: epochs so far, fractional; None if unknown.
             framework: see `values`.
 
         Raises:
@@ -251,7 +251,7 @@ class Tracker:
         return {option: why for found in self._callbacks.call("unused") for option, why in found.items()}
 
     def warnings(self) -> list[str]:
-        """Returns what the user must know when the run ends, each a sentence without its end."""
+        """Returns the warnings for the end of the run, each a sentence without its full stop."""
         errors = self.faults.count
         found = [warning for warning in self._callbacks.call("warning") if warning]
         self._summary.correct(errors)
@@ -266,7 +266,7 @@ class Tracker:
         self._sinks.console(lines)
 
     def preempting(self) -> None:
-        """Marks the run as preempted: the machine is taken away, and the run may be requeued."""
+        """Marks the run as preempted: its machine is being taken away, and it may be requeued."""
         self._sinks.call("preempting")
 
     def close(self, exit_code: int = 0) -> None:

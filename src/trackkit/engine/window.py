@@ -1,4 +1,4 @@
-"""What happened since the last batch row: callbacks make the next row of it."""
+"""Collects what happened since the last batch row, from which callbacks make the next one."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import torch
 
 _SLURM = ("JOB_ID", "JOB_NAME", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_PARTITION", "NNODES", "NTASKS", "NODELIST")
-# Characters of a text that are recorded, and that are searched for secrets before.
+# Characters of a text that are recorded, and how many are searched for secrets before that.
 _MAX_TEXT = 2000
 _MAX_SEARCHED = 10 * _MAX_TEXT
-# A longer integer is more than a float, and Go's JSON, can hold.
+# A float, and Go's JSON, cannot hold longer integers.
 _MAX_BITS = 1023
 
 
@@ -60,7 +60,7 @@ def flatten(section: str, values: Any, depth: int = 3) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Returns `value` as JSON: what is neither a number, a text nor a container of them becomes its text."""
+    """Returns `value` as JSON; anything but numbers, strings and containers of them is converted to a string."""
     value = _number(value)
     if isinstance(value, enum.Enum):
         return plain(value.value)
@@ -82,13 +82,13 @@ def plain(value: Any) -> Any:
 
 
 def model_config(model: torch.nn.Module, name: type | None = None) -> dict[str, Any]:
-    """Returns `model/*`: the class, and the parameters in millions, each with its whole size, also if it is sharded.
+    """Returns `model/*`: the class, and the parameters in millions. A sharded parameter counts with its whole size.
 
-    The counts are left out for a lazy module that has seen no data: its sizes are unknown.
+    The counts are left out for a lazy module that has seen no data, since its sizes are unknown.
 
     Args:
         model: the module whose parameters count.
-        name: its class; default the class of `model`.
+        name: the class to record; default: the class of `model`.
     """
     from torch.nn.parameter import is_lazy
 
@@ -102,7 +102,7 @@ def model_config(model: torch.nn.Module, name: type | None = None) -> dict[str, 
 
 
 def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) -> dict[str, Any]:
-    """Returns `optim/*`: class and settings of each optimizer and scheduler; numbered if several."""
+    """Returns `optim/*`: class and settings of each optimizer and scheduler, numbered if there are several."""
     flat: dict[str, Any] = {}
     for kind, objects in (("", optimizers), ("scheduler", schedulers)):
         for index, item in enumerate(objects):
@@ -112,7 +112,7 @@ def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) 
                 flat.update(_scheduler_config(section, item))
             else:
                 flat[f"{section}/class"] = type(item).__name__
-                # A scheduler has changed the rate by now; the groups keep the first one.
+                # A scheduler has already changed the rate; `initial_lr` has the first one.
                 first = item.param_groups[0]
                 settings = {name: value for name, value in first.items() if name not in ("params", "initial_lr")}
                 settings["lr"] = first.get("initial_lr", first["lr"])
@@ -121,7 +121,7 @@ def optimizer_config(optimizers: Sequence[Any], schedulers: Sequence[Any] = ()) 
 
 
 def _scheduler_config(section: str, scheduler: Any) -> dict[str, Any]:
-    """Returns the class of a scheduler, and the arguments of its constructor that it has kept; also of inner ones."""
+    """Returns the class of a scheduler, and the constructor's arguments that it has kept; inner schedulers too."""
     flat: dict[str, Any] = {section: type(scheduler).__name__}
     kept = vars(scheduler)
     for name in inspect.signature(type(scheduler)).parameters:
@@ -171,7 +171,7 @@ def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_s
 
 
 def fingerprint_config(dataset: Any) -> dict[str, Any]:
-    """Returns `data/fingerprint`; nothing if the data's content is out of sight."""
+    """Returns `data/fingerprint`; empty if the data's content cannot be seen."""
     found = fingerprint(dataset)
     return {} if found is None else {"data/fingerprint": found}
 
@@ -180,7 +180,7 @@ def runtime_config(framework: str, package: str, world_size: int, device: str, o
     """Returns `runtime/*` and `seed/*`: what the training runs on, and its random seeds.
 
     Args:
-        framework, package: that trains, and its distribution.
+        framework, package: the framework that trains, and its distribution.
         world_size: ranks of the training.
         device: this rank's, as torch spells it.
         output: the trainer's output folder.
@@ -215,7 +215,7 @@ def runtime_config(framework: str, package: str, world_size: int, device: str, o
 
 
 def length(dataset: Any) -> int | None:
-    """Returns the samples of a data set; None for a data set without a length: the `__len__` of some raises."""
+    """Returns the number of samples of a data set; None without a length, or if its `__len__` raises."""
     try:
         return len(dataset)
     except (TypeError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""Knows by a metric's name whether less or more of it is better."""
+"""Tells from a metric's name whether lower or higher is better."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MORE = """
     meteor miou mrr ndcg pearson pearsonr precision psnr r2 recall reward rewards rouge sacrebleu sensitivity spearman
     spearmanr specificity ssim
 """
-# With one of these, a name is that of another quantity: `acc_std`, `loss_scale`, `neg_mean_squared_error`.
+# A name with one of these words is another quantity's: `acc_std`, `loss_scale`, `neg_mean_squared_error`.
 _OTHER = "coef count neg negative scale std stderr step steps threshold time var variance weight"
 
 _DIRECTIONS: dict[str, Goal | None] = {
@@ -27,7 +27,7 @@ _DIRECTIONS: dict[str, Goal | None] = {
 
 
 def direction(name: str) -> Goal | None:
-    """Returns whether less (`min`) or more (`max`) of a metric is better; None if its name does not say.
+    """Returns whether lower (`min`) or higher (`max`) is better for a metric; None if its name does not say.
 
     Looks at the words of the last segment: `epoch/val/loss`, `my_loss`, `top5_acc`, `BinaryF1Score`. A loss or an error
     of something, such as `accuracy_loss`, is `min`.

@@ -1,4 +1,4 @@
-"""What a failed run leaves behind: its error in one line, and its last words in its folder."""
+"""Describes a failed run: its error in one line, and `last_words.txt` in its folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def error_line(error: BaseException) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Returns an error's traceback, secrets masked; of a very long one its end."""
+    """Returns an error's traceback, secrets masked; only the end of a very long one."""
     return mask("".join(traceback.format_exception(error)))[-_MAX_TRACEBACK:]
 
 

@@ -63,7 +63,7 @@ def open_session(
         resumed: whether the id may have a folder already (an evaluation after a fit in another process).
 
     Raises:
-        TrackKitError: the settings ask for what the run, or a backend, cannot do.
+        TrackKitError: the run or a backend cannot do what the settings ask for.
     """
     ensure_heard()
     for each in open_sessions():
@@ -131,7 +131,7 @@ def _find_home(config: TrackKitConfig, start: Start, home: Home, resumed: bool) 
         found = resume.find(setting, start.checkpoint, root, project)
         if found.notice:
             logger.warning(found.notice)
-        # An earlier fit of this process that failed without reporting its end.
+        # The run may be open from an earlier fit of this process that failed without reporting its end.
         for each in open_sessions():
             if each.info.run_id == found.run_id:
                 each.close()
@@ -190,7 +190,7 @@ def _writable(root: Path, run_id: str) -> Path:
 def _describe(
     known: Description, config: TrackKitConfig, start: Start, rank: ranks.Rank, home: Home, git: GitState | None
 ) -> None:
-    """Gathers the run config; of equal keys the later part wins, which is nearer to the user."""
+    """Gathers the run config; later parts, which are nearer to the user, replace earlier ones."""
     machine = (start.framework, start.package, rank.world_size, start.device, start.output)
     known.add("the runtime", lambda: runtime_config(*machine))
     known.config.update({**(git.config() if git is not None else {}), **start.config})
@@ -215,7 +215,7 @@ def _info(
         or (start.name if config.name is None else "")
         or identity.run_name(config.name, home.run_id, start.phase, git, hparams, start.version)
     )
-    # Others look for the run in its folder: the path stays as it is.
+    # The path is not masked, since other tools look for the run there.
     folder = {key: value for key, value in known.config.items() if key == "trackkit/folder"}
     samples, tokens = start.seen(home.earlier if start.is_fit else None)
     return RunInfo(

@@ -1,4 +1,4 @@
-"""Turns what a program writes to a terminal into final lines: of a line that is rewritten, its states now and then."""
+"""Turns what a program writes to a terminal into lines; records a rewritten line (a progress bar) now and then."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from trackkit.engine.records import Line
 
-# A rewritten row is recorded once it has not changed for so long, and then at most so often.
+# Seconds: a rewritten row is recorded once it has not changed for STILL_S, and then at most every AGAIN_S.
 STILL_S, AGAIN_S = 2.0, 10.0
 ROWS = 40
 MAX_ROW = 1 << 16
@@ -21,7 +21,7 @@ _CUT = re.compile(r"(?:\r|\x1b(?:\[[0-9;?<=>!]{0,64}[ -/]?|[\]P_^X][^\x07\x1b]{0
 
 
 class _Row:
-    """One row: what it shows, when it was written first and last, and what was recorded of it when."""
+    """One row of the screen: its text, when that was first and last written, and what was last recorded of it."""
 
     __slots__ = ("began", "left", "live", "recorded", "recorded_at", "text", "time")
 
@@ -38,9 +38,9 @@ class _Row:
 
 
 class Screen:
-    """A terminal of 40 rows without colors, that one stream writes to.
+    """Imitates a terminal of 40 rows without colors for one stream.
 
-    Knows line feed, carriage return, backspace, and the sequences A B C D G J K; drops all others.
+    Understands line feed, carriage return, backspace, and the escape sequences A B C D G J K; ignores all others.
 
     Args:
         stream: `stdout` or `stderr`.
@@ -53,7 +53,7 @@ class Screen:
         self._cut = ""
 
     def write(self, time: float, text: str) -> list[Line]:
-        """Returns the lines that are final with this text; a sequence cut off at its end waits for the rest."""
+        """Returns the lines that this text completes; an escape sequence cut off at its end waits for the rest."""
         text = (self._cut + text).replace("\r\n", "\n")
         cut = _CUT.search(text)
         self._cut = cut[0] if cut else ""
@@ -91,7 +91,7 @@ class Screen:
         return [Line(row.time, self._stream, row.text.rstrip())]
 
     def _append(self, time: float, text: str, row: _Row) -> list[Line]:
-        """Appends plain text to the last row: the fast way."""
+        """Appends plain text to the last row, without parsing it."""
         first, *rest = text.split("\n")
         row.text, row.time, row.began = row.text + first, time, row.began or time
         if not rest:
@@ -110,7 +110,7 @@ class Screen:
         return found + self._split(time, self._rows[-1])
 
     def _split(self, time: float, row: _Row) -> list[Line]:
-        """Ends a row that would grow without bound."""
+        """Ends a row that has grown too long."""
         if len(row.text) < MAX_ROW:
             return []
         found = self._record(row, time)
@@ -120,7 +120,7 @@ class Screen:
     def _apply(self, time: float, token: re.Match[str], found: list[Line]) -> None:
         row = self._rows[self._row]
         if token["text"]:
-            # Text over a recorded row, or over other text, is a new state of that row.
+            # Text that replaces text, or continues a row that was left, changes that row.
             row.live |= row.left or self._column < len(row.text)
             end = self._column + len(token["text"])
             row.text = row.text[: self._column].ljust(self._column) + token["text"] + row.text[end:]

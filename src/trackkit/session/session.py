@@ -101,7 +101,7 @@ class Session:
         return checkpoint_fields(self.info.run_id, self.project, seen)
 
     def start(self) -> None:
-        """Opens the sinks; from now on the run is closed at exit."""
+        """Opens the sinks, and makes sure that the run is closed at exit."""
         self.console.listen()
         try:
             self.tracker.start(self.info)
@@ -163,7 +163,7 @@ class Session:
             self.close()
 
     def _note_error(self, status: Status, error: BaseException | None) -> None:
-        """Adds `final/error`; of a run that failed in an earlier attempt, and does not now, it becomes empty."""
+        """Adds `final/error`; empties it if an earlier attempt failed and this one did not."""
         self._failed, self._error, self._failure = status == "failed", None, ""
         if self._failed and error is not None:
             self._error, self._failure = error, error_line(error)

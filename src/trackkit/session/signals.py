@@ -1,4 +1,4 @@
-"""SIGTERM, which SLURM and cloud machines send before they end a job: handlers are chained, never replaced."""
+"""Handles SIGTERM, which SLURM and cloud machines send before they end a job; calls earlier handlers too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Termination:
-    """Reports SIGTERM during a training, then lets happen what would have happened without TrackKit.
+    """Reports SIGTERM during a training, then lets the signal have its usual effect.
 
     Args:
         seen: called first, with whether the signal ends the process at once (no other handler is installed).
@@ -74,6 +74,6 @@ class Termination:
             os.kill(os.getpid(), number)
 
     def _report(self, ends: bool) -> None:
-        # No error of ours may keep the signal from its effect.
+        # An error of TrackKit's must not keep the signal from its effect.
         with contextlib.suppress(Exception):
             self._seen(ends)

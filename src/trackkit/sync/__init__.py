@@ -1,1 +1,1 @@
-"""Brings a run's W&B files to a server, and checks there that all of its local log has arrived."""
+"""Uploads recorded runs to a W&B server, and checks that all of their local logs has arrived there."""

@@ -1,7 +1,7 @@
 """Writes what a server lacks of a run as one transaction log, for W&B's own uploader.
 
-W&B appends such a file to the run, and compares nothing: sent twice, every row is there twice. A delta is computed from
-what the server has, sent once and thrown away.
+W&B appends such a file to the run without comparing: if it is sent twice, the run has every row twice. A delta is
+computed from what the server has, sent once and thrown away.
 """
 
 from __future__ import annotations

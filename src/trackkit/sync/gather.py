@@ -19,8 +19,8 @@ from trackkit.schema.keys import AXES
 from trackkit.sync.outgoing import redacted
 from trackkit.sync.targets import Target
 
-# Where a value stands: an axis key, the step there, and the value's key. A value that is no key of ours, or lacks its
-# axis, stands at its row's time.
+# The place of a value: an axis key, the step on it, and the value's key. A value that is not TrackKit's, or lacks its
+# axis, has its row's time as its place.
 Cell = tuple[str, float, str]
 TIME = "_timestamp"
 _AXIS_OF = {"batch": "batch/step", "device": "batch/step", "ranks": "batch/step", "epoch": "epoch/step"}
@@ -196,7 +196,7 @@ def gather(target: Target, followed: Sequence[RunFileReader] = ()) -> Source:
 
 
 def _clean(row: Row) -> Row:
-    """Returns a row as it may leave: what is compared with the server must be what is sent."""
+    """Returns a row with secrets masked, since what is compared with the server must be what is sent."""
     return replace(row, values=redacted(row.values)) if not all(map(_is_number, row.values.values())) else row
 
 

@@ -23,9 +23,9 @@ from trackkit.sync.server_run import Server, ServerRun
 from trackkit.sync.targets import Target
 from trackkit.sync.upload import upload
 
-# How long the server may take to show what it has accepted.
+# Seconds that the server may take to show what it has accepted.
 SHOWN_S = 30.0
-# How long a run that has ended in the local log may take to end in W&B's file.
+# Seconds that a run which has ended in the local log may take to end in W&B's file.
 END_S = 90.0
 # W&B's own process writes the last second a moment after the training's has died.
 LINGER_S = 2.0
@@ -47,7 +47,7 @@ class Job:
         self._ledger = Ledger(target, server.url)
 
     def sync(self, watch: bool = False) -> Report:
-        """Brings the run to the server. Whatever goes wrong is in the report: other runs are synced all the same.
+        """Uploads and verifies the run. Reports errors instead of raising them, so that other runs are synced.
 
         Args:
             watch: whether to follow a run that is still being written.
@@ -84,7 +84,7 @@ class Job:
 
     def _sync(self, watch: bool) -> Report:
         while watch and self._target.is_running and read_run_record(self._target.files[-1]) is None:
-            # W&B writes what run a file is of a second after its start.
+            # W&B writes the run record about a second after the file's start.
             self._server.check_stopped()
             time.sleep(0.5)
         path = self._target.path(self._server.entity)

@@ -20,7 +20,7 @@ _EMPTY: tuple[Any, ...] = (None, {}, [])
 
 
 class Stock:
-    """The values that the server has, or will have once what was found lacking is sent.
+    """Tracks the values that the server has, including those that `lacking` has found and that will be sent.
 
     Args:
         wanted: the values that it must have, by cell.
@@ -32,7 +32,7 @@ class Stock:
         self._there = by_cell(rows)
 
     def lacking(self, row: Row) -> Row | None:
-        """Returns a row with only the values to send, and its axes; None without any. They then count as there."""
+        """Returns a row with only the values to send, and its axes; None without any. Counts them as on the server."""
         found: dict[str, Any] = {}
         for cell, value in cells(row):
             there, wanted = self._there.get(cell), self._wanted.get(cell)
@@ -46,7 +46,7 @@ class Stock:
         return replace(row, values={k: v for k, v in row.values.items() if k in found or k in AXES or k == "_runtime"})
 
     def differing(self) -> set[Cell]:
-        """Returns the cells where the server has other values: W&B replaces none."""
+        """Returns the cells where the server has other values, which W&B cannot replace."""
         return {
             cell
             for cell, values in self._wanted.items()
@@ -66,9 +66,10 @@ class Lacking:
         rows: what to send, in order, each with only the values that the server lacks and its axes.
         differing: cells where it has other values.
         doubled: cells where it has a value more than once.
-        summary, config: columns that it lacks, or has otherwise.
+        summary, config: columns that it lacks, or has with another value.
         artifacts: digest to name of each artifact that is not COMMITTED.
-        console: the console's lines that it lacks, stream and text. They decide nothing: W&B keeps only so many.
+        console: stream and text of the console's lines that it lacks. They do not make a run incomplete, since W&B
+            keeps only a limited number.
         ends: whether it does not know yet that the run has ended.
         is_later: whether it has rows of a later attempt, recorded elsewhere, whose summary and end stay.
         stock: to compare rows with that are recorded meanwhile.
@@ -106,7 +107,7 @@ class Lacking:
 
 
 def lacking(source: Source, server: ServerRun) -> Lacking:
-    """Compares value by value: ours by axis, step and key, all others by time and key.
+    """Compares value by value: TrackKit's by axis, step and key, all others by time and key.
 
     Args:
         source: the run as recorded here.
@@ -151,7 +152,7 @@ def _is_later(source: Source, server: ServerRun) -> bool:
 
 
 def lacking_columns(local: Mapping[str, Any], server: Mapping[str, Any], kept: AbstractSet[str]) -> dict[str, Any]:
-    """Returns the columns that a server lacks, or has otherwise, without W&B's own (`_*`) and empty ones.
+    """Returns the columns that a server lacks or has with another value, without W&B's own (`_*`) and empty ones.
 
     Args:
         local: the columns recorded here.
@@ -168,7 +169,7 @@ def lacking_columns(local: Mapping[str, Any], server: Mapping[str, Any], kept: A
 
 
 def _holds(values: Iterable[Any], value: Any) -> bool:
-    """Returns whether one of the values is this one. Of pictures, tables and the like it need only be there."""
+    """Returns whether `values` has this value. Any two pictures, tables and the like count as the same."""
     return value in values or any(
         (isinstance(each, Mapping) and isinstance(value, Mapping)) or same(each, value) for each in values
     )

@@ -28,7 +28,7 @@ _NO_RUN = re.compile(r"could not find (run|project)\b", re.IGNORECASE)
 
 
 class ServerError(TrackKitError):
-    """The server does not answer, or refuses."""
+    """The server does not answer, or refuses a request."""
 
 
 @dataclass(frozen=True)

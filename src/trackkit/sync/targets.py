@@ -30,7 +30,7 @@ class Target(RunOnDisk):
         return self.folder if self.folder is not None else self.files[0].parent
 
     def places(self, name: str) -> list[Path]:
-        """Returns where a file of the sync's own may lie: in `home` or, if that is read-only, among the user's own."""
+        """Returns where a file of the sync itself may be: in `home` or, if that is read-only, in the user's state."""
         own = f"{hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:24]}{name}"
         return [self.home / name, *(folder / "trackkit-sync" / own for folder in index.state_folders())]
 
@@ -43,7 +43,7 @@ class Target(RunOnDisk):
 
     @property
     def is_open(self) -> bool:
-        """Whether the process that wrote it lives, even if the run in it has ended."""
+        """Whether the process that wrote it is alive, even if the run has ended."""
         run = read_fields(self.folder) if self.folder is not None else {}
         life = process_life(run)
         return life == "alive" or (life == "unknown" and is_fresh(*self.files))
@@ -55,10 +55,10 @@ class Target(RunOnDisk):
         return {name: path.stat().st_size if path.exists() else 0 for name, path in files.items()}
 
     def path(self, entity: str) -> str:
-        """Returns where it belongs on a server: `entity/project/run_id`.
+        """Returns the run's path on a server, `entity/project/run_id`.
 
         Args:
-            entity: for a run that names none.
+            entity: used for a run that names none.
         """
         runs = [run for path in self.files if (run := read_run_record(path)) is not None]
         config = read_json(self.folder / "config.json") if self.folder is not None else {}
@@ -68,7 +68,7 @@ class Target(RunOnDisk):
 
 
 def find_targets(asked: Sequence[str]) -> list[Target]:
-    """Returns the runs asked for, as `find_runs` finds them; by default all of the user's list.
+    """Returns the runs asked for, as `find_runs` finds them; by default, all runs in the user's list.
 
     Raises:
         ReadError: there is no such run.

@@ -1,4 +1,4 @@
-"""Counts what the trainer's state does not: samples seen, which a checkpoint carries, and the mean loss."""
+"""Counts what the trainer's state does not: samples seen, which checkpoints store, and the mean loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from trackkit.integrations.batches import is_of
 from trackkit.integrations.huggingface import _compat
 
-# Packages whose samplers give batches that are trained on as they are.
+# Packages whose samplers give batches that are trained on whole.
 _WHOLE = ("torch", "torchdata", "transformers", "accelerate")
 _NO_LENGTH = (TypeError, AttributeError, NotImplementedError)
 
@@ -35,8 +35,8 @@ class Sizes:
 
         Args:
             loader: the training's.
-            ranks: of the training.
-            trained: samples that the trainer means to train on at a time, on each rank; None if unknown.
+            ranks: number of ranks.
+            trained: the trainer's own batch size, in samples on each rank; None if unknown.
         """
         sampler = _compat.bare_batch_sampler(loader)
         # The user's own batch samplers may give batches of any size, whatever their `batch_size` says.
@@ -65,13 +65,13 @@ class Progress:
         sizes: of that loader.
         accumulation: batches of an optimizer step.
         step: optimizer steps taken before.
-        carried: what the checkpoint carries; empty if nothing.
+        carried: TrackKit's fields in the checkpoint; empty if it has none.
         skips: whether a resumed epoch skips the batches that were trained on, instead of starting over.
 
     Attributes:
-        fields: plain numbers for a checkpoint to carry, updated in place: `samples` seen when step `at` was taken,
-            samples of an `update`, samples left in the epoch then (`room`). A resumed training has the same ones as
-            one that was not interrupted.
+        fields: plain numbers for checkpoints, updated in place: `samples` seen when step `at` was taken, samples of
+            an `update`, and samples that were left in the epoch then (`room`). They are the same whether or not the
+            training was interrupted and resumed.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Progress:
 
     def samples(self, step: int) -> int | None:
         """Returns the samples seen over all ranks up to `step`; None if unknown."""
-        # Without a length, how full the last batch was is unknown.
+        # Without a length, the size of the last batch is unknown.
         if self._sizes.epoch is None and _compat.at_last_batch(self._loader):
             return None
         return _samples(self.fields, step)
@@ -141,8 +141,8 @@ class Losses:
         """Returns the mean loss of the whole training; None if it is unknown, or if this call took no step.
 
         Args:
-            framework: the trainer's own mean. That of a resumed training is of no use: depending on the version, it
-                divides the losses of this call by the steps of all calls.
+            framework: the trainer's own mean. It is wrong for a resumed training: depending on the version, it divides
+                the losses of this call by the steps of all calls.
             step: optimizer steps taken.
         """
         if step == self._first:
@@ -153,7 +153,7 @@ class Losses:
 
 
 def _drawn(dataset: Any, sampler: Any) -> int:
-    """Returns how many samples an epoch draws, which may not be all of them; an iterable data set has no sampler."""
+    """Returns how many samples an epoch draws: the sampler's number or, for an iterable data set, the data set's."""
     try:
         return len(sampler)
     except _NO_LENGTH:
@@ -161,7 +161,7 @@ def _drawn(dataset: Any, sampler: Any) -> int:
 
 
 def _counts(carried: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the counts that a checkpoint carries; None if it has none."""
+    """Returns the counts in a checkpoint; None if it has none."""
     before = carried.get("progress")
     names = ("samples", "at", "update", "room")
     return {name: before[name] for name in names} if isinstance(before, dict) and before.keys() >= set(names) else None

@@ -116,7 +116,7 @@ class LightningAdapter:
         self.session.end(status)
 
     def _remember(self) -> None:
-        """Keeps what this fit and those before it amount to, for the trainer's next fit and later checkpoints."""
+        """Keeps the totals of this fit and those before it, for the trainer's next fit and later checkpoints."""
         if self.session.phase == "fitting":
             hours = (stopwatch.now() - self._fit_began) / 3600 + (self._earlier.hours if self._earlier else 0.0)
             trainer, seen = self._trainer, self.session.tracker.seen

@@ -29,11 +29,11 @@ class Clock:
         self.pause: tuple[str, float] | None = None
 
     def start(self, tracker: Tracker) -> None:
-        """Starts with a new run, which earlier pauses are no part of."""
+        """Starts with a new run; forgets earlier pauses."""
         self.tracker, self.pause = tracker, None
 
     def stop(self, what: str) -> None:
-        """Pauses training for something, or for something else than so far. The next fetch of a batch resumes it."""
+        """Starts a pause, or changes the cause of the current one. The next fetch of a batch ends it."""
         if self.pause is None or self.pause[0] != what:
             self.resume()
             self.pause = (what, stopwatch.now())

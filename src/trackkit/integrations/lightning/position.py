@@ -19,7 +19,7 @@ _INF = float("inf")
 
 
 class Fitted(NamedTuple):
-    """What the fits of a trainer amount to so far.
+    """Totals of a trainer's fits so far.
 
     Attributes:
         trainer: reference to the trainer.
@@ -52,7 +52,7 @@ class Weights:
         self.fitted: Fitted | None = None
 
     def continued(self, trainer: Trainer) -> Fitted | None:
-        """Returns the earlier fits that a fit of `trainer` continues; None if it starts anew."""
+        """Returns the earlier fits that a fit of `trainer` continues; None if it continues none."""
         fitted = self.fitted
         if fitted is None or fitted.trainer() is not trainer or fitted.step != trainer.global_step:
             return None

@@ -128,7 +128,7 @@ def keep_out_of_home(folder: Path) -> None:
 
 
 def intercept_rows(run: wandb.Run, around: Callable[[Callable[[], None]], None]) -> Callable[[], None]:
-    """Hands every row that is logged to a run, by any code, to `around`, which calls its argument to let it pass.
+    """Calls `around` for every row that any code logs to a run; `around` calls its argument to let the row pass.
 
     Without the private name, `around` is never called.
 
@@ -153,8 +153,8 @@ def intercept_rows(run: wandb.Run, around: Callable[[Callable[[], None]], None])
 def abandon_core(run: wandb.Run | None) -> None:
     """Abandons a wandb-core that does not respond, so that wandb's exit handler cannot block forever.
 
-    The next run starts a new wandb-core. The abandoned one ends by itself after the program, once it has written what
-    it has. Steps whose private names are gone are skipped.
+    The next run starts a new wandb-core. The abandoned one ends by itself after the program, once it has written all
+    that it received. Steps whose private names are gone are skipped.
 
     Args:
         run: the run it should have finished; None if that belongs to other code.

@@ -1,4 +1,4 @@
-"""The console of a W&B run, made of TrackKit's lines: W&B's own capture is off for runs that TrackKit starts."""
+"""Sends TrackKit's console lines to a W&B run: W&B's own capture is off for runs that TrackKit starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_texts(lines: Iterable[Line]) -> list[str]:
 
 
 def lines_there(texts: Sequence[str], count: int, last: str) -> int:
-    """Returns how many lines a server has; one that an upload cut short comes again.
+    """Returns how many lines a server has; a line that an upload cut short does not count, and is sent again.
 
     Args:
         texts: all lines, in the order in which they were sent.

@@ -142,7 +142,7 @@ def _resume_error(config: TrackKitConfig, info: RunInfo, why: str) -> WandbError
 
 
 def _wait_for_orphans(info: RunInfo) -> None:
-    """Waits until the wandb-core of a killed attempt has written its file: what it uploads must be known."""
+    """Waits until the wandb-core of a killed attempt has written its file, which tells what W&B already has."""
     deadline = time.monotonic() + ORPHAN_S
     for path in find_files(info.root, info.run_id):
         while (busy := is_open(path)) and time.monotonic() < deadline:

@@ -21,7 +21,7 @@ _NO_SUMMARY = ("batch/", "device/", "ranks/")
 
 
 class Steps:
-    """Gives each row its W&B step: never backwards, and no value is written over.
+    """Gives each row its W&B step: never goes backwards, and never overwrites a value.
 
     W&B drops a row below its counter and merges rows of the same step. The axis keys in a row stay true to the
     training wherever the row lands.
