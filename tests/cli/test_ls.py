@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from tests.support.local_log import write_run
 from trackkit.cli.main import app
+from trackkit.local_log import index
 
 ACCURACIES = {("a", 0.1): 0.5, ("b", 0.1): 0.75, ("c", 0.2): 0.875}
 
@@ -131,12 +132,14 @@ def test_bill_names_the_runs_that_took_most_of_the_budget(sweep: Path) -> None:
     [
         (["--where", "lr > 1"], 2, "unknown key 'lr'; did you mean 'hparams/lr'?"),
         (["--where", "id =="], 2, "is no expression"),
+        (["--where", "status = 'x'"], 2, "'=' does not compare, '==' does"),
+        (["--where", "steps/2 > 1"], 2, "To divide, write spaces around the '/': 'steps / 2'"),
         (["--columns", "x = nothing"], 2, "unknown key 'nothing'"),
         (["--sort", "bset"], 2, "did you mean 'best'?"),
         (["--group-by", "tgas"], 2, "did you mean 'tags'?"),
         (["--group-by", "tag", "--sort", "m"], 2, "groups can't be sorted by 'm'; known: "),
         (["--limit", "-1"], 2, "--limit"),
-        (["nothing"], 1, "no run 'nothing'"),
+        (["nothing"], 1, "no run 'nothing': it is neither a folder, nor an id or a group in your list of runs"),
         (["--json", "--csv"], 2, "not both"),
     ],
 )
@@ -158,3 +161,11 @@ def test_no_runs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index.jsonl"))
     assert "No runs yet" in ls().stderr
     assert ls().exit_code == 1
+
+
+def test_group_of_the_user_is_listed_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index.jsonl"))
+    for run_id, group in (("a", "baseline"), ("b", "baseline"), ("c", "other")):
+        index.remember(write_run(tmp_path / run_id, run_id, {"trackkit/settings/group": group}), run_id, "p", "offline")
+    assert [line[0] for line in cells(ls("baseline", "--columns", "id"))] == ["id", "a", "b"]
+    assert "did you mean 'baseline'?" in ls("baselin").stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,19 +53,28 @@ def select(words: Sequence[str]) -> Runs:
     Raises:
         ReadError: a word means no run.
     """
+    from trackkit.errors import did_you_mean
     from trackkit.local_log.regular import ReadError
     from trackkit.reading.collection import Runs
     from trackkit.reading.runs import runs
 
     if not words:
         return runs()
+    mine: Runs | None = None
     found: dict[tuple[str, Path | None], RecordedRun] = {}
     for word in words:
         try:
             named: Iterable[RecordedRun] = runs(word)
         except ReadError:
-            named = runs().group("group").get(word, ())
-            if not named:
+            mine = mine or runs()
+            groups = mine.group("group")
+            if word not in groups and ("/" in word or os.path.exists(word)):
                 raise
+            if word not in groups:
+                known = {*map(str, groups), *(run.run_id for run in mine)} - {"None"}
+                hint = did_you_mean(word, known).partition("; known")[0]
+                said = f"no run '{word}': it is neither a folder, nor an id or a group in your list of runs"
+                raise ReadError(f"{said}{hint or '. `trackkit ls` shows them.'}") from None
+            named = groups[word]
         found.update({(run.run_id, run.folder): run for run in named})
     return Runs(found.values())

@@ -25,6 +25,10 @@ Evaluate = Callable[[Fields], Any]
 
 _LONGEST = 2000
 _DEEPEST = 50
+_NUMBER = re.compile(r"\d+\.?\d*")
+_TEXT = re.compile(r"'[^']*'|\"[^\"]*\"")
+# One that is none of `==`, `<=`, `>=` and `!=`.
+_ASSIGNMENT = re.compile(r"(?<![=<>!])=(?!=)")
 _NOT_A_KEY = frozenset({"and", "or", "not", "in", "is", "True", "False", "None"})
 # A text in quotes, a number, or the widest word that could be a key: segments, joined by slashes without spaces.
 _TOKEN = re.compile(
@@ -80,6 +84,7 @@ class Expression:
             body = ast.parse(python, mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             reason = error.msg if isinstance(error, SyntaxError) else error
+            reason = "'=' does not compare, '==' does" if _ASSIGNMENT.search(_TEXT.sub("", text)) else reason
             raise ExpressionError(f"'{text[:100]}' is no expression: {reason}. {_HELP}") from None
         self._evaluate = self._compile(body)
         self.keys = frozenset(self._names.values())
@@ -209,7 +214,8 @@ def _unknown(word: str, known: Collection[str]) -> str:
     word = word.rstrip("./-@")
     parts = word.split("/")
     for cut in range(1, len(parts)):
-        if (left := "/".join(parts[:cut])) in known and (right := "/".join(parts[cut:])) in known:
+        left, right = "/".join(parts[:cut]), "/".join(parts[cut:])
+        if all(part in known or _NUMBER.fullmatch(part) for part in (left, right)):
             return f"unknown key '{word}'. To divide, write spaces around the '/': '{left} / {right}'."
     ending = sorted(key for key in known if key.endswith(f"/{word}"))
     if ending:
