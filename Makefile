@@ -21,7 +21,7 @@ OLDEST_TESTS := tests/integrations/test_contract.py tests/integrations/test_impo
 	tests/session/test_resume.py tests/sync/test_installed_wandb.py
 GPU_PYTHON ?= $(VENV)/bin/python
 
-.PHONY: check demo test lint wheel-test bench docs test-damage test-digest test-frameworks test-oldest test-gpu clean
+.PHONY: check demo test lint wheel-test bench docs test-damage test-digest test-browser test-frameworks test-oldest test-gpu clean
 
 demo: $(READY)
 	$(VENV)/bin/python examples/demo.py
@@ -56,6 +56,11 @@ test-damage: $(READY)
 # Some forty small trainings, each with a planted fault or healthy: does the digest name the fault?
 test-digest: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -v tests/digest/planted_faults.py
+
+# The report's page in the Chromium of this machine; playwright only drives it.
+test-browser: $(READY)
+	$(VENV)/bin/python $(INSTALL) playwright
+	$(VENV)/bin/python -m pytest -v tests/browser/pages.py
 
 test-frameworks: $(FRAMEWORKS)/$(STAMP)
 	$(FRAMEWORKS)/bin/python tests/frameworks/run.py --lightning "$(LIGHTNING)" --transformers "$(TRANSFORMERS)"

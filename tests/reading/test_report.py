@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.local_log import write_run
 from tests.support.report_page import Page
+from tests.support.sweep import HOSTILE, write_sweep
 from trackkit.errors import TrackKitError
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.reading import charts
@@ -21,27 +22,6 @@ from trackkit.reading.page_data import Packed, RunPage
 from trackkit.reading.parallel import dimension, dimensions, varied
 from trackkit.reading.report import View, write_report
 from trackkit.reading.runs import read_run, runs
-
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>__DATA__ & \u2028"
-
-
-def write_sweep(root: Path, steps: int = 1000) -> None:
-    """Writes three runs with different learning rates, the last with NaN, and a damaged one."""
-    for number, lr in enumerate((0.1, 0.01, 0.001)):
-        rows: list[dict[str, object]] = []
-        for step in range(1, steps + 1):
-            loss = math.nan if number == 2 and step == 500 else math.exp(-lr * step) + math.sin(step) / 10
-            rows.append({"batch/step": step, "batch/samples": 8 * step, "batch/loss": loss, "batch/lr": lr})
-        rows.append({"epoch/step": steps, "epoch/val/acc": 0.5 + number / 10})
-        summary = {"final/best/val/acc": 0.5 + number / 10, "final/best/val/acc_step": steps, "final/steps": steps}
-        config = {"hparams/lr": lr, "hparams/seed": number, "trackkit/settings/project": "sweep"}
-        folder = write_run(root, f"r{number}", config, summary, rows, started=1e9 + number, name=HOSTILE)
-        lines = [
-            f'{{"_time": {line}, "stream": "stdout", "text": "\\u001b[32mline {line}\\u001b[0m"}}'
-            for line in range(250)
-        ]
-        (folder / "console.jsonl").write_text("\n".join(lines))
-    write_run(root, "damaged", started=1e9 + 9, format=99)
 
 
 @pytest.fixture(scope="module")

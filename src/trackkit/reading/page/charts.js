@@ -132,7 +132,7 @@ class CurveCard extends Card {
       this.chart.replaceChildren(element("p", { class: "empty" }, "No run shown has this metric on this axis."));
       return;
     }
-    const points = lines.flatMap((line) => line.y.map((y, i) => ({ r: line.number, c: line.color, x: line.x[i], y: y !== null && (!state.log || y > 0) ? y : null })));
+    const points = lines.flatMap((line) => pointsOf(line, Math.max(100, Math.floor(MOST_POINTS / lines.length))));
     const single = lines.length === 1 && lines[0].run ? lines[0].band : null;
     if (single?.least) Object.assign(lines[0], single);
     const band = lines.flatMap((line) => bandOf(line));
@@ -165,7 +165,7 @@ class CurveCard extends Card {
   light(number) {
     if (!this.view || !this.drawn || this.runs || !this.isSeen) return;
     const line = this.drawn.find((each) => each.number === number);
-    const front = line ? line.y.map((y, i) => ({ r: number, c: line.color, x: line.x[i], y: y !== null && (!state.log || y > 0) ? y : null })) : [];
+    const front = line ? pointsOf(line) : [];
     const band = line ? bandOf({ ...line, ...(line.run ? line.band : {}) }) : this.band;
     this.view.signal("dim", line ? 0.12 : this.drawn.length > 12 ? 0.75 : 0.9);
     this.view.data("front", this.scaled(front)).data("band", this.scaled(band.map((row) => this.clamp(row)))).runAsync();
@@ -188,6 +188,21 @@ class CurveCard extends Card {
     if (near) showTip(event, near.name, `${this.metric.key} ${plain(near.at)} at ${plain(x / this.unit[0], "", 3)} ${this.unit[1]}`, near.color);
     else hideTip();
   }
+}
+
+// Of all lines of a chart: it is narrower than a line with more. The line in front has all its points.
+const MOST_POINTS = 9000;
+
+/** Returns a line's points; of more than the most, means of neighbors. */
+function pointsOf(line, most = Infinity) {
+  const size = Math.max(1, Math.ceil(line.y.length / most)), made = [];
+  for (let start = 0; start < line.y.length; start += size) {
+    const end = Math.min(start + size, line.y.length);
+    let sum = 0, count = 0;
+    for (let i = start; i < end; i++) if (line.y[i] !== null && (!state.log || line.y[i] > 0)) { sum += line.y[i]; count++; }
+    made.push({ r: line.number, c: line.color, x: line.x[end - 1], y: count ? sum / count : null });
+  }
+  return made;
 }
 
 /** Returns the marks that don't overlap. */
