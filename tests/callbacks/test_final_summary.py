@@ -101,8 +101,8 @@ def test_training_and_test_metrics_have_no_best(split: Any) -> None:
 @pytest.mark.parametrize(
     ("monitor", "notice"),
     [
-        ("val/lss", "is no validation metric of this run; did you mean 'val/loss'? Logged: val/acc, val/loss, val/x"),
-        ("nothing", "is no validation metric of this run. Logged: val/acc, val/loss, val/x"),
+        ("val/lss", "which no validation has logged; did you mean 'val/loss'? Logged: val/acc, val/loss, val/x"),
+        ("nothing", "which no validation has logged. Logged: val/acc, val/loss, val/x"),
         ("train_loss", "Logged: val/acc, val/loss, val/x"),
         ("epoch/val/acc", ""),
     ],

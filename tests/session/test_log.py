@@ -63,7 +63,7 @@ def test_media_arrive_in_wandb_and_the_end_is_said_in_four_lines(
     run = read_finished(tmp_path)
     assert [value["_type"] for _, value in run.history("samples/page")] == ["html-file"]
     assert [value["_type"] for _, value in run.history("samples/table")] == ["table-file"]
-    assert any("'samples/odd' is a object, which W&B can't show" in line for line in caplog.messages)
+    assert any("'samples/odd' is of type object, which W&B can't show" in line for line in caplog.messages)
     last, best = (run.summary[f"final/{key}"] for key in ("val/loss", "best/val/loss"))
     end = [record.getMessage() for record in caplog.records[begun:] if record.name == "trackkit"]
     (folder,) = (path.parent for path in tmp_path.glob("_trackkit/*/run.json"))
@@ -111,7 +111,7 @@ def test_failed_training_with_several_warnings_ends_with_four_lines(
     (folder,) = (path.parent for path in tmp_path.glob("_trackkit/*/run.json"))
     failed, metric, warnings, hint = end
     assert failed.startswith("Training failed after step 26: RuntimeError: no more (test_log.py, line ")
-    assert failed.endswith(f"Its last words are in '{folder / 'last_words.txt'}'.")
+    assert failed.endswith(f"Details are in '{folder / 'last_words.txt'}'.")
     assert metric.startswith("val/loss: last ")
     for part in ("see batch/nonfinite", "'monitor' is 'nothing'", "has no effect: "):
         assert part in warnings

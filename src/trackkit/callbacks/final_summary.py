@@ -1,4 +1,4 @@
-"""Writes the run's columns in the runs table."""
+"""Records the `final/*` columns of the runs table."""
 
 from __future__ import annotations
 
@@ -162,10 +162,10 @@ class FinalSummary(Callback):
         known = sorted(key.removeprefix("epoch/") for key in self._names)
         near = did_you_mean(f"val/{canonical(self.monitor, _VAL)}", known).partition("; known")[0]
         logged = ", ".join(known) or "none"
-        return f"'monitor' is '{self.monitor}', which is no validation metric of this run{near or '.'} Logged: {logged}"
+        return f"'monitor' is '{self.monitor}', which no validation has logged{near or '.'} Logged: {logged}"
 
     def _monitored(self, monitor: str) -> list[str]:
-        """Returns the validation metrics that a monitor means, by the closest way to spell them that any has."""
+        """Returns the validation metrics that `monitor` names, by the closest of four ways to compare names."""
         wanted, short = _EPOCH.sub("", monitor), canonical(monitor, _VAL)
         ways: tuple[Callable[[str, str], bool], ...] = (
             lambda key, name: monitor in (key, name) or (not name and key.endswith(f"/{monitor}")),

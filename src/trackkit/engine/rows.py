@@ -107,7 +107,7 @@ def numbers(values: Mapping[str, Any], refused: set[str]) -> dict[str, Any]:
             kept[str(name)] = number
         elif value is not None and name not in refused:
             refused.add(name)
-            logger.warning("metric '%s' is a %s, not a number, and is not recorded", name, type(value).__name__)
+            logger.warning("metric '%s' is of type %s, not a number, and is not recorded", name, type(value).__name__)
     return kept
 
 

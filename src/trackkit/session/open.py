@@ -99,7 +99,7 @@ def _unused(config: TrackKitConfig, info: RunInfo, sinks: Sequence[Sink]) -> dic
         if config.dir and info.root != Path(config.dir).expanduser().absolute():
             unused["dir"] = f"the run is resumed in '{info.root}'"
     if not info.start.is_fit:
-        unused["resume"] = "it is for trainings, and this is an evaluation"
+        unused["resume"] = "only a training can resume a run, and this is an evaluation"
     if config.names == "keep":
         unused["synonyms"] = "'names: keep' keeps all names"
     for sink in sinks:

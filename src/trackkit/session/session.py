@@ -243,9 +243,7 @@ class Session:
         columns = self.tracker.columns
         if self._failed:
             # An error that the program has caught is not known here.
-            logger.warning(
-                "Training %s. Its last words are in '%s'.", self._failed_words(), self.info.folder / LAST_WORDS
-            )
+            logger.warning("Training %s. Details are in '%s'.", self._failed_words(), self.info.folder / LAST_WORDS)
         elif self._trained:
             took = _duration(columns.get("final/duration_h", 0.0))
             text = "Run '%s': %s after %d steps in %s."

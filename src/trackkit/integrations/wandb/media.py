@@ -36,5 +36,5 @@ def to_media(key: str, value: Any) -> Any:
         return wandb.Image(value)
     if key not in _refused:
         _refused.add(key)
-        logger.warning("'%s' is a %s, which W&B can't show, and is not recorded. Log a W&B type.", key, name)
+        logger.warning("'%s' is of type %s, which W&B can't show, and is not recorded. Log a W&B type.", key, name)
     return None
