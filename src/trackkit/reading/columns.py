@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +13,8 @@ from trackkit.local_log.regular import parse_json
 from trackkit.reading.statistics import is_number
 
 _BEST = "final/best/"
+# From here on, numbers have an exponent.
+_LARGE = 1e12
 
 # Facts by name, with what they say.
 FACTS: Mapping[str, str] = {
@@ -88,7 +89,7 @@ def plain(value: Any, digits: int = 4) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.{digits}g}" if not math.isfinite(value) or abs(value) < 10**digits else f"{value:.0f}"
+        return f"{value:.0f}" if 10**digits <= abs(value) < _LARGE else f"{value:.{digits}g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(each) for each in value)
     return str(value)

@@ -71,7 +71,8 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
         import plotext
     except ImportError:
         _print_points(finite, console)
-        console.print("Curves are drawn with plotext: pip install 'trackkit[report]'", style="dim")
+        hint = "Curves are drawn with plotext: pip install 'trackkit[report]'"
+        console.print(hint, style="dim", markup=False, highlight=False)
         return
     if len(finite) > 1 and (console.no_color or not console.is_terminal):
         # Without colors the curves could not be told apart.
@@ -82,30 +83,43 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
     plotext.clear_figure()
     plotext.theme("clear" if not console.is_terminal else "pro")
     plotext.plot_size(width, _HEIGHT)
-    for color, of in zip(colors, finite.values(), strict=True):
-        reduced = buckets(of, _POINTS_A_COLUMN * width)
-        plotext.plot(reduced.x.tolist(), reduced.mean.tolist(), marker="braille", color=color)
-    ticks = _ticks(min(of.x[0] for of in finite.values()), max(of.x[-1] for of in finite.values()))
-    plotext.xticks(ticks, [plain(tick, 6) for tick in ticks])
+    reduced = [(of.key, buckets(of, _POINTS_A_COLUMN * width)) for of in finite.values()]
+    means = [Curve(key, each.x, each.mean).finite for key, each in reduced]
+    if not any(map(len, means)):
+        # The sums of such large values are infinite.
+        return _print_points(finite, console)
+    for color, of in zip(colors, means, strict=True):
+        plotext.plot(of.x.tolist(), of.y.tolist(), marker="braille", color=color)
+    for axis, values in ((plotext.xticks, [of.x for of in means]), (plotext.yticks, [of.y for of in means])):
+        ticks = _ticks(np.concatenate(values), log and axis == plotext.yticks)
+        axis(ticks, [f"{tick:.6g}" for tick in ticks])
     if log:
         plotext.yscale("log")
     drawn = plotext.build()
     plotext.clear_figure()
     console.print(_text(drawn if console.is_terminal and not console.no_color else plotext.uncolorize(drawn)))
+    for name, of in curves.items():
+        if lost := len(of) - len(of.finite):
+            said = visible(f"{lost} of {len(of)} values of {name} are NaN or infinite.")
+            console.print(said, style="yellow", markup=False, highlight=False)
     if len(finite) > 1:
         # plotext's own legend lies on the curves.
         for color, name in zip(colors, finite, strict=True):
             console.print(f"  ── {name}", style=color, markup=False, highlight=False)
 
 
-def _ticks(first: float, last: float, most: int = 6) -> list[float]:
-    """Returns round numbers from first to last."""
-    width = (last - first) / (most - 1)
-    if not width > 0:
-        return [float(first)]
+def _ticks(values: Floats, log: bool, most: int = 6) -> list[float]:
+    """Returns round numbers in the range of values."""
+    low, high = (float(np.log10(each)) if log else float(each) for each in (values.min(), values.max()))
+    width = (high - low) / (most - 1)
+    if not width > 0 or (log and high - low < 1):
+        return [float(each) for each in np.unique([values.min(), values.max()])]
     unit = 10.0 ** np.floor(np.log10(width))
     step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= width)
-    return [float(tick) for tick in np.arange(np.ceil(first / step), np.floor(last / step) + 1) * step]
+    step = max(1.0, np.round(step)) if log else step
+    ticks = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+    # No tick is -0.
+    return [float(tick) + 0.0 for tick in (10.0**ticks if log else ticks)]
 
 
 def _print_points(curves: Mapping[str, Curve], console: Console) -> None:
