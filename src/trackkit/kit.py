@@ -15,6 +15,7 @@ from trackkit.settings.config import EpochAxis, Mode, NamesMode, TrackKitConfig,
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from trackkit.engine.run_info import Start
     from trackkit.session.session import Session
@@ -142,6 +143,7 @@ class TrackKit(FrameworkBase):
             runs: of the trainer; default: those of the only one.
         """
         self._session = (runs or self.runs).begin(start)
+        self._session.first_warning = _first_warning
         self._session.tracker.faults.join(self._early_faults)
         self._early_faults = Faults()
         return self._session
@@ -186,3 +188,9 @@ class TrackKit(FrameworkBase):
 
     def __repr__(self) -> str:
         return f"TrackKit(project={self.config.project!r}, mode={self.config.mode!r})"
+
+
+def _first_warning(folder: Path, status: str) -> str:
+    from trackkit.reading.first_warning import first_warning
+
+    return first_warning(folder, status)

@@ -70,7 +70,7 @@ def test_media_arrive_in_wandb_and_the_end_is_said_in_four_lines(
     assert [line.partition(" in ")[0] for line in end] == [
         "Run 'mine': finished after 48 steps",
         f"val/loss: last {last:.5g}, best {best:.5g} at step 48.",
-        f"Upload it with `trackkit sync {folder}`.",
+        f"View it with `trackkit show|report|sync {folder}`.",
     ]
     assert "wandb:" not in "".join(capfd.readouterr())
 
@@ -116,7 +116,17 @@ def test_failed_training_with_several_warnings_ends_with_four_lines(
     for part in ("see batch/nonfinite", "'monitor' is 'nothing'", "has no effect: "):
         assert part in warnings
     assert warnings.endswith(f" Look in '{folder}'.")
-    assert hint == f"Upload it with `trackkit sync {folder}`."
+    assert hint == f"View it with `trackkit show|report|sync {folder}`."
+
+
+def test_training_ends_with_the_first_warning_of_its_digest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "trackkit"):
+        TRAININGS["huggingface"](Recipe(lr=0.0, every=1), tmp_path, [TrackKit(sinks=[])])
+        trackkit.finish()
+    *_, warning, hint = (record.getMessage() for record in caplog.records if record.name == "trackkit")
+    (folder,) = (path.parent for path in tmp_path.glob("_trackkit/*/run.json"))
+    assert warning == f"The learning rate was 0 in all 48 rows: nothing was learned. Look in '{folder}'."
+    assert hint == f"View it with `trackkit show|report|sync {folder}`."
 
 
 def test_sink_that_cannot_take_a_sample_keeps_its_rows(tmp_path: Path) -> None:

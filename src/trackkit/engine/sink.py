@@ -21,14 +21,14 @@ class Sink:
         REOPENS: whether `open` may be called again if it fails. If not, the sink is then disabled for the run.
         run: the backend's own run object, which `trackkit.run` returns; None if it has none, and before `open`.
         unused: the settings that would have no effect in the open run, and why.
-        hint: what to do with the run when it has ended, as a sentence.
+        place: where the run can be viewed, such as a URL; "" if nowhere yet.
     """
 
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
     REOPENS: ClassVar[bool] = True
     run: Any = None
     unused: Mapping[str, str] = MappingProxyType({})
-    hint: str = ""
+    place: str = ""
 
     def open(self, info: RunInfo) -> None:
         """Opens the run."""

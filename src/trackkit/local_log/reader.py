@@ -131,11 +131,21 @@ def read_gap(found: Any) -> Gap | None:
 
 
 def _read_rows(path: Path, renames: Any) -> tuple[list[Row], list[Gap]]:
-    """Reads the rows and the gaps, skipping lines that are damaged or have no axis."""
+    """Reads the rows and the gaps of a file; none if it can't be read."""
     try:
         text = regular(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return [], []
+    return parse_rows(text, renames)
+
+
+def parse_rows(text: str, renames: Any) -> tuple[list[Row], list[Gap]]:
+    """Returns the rows and the gaps in lines of `rows.jsonl`, without those that are damaged or have no axis.
+
+    Args:
+        text: the lines.
+        renames: `trackkit/renames` of the config.
+    """
     for word in NOT_FINITE:
         # Only values follow a colon.
         text = text.replace(f':"{word}"', f":{word}")

@@ -22,7 +22,8 @@ from trackkit.session.signals import Termination
 from trackkit.settings.unused import say_unused, unused_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from trackkit.engine.run_info import Start
     from trackkit.engine.sink import Sink
@@ -56,6 +57,7 @@ class Session:
 
     Attributes:
         tracker, info, project, console: see above.
+        first_warning: returns what the digest of a run folder, with a status, warns of first; set by the kit.
         phase: `evaluating` before any fit, `fitting`, `fitted`.
         exit_code: reported when the run is closed.
     """
@@ -79,6 +81,7 @@ class Session:
         self.info = info
         self.phase: Phase = phase
         self.exit_code = 0
+        self.first_warning: Callable[[Path, str], str] = lambda folder, status: ""
         self._sinks = sinks
         self._preempted = self._rank_died = False
         self._termination = Termination(self._on_sigterm)
@@ -256,11 +259,15 @@ class Session:
         unused = {**self.tracker.unused(), **self.tracker.unused_synonyms()}
         texts = (unused_text(setting, why) for setting, why in unused.items())
         warnings = [*self.tracker.warnings(), *(text for text in texts if first_time(f"{text}."))]
+        # Its imports would make Python forget that a Ctrl-C ends the process, and time is short in a signal handler.
+        if self._trained and self.exit_code not in (CTRL_C, SIGTERM_CODE):
+            found = self.first_warning(self.info.folder, self.tracker.status)
+            warnings += [found.rstrip(".")] if found else []
         if warnings:
             logger.warning("%s. Look in '%s'.", "; ".join(warnings), self.info.folder)
-        hint = next((sink.hint for sink in self._sinks if sink.hint), "")
-        if hint and self._trained:
-            logger.info(hint)
+        if self._trained:
+            place = next((f" at {sink.place}, or" for sink in self._sinks if sink.place), "")
+            logger.info("View it%s with `trackkit show|report|sync %s`.", place, self.info.folder)
 
     def _failed_words(self) -> str:
         step = last_step(self.info.folder)

@@ -78,10 +78,9 @@ class WandbSink(Sink):
         name = run.name or info.name
         if run.offline:
             reason = f" {reason}" if reason else ""
-            self.hint = f"Upload it with `{self._sync}`."
-            logger.info("Recording run '%s' offline.%s %s", name, reason, self.hint)
+            logger.info("Recording run '%s' offline.%s Upload it with `%s`.", name, reason, self._sync)
         else:
-            self.hint = f"View it at {run.url}"
+            self.place = run.url or ""
             logger.info("Recording run '%s': %s", name, run.url)
 
     def write(self, row: Row) -> None:

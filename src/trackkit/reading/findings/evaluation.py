@@ -46,6 +46,9 @@ def overfitting(run: Evidence) -> Iterator[Finding]:
     severity: Severity = "high" if rise > 0.5 * gained else "medium"
     if severity == "medium" and rise < 0.25 * gained and _still_best(run, val.key):
         severity = "low"
+        if gap := list(_gap(run, val, train)):
+            yield from gap
+            return
     yield Finding(
         "overfitting",
         severity,
@@ -83,8 +86,8 @@ def no_generalization(run: Evidence) -> Iterator[Finding]:
 
     Rule: the training loss fell by 5% and twice its noise, but at its best the validation loss had not fallen below the
     training's first loss by a quarter of that; or at no evaluation was a third of the fall in training seen in
-    validation. It is `evaluation_disagrees` if the first validation loss is 15% above the training's first one: labels
-    that were shuffled do no such thing.
+    validation. A validation loss that falls by a quarter follows. It is `evaluation_disagrees` if the first validation
+    loss is 15% above the training's first one: labels that were shuffled do no such thing.
     """
     val, it = run.val_loss, run.course
     if len(val) < 2 or len(run.loss) < 6:
@@ -93,6 +96,9 @@ def no_generalization(run: Evidence) -> Iterator[Finding]:
     at = int(np.argmin(val.y))
     best = float(val.y[at])
     fell = it.start - float(train.min())
+    if float(val.y[-1]) < 0.75 * float(val.y[0]):
+        # It follows, on a scale of its own: a loss summed over larger batches.
+        return
     if fell < max(0.05 * it.scale, 2 * it.noise):
         return
     shares = (it.start - val.y) / np.maximum(it.start - train, 0.03 * it.scale)

@@ -26,7 +26,7 @@ class Course:
     """How a curve went.
 
     Attributes:
-        start: median of the first three values; the first where the curve is short or jumps at once.
+        start: median of the first three values; the first where the curve is short or rises at once.
         end: median of the last tenth, three values at least.
         least, most: extremes.
         noise: standard deviation of neighboring values, without the trend.
@@ -114,6 +114,14 @@ class Evidence:
         return any(_gets_better(each) for each in curves if len(each) > 1)
 
     @cached_property
+    def good_already(self) -> bool:
+        """Whether an accuracy was over 0.8 at every evaluation: there was little to learn."""
+        return any(
+            direction(key) == "max" and len(each) and 0.8 < float(each.y.min()) <= float(each.y.max()) <= 1
+            for key, each in self.validation.items()
+        )
+
+    @cached_property
     def learned(self) -> bool:
         """Whether the training loss fell: see `falls`."""
         return falls(self.loss.y)
@@ -161,8 +169,9 @@ def course(y: Floats) -> Course:
         return Course(*[float("nan")] * 5)
     last = y[-max(3, len(y) // 10) :]
     start, spread = float(y[0]), noise(y)
-    if len(y) >= 12 and abs(float(np.median(y[:3])) - start) < max(3 * spread, abs(start)):
-        start = float(np.median(y[:3]))
+    early = float(np.median(y[:3]))
+    if len(y) >= 12 and early - start < 0.25 * abs(start):
+        start = early
     return Course(start, float(np.median(last)), float(y.min()), float(y.max()), spread)
 
 

@@ -27,7 +27,7 @@ def exploding_gradients(run: Evidence) -> Iterator[Finding]:
     finite = norm.finite
     if not len(finite) or not len(run.loss):
         return
-    usual = min(float(np.median(finite.y[:3])), float(np.median(finite.y)))
+    usual = min(float(np.median(finite.y[:3])), float(finite.y[0]))
     huge = (finite.y > max(100 * usual, 1e-6)) & (len(finite) > 2)
     huge |= (finite.y > _HUGE) & (finite.y > 100 * at_steps(run.loss, finite.x))
     if not huge.any():

@@ -31,8 +31,8 @@ def learning_rate_zero(run: Evidence) -> Iterator[Finding]:
 def learning_rate_high(run: Evidence) -> Iterator[Finding]:
     """Finds a learning rate that is far above what is usual, where training went wrong.
 
-    Rule: above 0.05 for Adam and its kin, above 3 for others; and the loss is not finite, above its start at the end,
-    or was three times its start.
+    Rule: above 0.05 for Adam and its kin, above 3 for others; and the loss is not finite, was three times
+    its start, or is not 30% below it at the end.
     Source: Bengio, Practical recommendations for gradient-based training (2012), section 3.1.1: rates under 1 for
     standardized inputs; Adam's default is 0.001.
     """
@@ -40,15 +40,14 @@ def learning_rate_high(run: Evidence) -> Iterator[Finding]:
     highest = float(lr.y.max()) if len(lr) else 0.0
     if highest <= (_ADAPTIVE_MOST if run.adaptive else _SGD_MOST):
         return
-    loss = run.curve("batch/loss")
-    bad = not np.isfinite(loss.y).all() or not len(run.loss) or it.most > it.start + 2 * it.scale or it.end > it.start
-    if bad:
+    broken = not len(run.loss) or not np.isfinite(run.curve("batch/loss").y).all()
+    if broken or it.most > it.start + 2 * it.scale or it.end > 0.7 * it.start:
         yield Finding(
             "learning_rate_high",
             "high",
             f"The learning rate {plain(highest)} is far above what is usual for "
-            f"{run.config.get('optim/class', 'this optimizer')}, "
-            f"and the training loss was {plain(it.most)} at most (start {plain(it.start)}, end {plain(it.end)}).",
+            f"{run.config.get('optim/class', 'this optimizer')}, and the training loss was {plain(it.most)} at most "
+            f"(start {plain(it.start)}, end {plain(it.end)}).",
             lr.key,
             (float(lr.x[0]), float(lr.x[-1])),
             0.9,
@@ -92,9 +91,8 @@ def schedule(run: Evidence) -> Iterator[Finding]:
     """Finds a learning rate that does not follow its schedule, or a schedule that does not fit the training.
 
     Rules, for a training that has come to its end: the rate is under 1% of its peak for the last 15% of the steps or
-    more (medium, high from 40%: the schedule ends early); the rate never changed though a scheduler is configured that
-    should (medium); a scheduler's horizon (`T_max`, `total_steps`, `total_iters`) is over twice or under half of the
-    times it was stepped (medium).
+    more (medium, high from 40%: the schedule ends early); the rate rose to the very end (medium); a scheduler's horizon
+    (`T_max`, `total_steps`, `total_iters`) is over twice or under half of the times it was stepped (medium).
     """
     lr = run.finite("batch/lr")
     if len(lr) < 4 or float(lr.y.max()) <= 1e-12:
@@ -115,6 +113,20 @@ def schedule(run: Evidence) -> Iterator[Finding]:
             0.9,
             "Plan the schedule over all optimizer steps (`trainer.estimated_stepping_batches`, "
             "`state.max_steps`), and mind accumulation and the number of epochs.",
+        )
+        return
+    rising = bool((np.diff(lr.y) >= 0).all()) and float(lr.y[len(lr) // 2]) < 0.6 * peak
+    if run.ended and rising and len(lr) >= 6:
+        yield Finding(
+            "schedule",
+            "medium",
+            f"The learning rate was still rising when training ended, from {plain(float(lr.y[0]))} to "
+            f"{plain(peak)}: its "
+            f"warm-up is longer than the {last:.0f} steps.",
+            lr.key,
+            (float(lr.x[0]), last),
+            0.9,
+            "Shorten the warm-up, or count it in the unit that the scheduler is called in.",
         )
         return
     name = str(run.config.get("optim/scheduler", ""))

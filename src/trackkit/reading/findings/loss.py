@@ -138,14 +138,15 @@ def no_learning(run: Evidence) -> Iterator[Finding]:
     """Finds a loss that did not fall.
 
     Rule: over six rows or more, the mean of the last third is not 3 standard errors, or not 3%, below that of the first
-    third, the end is no 5% below the start, and no other metric got better.
+    third, the end is no 5% below the start, no other metric got better, and no accuracy was over 0.8 all the time. Low
+    if the model was pretrained, which may have little to learn.
     """
     loss, it = run.loss, run.course
-    if len(loss) < 6 or run.learned or run.improves or it.start - it.end > 0.05 * it.scale:
+    if len(loss) < 6 or run.learned or run.improves or it.start - it.end > 0.05 * it.scale or run.good_already:
         return
     yield Finding(
         "no_learning",
-        "high",
+        "low" if run.config.get("model/config/_name_or_path") else "high",
         f"The model did not learn: the training loss was {plain(it.start)} at the start and {plain(it.end)} at "
         f"the end, "
         f"with a noise of {plain(it.noise)}{_accuracy(run)}.",

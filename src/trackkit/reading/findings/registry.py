@@ -53,10 +53,10 @@ def findings(run: RecordedRun, others: Runs | None = None) -> list[Finding]:
     return findings_in(Evidence(run, others if others is not None else Runs(())))
 
 
-def findings_in(evidence: Evidence) -> list[Finding]:
-    """Returns what the detectors find, as `findings` does."""
+def findings_in(evidence: Evidence, detectors: Sequence[Detector] = DETECTORS) -> list[Finding]:
+    """Returns what detectors find, as `findings` does."""
     found: list[Finding] = []
-    for detector in DETECTORS:
+    for detector in detectors:
         try:
             found += detector(evidence)
         except Exception:  # noqa: BLE001 -- what the others find is better than nothing

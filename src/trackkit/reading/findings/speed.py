@@ -12,14 +12,14 @@ from trackkit.reading.findings.evidence import Evidence
 from trackkit.reading.findings.finding import Finding
 
 # Under this, a step's waiting is overhead of the loader, which hardly any training can do without.
-_LEAST_S = 0.003
+_LEAST_S = 0.005
 
 
 def data_starvation(run: Evidence) -> Iterator[Finding]:
     """Finds a training that waits for its data.
 
     Rule: after the first two rows, over half of the time of all steps (medium; over 80%: high; over 30%: low) is spent
-    waiting for data, and it is 3 ms a step at least.
+    waiting for data, and it is 5 ms a step at least.
     """
     step, data = run.finite("batch/step_time_s"), run.finite("batch/data_time_s")
     if len(step) < 5 or len(data) < 5:
