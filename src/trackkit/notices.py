@@ -1,4 +1,4 @@
-"""TrackKit's log messages: one logger, and plain lines on stderr if the program has set up no logging."""
+"""Logs TrackKit's messages: with one logger, or as plain lines on stderr if the program has set up no logging."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def say_once(notice: str, *args: object, level: int = logging.INFO) -> None:
 
 
 def first_time(text: str) -> bool:
-    """Returns whether this process has not said a text once yet; from now on it has."""
+    """Returns whether a text is new in this process, and remembers it."""
     new = text not in _said
     _said.add(text)
     return new

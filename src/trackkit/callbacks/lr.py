@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LearningRate(Callback):
-    """Measures the learning rate of a step, read before the optimizer takes it and so before any scheduler changes it.
+    """Measures the learning rate of a step. Reads it before the optimizer steps, and so before a scheduler changes it.
 
     | key | unit | what |
     |---|---|---|

@@ -57,7 +57,7 @@ class NonFinite(Callback):
     def emitted(self, row: Row) -> None:
         count = int(row.values.get("batch/nonfinite", 0))
         if count and (self._first is None or row.step < self._first):
-            # Of an earlier attempt, or of another rank.
+            # Counted in an earlier attempt, or on another rank.
             self._first = row.step
         self._total += count
         self._skipped += int(row.values.get("batch/skipped_steps", 0))

@@ -1,4 +1,4 @@
-"""Appends whole lines to a file, whatever the program does to its descriptor, its folder and its content."""
+"""Appends whole lines to a file, even if the program closes its descriptor, or moves or changes the file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trackkit.local_log.private import opener
 class RowFile:
     """Appends whole lines to a file.
 
-    A program may close the descriptor, and the system then gives its number to another file; or move, delete or shorten
-    the file. Two `stat` calls per line find out.
+    A program may close the descriptor, whose number the system then gives to another file; or it may move, delete or
+    shorten the file. Two `stat` calls per line detect this.
 
     Args:
         path: of the file; it is made if it does not exist.
@@ -48,7 +48,7 @@ class RowFile:
         self._open()
 
     def append(self, line: str) -> None:
-        """Appends a line, or nothing of it.
+        """Appends a line as a whole, or not at all.
 
         Raises:
             OSError: the line could not be written.

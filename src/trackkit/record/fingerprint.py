@@ -1,7 +1,7 @@
-"""A data set's fingerprint, without running the data set's own code.
+"""Fingerprints a data set without running the data set's own code.
 
 Indexing a data set may draw random numbers (augmentation) and so change the training. The fingerprint uses the arrays
-that the data set holds in memory, or the fingerprint that it has itself.
+that the data set holds in memory, or a fingerprint that the data set has itself.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _ORDINARY_VARIABLES = re.compile(
 
 
 class _Environment:
-    """The secrets of the environment, searched again only if a variable has changed: a line of a log can't wait."""
+    """Holds the secrets of the environment; searches it again only if a variable has changed, to keep logging fast."""
 
     def __init__(self) -> None:
         self._seen: dict[Any, Any] = {}
@@ -41,10 +41,10 @@ secrets = _Environment().secrets
 
 @lru_cache(maxsize=4096)
 def _is_secret(name: str, value: str) -> bool:
-    """Returns whether a variable is a secret that no other text has by chance."""
+    """Returns whether a variable is a secret whose value could not occur in another text by chance."""
     if len(value) < MIN_LENGTH or _ORDINARY_VARIABLES.search(name) or not looks_random(value):
         return False
     if name.upper().endswith("_KEY") and len(value) >= 2 * MIN_LENGTH:
         return True
-    # Many variables name a file with the secret.
+    # Many such variables have the path of a file with the secret.
     return bool(_VARIABLES.search(name) or names_secret(name)) and not os.path.exists(value)

@@ -25,7 +25,7 @@ _NAMES = re.compile(
 )
 _BARE_TOKEN = re.compile(r"token$", re.IGNORECASE)
 _TOKEN = re.compile(r"tokens?$", re.IGNORECASE)
-# Names in a text that may also name something harmless: their value decides.
+# Names that may also stand before something harmless: the value decides whether it is a secret.
 _WEAK = re.compile(
     r"^tokens?$|(?P<random>^(?:tokens|auth|pass|pw|key)$|(?:^|[_\-])sig(?:nature)?$)|(?P<folder>^pwd$)", re.IGNORECASE
 )
@@ -66,14 +66,14 @@ _CODE_OR_COUNT = re.compile(r"[\[{(]|\d+(?:/|$)|[A-Za-z_][\w.]*[(\[]")
 
 
 def is_placeholder(name: str, value: Any) -> bool:
-    """Returns whether a value under the name of a secret is none: empty, `none`, `<image>` as a token."""
+    """Returns whether a value under a secret's name is not a secret: empty, `none`, `<image>` as a token."""
     if not isinstance(value, str):
         return False
     return bool(_NO_SECRET.match(value)) or bool(_TOKEN.search(name) and _SPECIAL_TOKEN.match(value))
 
 
 def names_secret(name: str) -> bool:
-    """Returns whether a name is that of a secret; for a path such as `secrets/db.login`, whether any part is."""
+    """Returns whether a name marks a secret; for a path such as `secrets/db.login`, whether any part does."""
     return _names_secret(name[-200:])
 
 
@@ -99,7 +99,7 @@ def _is_secret_query(found: re.Match[str]) -> bool:
 
 
 def mask_named(text: str) -> str:
-    """Returns `text` with the values masked whose name before them is that of a secret."""
+    """Returns `text` with every value masked that follows the name of a secret."""
     lower = text.lower()
     if not any(hint in lower for hint in _HINTS):
         return text

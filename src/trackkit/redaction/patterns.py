@@ -1,4 +1,4 @@
-"""Masks the secrets of a text: of a known form, in URLs, after a name, and the values of the environment."""
+"""Masks the secrets in a text: those of a known form, in URLs, after a name, and from environment variables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mask_name(text: str) -> str:
 def clip(text: str, length: int) -> str:
     """Returns the first `length` characters of `text`, without the beginning of a word that the cut goes through.
 
-    Call it before `mask`: half a secret no longer looks like one.
+    Call it before `mask`, which would not recognize half a secret.
     """
     if len(text) <= length:
         return text

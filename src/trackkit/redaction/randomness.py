@@ -1,4 +1,4 @@
-"""Tells values that were drawn at random from words, names and numbers that people chose."""
+"""Distinguishes values that were drawn at random from words, names and numbers that people chose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MIN_LENGTH = 8
 # Characters in a row of one kind, on average, of a value drawn character by character: 1.3 to 2.5.
 MOST_IN_PIECE = 4
 
-# Words of passwords that people leave as they are, and of models, data, runs and machines: they add nothing.
+# Words of default passwords, and of models, data, runs and machines: they add no entropy.
 _WORDS = (
     "access account admin airflow api auth base baseline batch bert best change changeme chat checkpoint "
     "checkpoints client clip cluster company config cpu cuda data database dataset datasets deep default demo dev "
@@ -30,12 +30,12 @@ _PIECES = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[A-Z]|\d+|[^\sA-Za-z0-9_\-./
 
 
 def looks_random(value: str) -> bool:
-    """Returns whether a value is a key or a good password: no word, name or number that other texts have by chance."""
+    """Returns whether a value is a key or a good password, not a word, name or number that texts may have by chance."""
     return len(value) >= MIN_LENGTH and _bits(_PIECES.findall(value)) >= ENOUGH_BITS
 
 
 def is_jumbled(value: str) -> bool:
-    """Returns whether a value was drawn character by character: no words in a row either, such as a model's name."""
+    """Returns whether a value was drawn character by character, and is not made of words as a model's name is."""
     pieces = _PIECES.findall(value)
     if len(value) < MIN_LENGTH or any(len(each) > 4 and each.lower() in _KNOWN for each in pieces):
         return False
@@ -46,7 +46,7 @@ def _bits(pieces: list[str]) -> float:
     """Returns a low estimate of a value's entropy in bits, for words known and unknown, numbers and signs.
 
     A letter within a word has about 1.4 bits (after Shannon, "Prediction and Entropy of Printed English", 1951), the
-    begin of a word 3 more, a digit of a long number 3.3, a sign 2.
+    first letter of a word 3 more, a digit of a long number 3.3, a punctuation mark 2.
     """
     bits = 0.0
     for piece in pieces:

@@ -32,7 +32,7 @@ def redact(name: str, value: Any) -> Any:
     """Returns `value` with secrets masked, in a copy of mappings and sequences.
 
     Args:
-        name: of the value; of a path such as `credentials/db`, each part may mark a secret.
+        name: of the value; each part of a path such as `credentials/db` may mark a secret.
         value: a JSON value.
     """
     if isinstance(value, dict):

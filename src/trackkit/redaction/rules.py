@@ -1,4 +1,4 @@
-"""Masks secrets that have a form of their own. The rules are data: one line each, written from the vendor's format."""
+"""Masks secrets of a known form. The rules are data, one line each, written after the vendor's description."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Listens to what Python writes to `sys.stdout` and `sys.stderr`, without changing a byte of it.
 
-The `write` of each stream object is patched, never a file descriptor: a pipe or a terminal in between would keep the
-user's own output when the process dies, and deadlock with C code that holds the interpreter.
+The `write` of each stream object is patched, never a file descriptor: a pipe or a terminal in between would lose the
+user's own output when the process dies, and could deadlock with C code that holds the interpreter.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def listen(listener: Listener) -> None:
     Streams without a `write` that can be set are left alone.
     """
     for name, stream in {id(stream): (name, stream) for name, stream in _streams()}.values():
-        # A stream may be any object.
+        # A stream may be any object, and raise anything.
         with contextlib.suppress(Exception):
             hook: _Hook | None = vars(stream).get(_ATTRIBUTE)
             if hook is None or not hook.is_reached():

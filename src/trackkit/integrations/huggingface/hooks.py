@@ -14,8 +14,8 @@ from trackkit.integrations.huggingface.trainers import Trainers
 class HuggingFaceHooks:
     """The hooks of a transformers callback. Each calls the adapter of the calling trainer, or its training.
 
-    Rows follow the trainer's own logging, which is left as it is: Hugging Face computes loss and gradient norm only
-    where it logs. The first and the last step make a row too, with what TrackKit measures itself.
+    Rows follow the trainer's own logging, which TrackKit does not change: Hugging Face computes loss and gradient norm
+    only where it logs. The first and the last step also make a row, with what TrackKit measures itself.
     """
 
     TRANSIENT = frozenset({"_huggingface_fit", "_huggingface_trainers"})

@@ -43,7 +43,7 @@ class EvaluationLogs:
 
     Attributes:
         parts: metrics, name to value, by their split and set: first those of the evaluated set, then those without one.
-        columns: summary columns, how long it took.
+        columns: summary columns: how long the evaluation took, and its speeds.
     """
 
     parts: dict[Where, dict[str, Any]]
@@ -55,7 +55,7 @@ class FinalLogs:
     """What a training logs at its end.
 
     Attributes:
-        columns: summary columns. Their mean loss is over this call of `train` only, and 0 if that took no step.
+        columns: summary columns. The mean loss in them covers only this call of `train`; 0 if it took no step.
     """
 
     columns: dict[str, float]
@@ -84,7 +84,7 @@ def read_prediction(metrics: dict[str, Any]) -> EvaluationLogs:
 def _evaluation_prefix(logs: dict[str, Any]) -> str | None:
     """Returns the prefix of an evaluation's metrics: that of its `*_runtime` and `*_samples_per_second`.
 
-    The user's metrics may have such names too; they stand under the prefix, so the shortest one is it.
+    The user's metrics may have such names too, but after the prefix, so the shortest name gives the prefix.
     """
     if "total_flos" in logs:
         return None

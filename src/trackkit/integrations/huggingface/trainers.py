@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Trainers:
     """The trainers that use one TrackKit, with an adapter each. Keeps no trainer alive.
 
-    A trainer is recognized by its callback handler, the only object that it never shares: trainers share arguments and
-    models, the state is a new one in each training, and none of them knows the other callbacks.
+    A trainer is recognized by its callback handler, the only object of its own that hooks can find: trainers may share
+    arguments and models, and the state is a new object in each training.
 
     Args:
         kit: the TrackKit.
