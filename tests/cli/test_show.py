@@ -81,6 +81,21 @@ def test_killed_run_has_results_from_its_rows_and_hostile_texts_do_no_harm(tmp_p
     assert ["val/acc", "0.7", "0.75", "20"] in [line.split() for line in page.splitlines()]
 
 
+def test_values_of_wrong_types_do_no_harm(tmp_path: Path) -> None:
+    rows = [
+        {"batch/step": 1, "batch/loss": 10**400},
+        {"batch/step": 2, "batch/loss": "x"},
+        {"batch/step": 3, "_row": 10**400},
+    ]
+    summary = {"final/steps": "x", "final/duration_h": [], "final/val/loss": {}, "final/best/val/loss_step": None}
+    config = {"runtime/host": 7, "trackkit/settings/group": ["g"], "trackkit/settings/callbacks": 5}
+    folder = write_run(tmp_path, "odd", config, summary, rows, framework=1.5, tags={"a": 1}, name=8)
+    page = show(folder)
+    assert page.startswith("odd  (odd)\nfinished, x steps, 30 min, ")
+    assert "1.5 on 7" in page
+    assert CliRunner().invoke(app, ["ls", str(tmp_path)]).exit_code == 0
+
+
 def test_damaged_and_empty_runs_have_a_page(tmp_path: Path) -> None:
     (write_run(tmp_path / "bad", "bad", {"hparams/lr": 0.1}, rows=ROWS) / "run.json").write_text('{"run_')
     page = show(tmp_path / "bad")

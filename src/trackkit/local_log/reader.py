@@ -189,6 +189,8 @@ def _row(line: dict[str, Any], position: int, origins: Mapping[str, str]) -> Row
             raise ValueError("a count is not a number")
     named = {key: origins[key] for key in origins.keys() & line.keys()} if origins else {}
     number = position if number is None else int(number)
+    if not -_MOST < number < _MOST:
+        raise ValueError("the row's number is too large")
     return Row(number, tier, int(line[f"{tier}/step"]), float(when), line, named, int(attempt))
 
 

@@ -65,11 +65,11 @@ def facts(run: RecordedRun) -> dict[str, Any]:
         "best": summary.get(best) if best else None,
         "best_key": best,
         "tags": fields.get("tags") or config.get("trackkit/settings/tags") or [],
-        **{name: fields.get(name) or value for name, value in settings.items()},
+        **{name: _text(fields.get(name) or value) for name, value in settings.items()},
         "commit": _commit(config),
         "synced": bool(fields["synced"]) if "synced" in fields else ("url" in fields or None),
-        "framework": fields.get("framework") or config.get("runtime/framework"),
-        "host": fields.get("host") or config.get("runtime/host"),
+        "framework": _text(fields.get("framework") or config.get("runtime/framework")),
+        "host": _text(fields.get("host") or config.get("runtime/host")),
         "folder": str(run.folder) if run.folder is not None else None,
         "gpu_hours": gpu_hours,
         "cost": _first_number(summary.get("final/cost_usd"), _product(gpu_hours, _price(config))),
@@ -102,6 +102,10 @@ def duration(hours: float) -> str:
     if hours * 60 < 90:
         return f"{hours * 60:.0f} min"
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _age_h(fields: Mapping[str, Any]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,7 +124,7 @@ class Curves:
             if not {*map(type, found)} <= {int, float, bool}:
                 kept = [number for number, value in enumerate(found) if isinstance(value, (int, float))]
                 places, found = [places[number] for number in kept], [found[number] for number in kept]
-            self._columns[key] = (np.array(places, dtype=np.int64), np.array(found, dtype=float))
+            self._columns[key] = (np.array(places, dtype=np.int64), _floats(found))
         return self._columns[key]
 
     @cached_property
@@ -138,6 +139,15 @@ class Curves:
     def _seconds(self) -> Floats:
         began = min((row.time for row in self._run.rows), default=0.0)
         return np.array([row.time - began for row in self._run.lineage], dtype=float)
+
+
+def _floats(values: Sequence[float]) -> Floats:
+    try:
+        return np.array(values, dtype=float)
+    except OverflowError:
+        # JSON has integers that no float can hold.
+        held = (value if not abs(value) >= 2**1023 else math.inf if value > 0 else -math.inf for value in values)
+        return np.array(list(held), dtype=float)
 
 
 def curve(run: RecordedRun, key: str, axis: Axis = "step") -> Curve:
