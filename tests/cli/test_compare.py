@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.local_log import write_run
+from tests.support.report_page import Page
 from trackkit.cli.main import app
 
 
@@ -32,5 +33,8 @@ def test_two_runs_are_set_side_by_side(tmp_path: Path, monkeypatch: pytest.Monke
     found = json.loads(CliRunner().invoke(app, ["compare", "a", "b", "--json"]).stdout)
     assert found["config"] == {"hparams/lr": [0.1, 0.2]}
     assert next(each for each in found["measures"] if each["name"] == "batch/loss last")["samples"][0]["mean"] == 0.025
+    done = CliRunner().invoke(app, ["compare", "a", "b", "--html", "page.html"])
+    assert (done.exit_code, done.stderr) == (0, "Wrote 'page.html'.\n")
+    assert Page(tmp_path / "page.html").column("hparams/lr") == [0.1, 0.2]
     wrong = CliRunner().invoke(app, ["compare", "a"])
     assert (wrong.exit_code, "takes two runs or groups" in wrong.stderr) == (1, True)

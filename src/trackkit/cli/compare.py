@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,9 @@ def compare(
         list[str] | None, typer.Option("--metric", "-m", help="Metrics to compare.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with their curves, as report does.", show_default=False)
+    ] = None,
 ) -> None:
     """Compares runs or groups: what differs, metrics at equal steps and at the end, time, memory, cost.
 
@@ -45,6 +49,19 @@ def compare(
             typer.echo(json.dumps(_plain(found), indent=1, default=str))
         else:
             _page(found, Console(highlight=False), metrics)
+        if html is not None:
+            _write_page(found, html, metrics)
+
+
+def _write_page(found: Comparison, path: Path, metrics: list[str] | None) -> None:
+    from trackkit.reading.collection import Runs
+    from trackkit.reading.report import View, write_report
+
+    runs = Runs({(run.run_id, run.folder): run for side in found.sides for run in side.runs}.values())
+    # Runs of groups that have names become one line per group.
+    by_group = any(len(side.runs) > 1 for side in found.sides) and all("group" in row for row in runs.table)
+    done = write_report(runs, path, view=View(tuple(metrics or ()), group_by="group" if by_group else ""))
+    typer.echo(f"Wrote '{done.path}'.", err=True)
 
 
 def _page(found: Comparison, console: Console, metrics: list[str] | None) -> None:

@@ -161,8 +161,9 @@ def parallel_chart(count: int, width: int = 860, height: int = 260) -> Any:
 
     rules = alt.Chart(alt.NamedData("heads")).mark_rule(strokeWidth=1, opacity=0.5).encode(x=x)
     # A halo keeps the labels readable above the lines.
-    halo = text("ticks", align="left", dx=6, fontSize=11, style="halo").encode(y=y)
-    ticks = text("ticks", align="left", dx=6, fontSize=11).encode(y=y)
+    label = {"align": "left", "dx": 6, "fontSize": 11, "limit": 0.85 * width / count}
+    halo = text("ticks", style="halo", **label).encode(y=y)
+    ticks = text("ticks", **label).encode(y=y)
     heads = text("heads", baseline="bottom", dy=-14, fontSize=11, fontWeight=600, align="left", limit=width / count)
     heads = heads.encode(y=alt.value(0))
     opacity = alt.ExprRef("dim")
@@ -170,6 +171,17 @@ def parallel_chart(count: int, width: int = 860, height: int = 260) -> Any:
         line("lines", strokeWidth=1.25, opacity=opacity), line("front", strokeWidth=2.4), rules, halo, ticks, heads
     )
     return layers.add_params(alt.param(name="dim", value=_DIM)).properties(width=width, height=height)
+
+
+def legend(entries: Sequence[tuple[str, str]], width: int = 860) -> dict[str, Any]:
+    """Returns a chart with a dot in a colour and a text for each entry, one below the other."""
+    alt = _altair()
+    rows = [{"n": number, "c": paint, "label": text} for number, (paint, text) in enumerate(entries)]
+    base = alt.Chart(alt.NamedData("entries")).encode(y=alt.Y("n:O", axis=None))
+    dots = base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.value(5), color=alt.Color("c:N", scale=None))
+    texts = base.mark_text(align="left", fontSize=11, limit=width - 20).encode(x=alt.value(16), text="label:N")
+    made: dict[str, Any] = alt.layer(dots, texts).properties(width=width, height=18 * len(rows)).to_dict()
+    return {**{name: made[name] for name in ("layer", "width", "height")}, "data": {"values": rows}}
 
 
 def look(theme: Theme) -> dict[str, Any]:

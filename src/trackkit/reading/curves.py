@@ -17,6 +17,8 @@ from trackkit.schema.keys import axis_key
 Floats = NDArray[np.float64]
 Axis = Literal["step", "samples", "tokens", "time"]
 
+# A curve of so few points is not smoothed.
+FEW = 20
 AXES: tuple[Axis, ...] = ("step", "samples", "tokens", "time")
 # What a reader looks at first, in this order; then the other validation metrics.
 _FIRST = ("batch/loss", "epoch/val/loss", "epoch/train/loss")
@@ -71,11 +73,13 @@ class Buckets:
         """Returns the means, smoothed as by an exponential moving average over the points.
 
         The average is divided by the sum of its weights, as Adam's are (Kingma and Ba, 2015, section 3), so that it
-        doesn't start at 0. The means that are NaN stay NaN.
+        doesn't start at 0. The means that are NaN stay NaN. At most 20 points, such as evaluations, are not smoothed.
 
         Args:
             weight: of the past at each point, from 0 (no smoothing) to below 1.
         """
+        if len(self.mean) <= FEW:
+            return self.mean
         past = weight**self.size
         value = total = 0.0
         found = np.full(len(self.mean), np.nan)

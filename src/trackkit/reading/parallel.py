@@ -71,22 +71,27 @@ def dimensions(table: Sequence[Mapping[str, Any]], result: str | None, most: int
     """
     made = [dimension(name, [row.get(name) for row in table]) for name in varied(table)]
     kept = [each for each in made if each is not None][:most]
-    last = dimension(result, [row.get(result) for row in table]) if result else None
+    last = dimension(result, [row.get(result) for row in table], few=0) if result else None
     return [*kept, last] if kept and last is not None else kept
 
 
-def dimension(column: str, values: Sequence[Any]) -> Dimension | None:
-    """Returns a column as an axis; None if it has too many different words, or no value."""
+def dimension(column: str, values: Sequence[Any], few: int = _TICKS) -> Dimension | None:
+    """Returns a column as an axis; None if it has too many different words, or no value.
+
+    Args:
+        column: its name.
+        values: of each run.
+        few: so many different values, numbers or words, are spread evenly: lines between them are easy to follow.
+    """
     known = [value for value in values if value is not None and value == value]
     numbers = [float(value) for value in known if _is_number(value)]
     if not known:
         return None
     words = {plain(value, 6) for value in known}
-    if len(numbers) == len(known) and (len(words) > _TICKS or len(words) == 1):
+    if len(numbers) == len(known) and (len(words) > few or len(words) == 1):
         return _scale(column, values, min(numbers), max(numbers))
     if len(words) > _MOST_WORDS:
         return None
-    # A few values, numbers or words, are spread evenly: lines between them are easy to follow.
     ordered = sorted(
         words, key=lambda word: (not _is_text_number(word), float(word) if _is_text_number(word) else word)
     )

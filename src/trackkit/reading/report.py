@@ -34,11 +34,14 @@ from trackkit.reading.page_data import (
     result_column,
 )
 from trackkit.reading.parallel import Dimension, dimensions, varied
+from trackkit.schema.goals import direction
 
 # Of the page, with all curves.
 _MOST_BYTES = 9_000_000
 _SCRIPTS = ("numbers.js", "charts.js", "table.js", "runs.js", "page.js")
 _SHOWN = 6
+# Lines named in a picture.
+_LEGEND = 6
 _PLACEHOLDER = re.compile(r"__([A-Z]+)__")
 _Form = Literal["png", "svg"]
 _T = TypeVar("_T")
@@ -128,7 +131,7 @@ def write_report(
         "version": version("trackkit"),
         "state": {**asdict(view), "metrics": shown, "axes": axes or ["step"]},
         "result": result,
-        "lessIsBetter": charts_goal(result),
+        "lessIsBetter": result is not None and direction(result) == "min",
         "places": ranked,
         "groups": groups,
         "columns": column_data(runs),
@@ -196,12 +199,6 @@ def _find(word: str, known: set[str]) -> str:
 def _title(runs: Runs) -> str:
     projects = Counter(str(row["project"]) for row in runs.table if row.get("project"))
     return ", ".join(name for name, _ in projects.most_common(3)) or "Runs"
-
-
-def charts_goal(result: str | None) -> bool:
-    from trackkit.schema.goals import direction
-
-    return bool(result) and direction(str(result)) == "min"
 
 
 def _groups(runs: Runs, by: str) -> dict[str, list[str | None]]:
@@ -273,21 +270,32 @@ def _picture(
     groups: Mapping[str, Sequence[str | None]],
     dims: Sequence[Dimension],
 ) -> dict[str, Any]:
-    """Returns all charts of the page as one specification."""
+    """Returns all charts of the page as one specification, with the names of the best runs or groups above."""
     colors = [charts.color(place) for place in ranked]
-    cells = []
+    names = [run.name or run.run_id for run in runs]
+    cells, drawn = [], dict[int, charts.Line]()
     for key in keys:
         lines = [
-            _line(number, colors[number], run.name or run.run_id, page, key, view)
-            for number, (run, page) in enumerate(zip(runs, pages, strict=True))
+            _line(number, colors[number], names[number], page, key, view)
+            for number, page in enumerate(pages)
             if key in page.metrics and view.axis in page.axes[key]
         ]
         if view.group_by:
-            lines = _grouped(lines, groups[view.group_by], ranked)
+            lines = _grouped(lines, view.group_by, groups[view.group_by], ranked)
+        drawn.update({line.number: line for line in lines})
         sets, domain = charts.lines_data(lines, view.log)
         cell = charts.curve_chart(view.log, domain).to_dict()
         cells.append(_with_data({**cell, "title": key}, sets))
-    spec: dict[str, Any] = {"concat": cells, "columns": 2 if len(cells) > 1 else 1, "spacing": 28}
+    parts: list[dict[str, Any]] = []
+    if cells:
+        best_first = sorted(
+            drawn, key=lambda n: -float(n if view.group_by else -1.0 if (at := ranked[n]) is None else at)
+        )
+        entries = [(drawn[number].color, drawn[number].name) for number in best_first[:_LEGEND]]
+        if len(drawn) > _LEGEND:
+            entries.append((drawn[best_first[-1]].color, f"{drawn[best_first[-1]].name} (the last of {len(drawn)})"))
+        parts = [charts.legend(entries), {"concat": cells, "columns": min(2, len(cells)), "spacing": 28}]
+    params = []
     if dims:
         rows = [
             {"r": r, "dim": n, "pos": each.places[r], "c": colors[r]}
@@ -298,12 +306,9 @@ def _picture(
         sides = _parallel(dims) or {}
         sets = {"lines": rows, "front": [], "heads": sides["heads"], "ticks": sides["ticks"]}
         below = _with_data(charts.parallel_chart(len(dims)).to_dict(), sets)
-        spec = {"vconcat": [spec, below], "spacing": 48, "params": below.pop("params")} if cells else below
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "title": {"text": title, "fontSize": 18},
-        **spec,
-    }
+        params = below.pop("params")
+        parts.append(below)
+    return {"title": {"text": title, "fontSize": 18}, "vconcat": parts, "spacing": 32, "params": params}
 
 
 def _with_data(spec: dict[str, Any], sets: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,17 +324,21 @@ def _line(number: int, color: str, name: str, page: RunPage, key: str, view: Vie
 
 
 def _grouped(
-    lines: Sequence[charts.Line], of: Sequence[str | None], ranked: Sequence[float | None]
+    lines: Sequence[charts.Line], by: str, of: Sequence[str | None], ranked: Sequence[float | None]
 ) -> list[charts.Line]:
     """Returns one line per group; the better its runs are on average, the nearer its color to the scale's end."""
-    members: dict[str, list[charts.Line]] = {}
-    for line in lines:
-        members.setdefault(of[line.number] or "-", []).append(line)
-    known = {name: [ranked[line.number] for line in each] for name, each in members.items()}
-    means = {name: [place for place in each if place is not None] for name, each in known.items()}
+    members: dict[str, list[int]] = {}
+    for number, name in enumerate(of):
+        members.setdefault(name or "-", []).append(number)
+    means = {
+        name: [place for number in numbers if (place := ranked[number]) is not None]
+        for name, numbers in members.items()
+    }
     order = sorted(members, key=lambda name: float(np.mean(means[name])) if means[name] else -1.0)
-    scale = max(1, len(order) - 1)
-    return [
-        charts.group_line(number, charts.color(number / scale if len(order) > 1 else 1.0), name, members[name])
-        for number, name in enumerate(order)
-    ]
+    found = []
+    for number, name in enumerate(order):
+        kept = [line for line in lines if line.number in members[name]]
+        if kept:
+            paint = charts.color(number / (len(order) - 1) if len(order) > 1 else 1.0)
+            found.append(charts.group_line(number, paint, f"{_short(by)} {name} (n={len(kept)})", kept))
+    return found

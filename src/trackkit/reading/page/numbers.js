@@ -18,9 +18,11 @@ async function unpackNow(text) {
   return JSON.parse(await new Response(stream).text());
 }
 
-/** Smooths the means of buckets as an exponential moving average over their points would. */
+const FEW = 20;
+
+/** Smooths the means of buckets as an exponential moving average over their points would; not those of few points. */
 function smooth(means, size, weight) {
-  if (!weight) return means;
+  if (!weight || means.length <= FEW) return means;
   const past = Math.pow(weight, size);
   let value = 0, total = 0;
   return means.map((mean) => {

@@ -22,7 +22,7 @@ function buildControls() {
   const shown = element("output", {}, smoothingText());
   slider.addEventListener("input", () => { state.smoothing = 1 - Math.pow(10, -Number(slider.value) / 25); shown.textContent = smoothingText(); redraw(); });
   const log = element("input", { type: "checkbox", id: "log", checked: state.log, onchange: () => { state.log = log.checked; redraw(); } });
-  controls.append(element("fieldset", {}, "Axis ", axes), element("label", { title: "Weight of the past in the moving average" }, "Smoothing", slider, shown), element("label", {}, log, "Log scale"));
+  controls.append(element("fieldset", {}, "Axis ", axes), element("label", { title: "Weight of the past in the moving average; curves of at most 20 points are not smoothed" }, "Smoothing", slider, shown), element("label", {}, log, "Log scale"));
   if (Object.keys(REPORT.groups).length && RUNS.length > 1) {
     const choice = element("select", { id: "group" }, element("option", { value: "" }, "each run"), ...Object.keys(REPORT.groups).map((name) => element("option", { value: name, selected: name === state.group_by }, short(name))));
     choice.addEventListener("change", () => { state.group_by = choice.value; state.hover = null; drawLegend(); redraw(); });

@@ -24,7 +24,7 @@ function drawDifferences() {
     return element("th", { scope: "col" }, dot, " ", element("a", { href: `#run/${run.number}` }, nameOf(run)));
   }));
   const body = rows.map((name) => element("tr", {}, element("th", { scope: "row" }, name), ...runs.map((run) => element("td", { title: String(valueOf(run, name) ?? "") }, plain(valueOf(run, name), name, 6)))));
-  section.append(element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Differences in config" }, element("table", { class: "compare" }, element("thead", {}, head), element("tbody", {}, ...body))));
+  section.append(element("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Differences in config" }, element("table", { class: "compare" }, element("thead", {}, head), element("tbody", {}, ...body))));
 }
 
 /** Shows the page of the run in the address (`#run/3`), or the overview. */

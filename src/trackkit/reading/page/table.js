@@ -7,7 +7,7 @@ table.descending = Boolean(REPORT.result) && !REPORT.lessIsBetter;
 function firstColumns() {
   const differs = (name) => columnNamed.has(name) && "values" in columnNamed.get(name);
   const others = REPORT.columns.filter((column) => column.kind === "result" && column.name.startsWith("final/best/") && !column.name.endsWith("_step") && column.name !== REPORT.result);
-  const wanted = ["name", "status", REPORT.result, ...others.slice(0, 1).map((column) => column.name), ...REPORT.varied.slice(0, 5), "steps", "duration_h", "cost", "tags", "commit"];
+  const wanted = ["name", "status", REPORT.result, ...others.slice(0, 1).map((column) => column.name), ...REPORT.varied.slice(0, 4), "steps", "duration_h", "cost", "tags", "commit"];
   return wanted.filter((name, at) => name && columnNamed.has(name) && wanted.indexOf(name) === at && (at < 3 || differs(name))).slice(0, MOST_COLUMNS);
 }
 
