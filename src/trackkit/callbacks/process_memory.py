@@ -33,7 +33,7 @@ class ProcessMemory(Callback):
     def start(self, info: RunInfo) -> None:
         import psutil
 
-        # Made anew in each process: a pickled one would be the parent's.
+        # Made in each process: a pickled one would be the parent's.
         self._process = psutil.Process()
 
     def row(self, moment: Moment, window: Window) -> Values:

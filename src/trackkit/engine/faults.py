@@ -44,7 +44,7 @@ class Faults:
         """Counts and logs the parts of a run's description that could not be recorded.
 
         Args:
-            parts: what is missing, in words, and the error.
+            parts: a description of each missing part, and its error.
         """
         for what, error in parts:
             self.count += 1

@@ -123,7 +123,7 @@ def _append(added: list[Entry]) -> None:
     path = index_path()
     make_folder(path.parent)
     with ExitStack() as stack:
-        # Where locks don't work, the lines of several processes stay whole all the same: one O_APPEND write each.
+        # Where locks don't work, lines of several processes still stay whole: each is one O_APPEND write.
         with suppress(OSError):
             stack.enter_context(_lock(path, _LOCK_S))
         file = opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

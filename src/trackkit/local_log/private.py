@@ -25,7 +25,7 @@ def temporary_folder() -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Returns whether a path is a folder, no link, that is this user's and closed to others.
+    """Returns whether a path is a folder (not a link) that belongs to this user and is closed to others.
 
     A folder of this user that others can only read is closed first.
     """

@@ -84,7 +84,7 @@ class RowFile:
         self._is_cut = self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
 
     def _stat(self) -> os.stat_result | None:
-        """Returns what the descriptor says; None if it is no longer this file's."""
+        """Returns the descriptor's `stat`; None if the descriptor is no longer this file's."""
         with contextlib.suppress(OSError):
             found = os.fstat(self._file)
             if _node(found) == self._node:

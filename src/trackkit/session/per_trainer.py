@@ -26,8 +26,9 @@ class Runs:
 
     Args:
         config: the settings.
-        make_sinks: makes the backends beside the local log, for each run anew.
-        run_id: of the first run: known before it starts, so that a fit and a test in spawned processes share it.
+        make_sinks: makes the backends beside the local log, new ones for each run.
+        run_id: of the first run. It is known before the run starts, so that a fit and a test in spawned processes share
+            it.
 
     Attributes:
         session: the latest; None before there is one.
@@ -41,7 +42,7 @@ class Runs:
         self.session: Session | None = None
 
     def begin(self, start: Start) -> Session:
-        """Returns the run of a fit or an evaluation that begins: the open one if it continues it, else a new one."""
+        """Returns the run for a fit or an evaluation that begins: the open one if it belongs there, else a new one."""
         from trackkit.session.identity import given_run_id
         from trackkit.session.open import open_session
         from trackkit.session.session import open_sessions

@@ -131,13 +131,13 @@ class Delta:
         self._writer.add(make(summary={"update": _items({**values, **last})}))
 
     def define_metric(self, name: str, step_metric: str | None = None, *, summary: str | None = None) -> None:
-        """Writes the definition of a metric, as `define` asks for it."""
+        """Writes the definition of a metric; `define` calls it as it calls `wandb.Run.define_metric`."""
         fields = {"name": name, "options": {"defined": True, "step_sync": step_metric is not None}}
         axis = {"step_metric": step_metric or "", "summary": {"none": summary == "none"}}
         self._define({name: make(metric={**fields, **axis})})
 
     def _define(self, definitions: Mapping[str, bytes], rows: Iterable[Row] = ()) -> None:
-        """Writes definitions of metrics, recorded ones and those of our keys in rows: the run record drops them all."""
+        """Writes the definitions of metrics, recorded ones and TrackKit's own: the run record drops them all."""
         self._defined |= definitions.keys()
         for record in definitions.values():
             self._writer.add(mask_message(parse(record)).SerializeToString())

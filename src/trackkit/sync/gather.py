@@ -74,14 +74,14 @@ class Source:
 
     @cached_property
     def expected(self) -> list[Row]:
-        """The rows that a report counts: the local log's, of a repeated step the first attempt's; else the files'."""
+        """The rows that a report counts: the local log's (the first attempt's of a repeated step), else the files'."""
         if self.local is not None:
             return [row for row in counted(self.local.rows, "first") if row.values.keys() - AXES]
         return [row for file in self.files for row in file.rows if cells(row)]
 
     @cached_property
     def wanted(self) -> dict[Cell, list[Any]]:
-        """The values that the server must have at each cell: the local log's, and what only the files have."""
+        """The values that the server must have at each cell: the local log's, and those that only the files have."""
         found = by_cell(self.expected)
         if self.local is not None:
             recorded = by_cell([row for file in self.files for row in file.rows])
@@ -102,7 +102,7 @@ class Source:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The whole summary: the files', then the last value of each epoch metric, then the local log's columns."""
+        """The summary: the files' columns, then the last value of each epoch metric, then the local log's columns."""
         summary: dict[str, Any] = {}
         for file in self.files:
             summary.update(file.summary)
@@ -119,7 +119,7 @@ class Source:
 
     @cached_property
     def console(self) -> list[tuple[int, str]]:
-        """The console's lines: the files', and what a killed process recorded and could not give to W&B."""
+        """The console's lines: those in the files, and those that a killed process could not pass to W&B."""
         lines = [line for file in self.files for line in file.console]
         captured = any(stream != LOGGER for stream, _ in lines)
         folder = self.local.folder if self.local is not None else None
@@ -133,7 +133,7 @@ class Source:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The whole config: the files', then the local log's."""
+        """The config: the files' columns, then the local log's."""
         config = {key: value for file in self.files for key, value in file.config.items()}
         return redacted({**config, **(self.local.config if self.local is not None else {})})
 

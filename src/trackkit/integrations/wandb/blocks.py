@@ -1,6 +1,6 @@
 """Reads and writes the blocks of W&B's transaction logs: LevelDB's log format.
 
-A file that a crash cut short, or whose middle is damaged, gives the records that are whole. Layout: 7 bytes of header,
+A file that was cut short or is damaged gives the records that are complete. Layout: 7 bytes of header,
 then blocks of 32 KiB; a chunk is crc32 (of type and data), length, type, data; a record is one chunk (type 1) or
 several (types 2, 3 ..., 4).
 """
@@ -30,7 +30,7 @@ class Reader:
         most: bytes to read of it; all where not given.
 
     Attributes:
-        damaged: whether a chunk that was passed over had a wrong checksum.
+        damaged: whether a chunk with a wrong checksum was skipped.
     """
 
     def __init__(self, path: Path, most: int = -1) -> None:
@@ -77,7 +77,7 @@ class Reader:
 
     @property
     def rest(self) -> int:
-        """Bytes behind the last whole record."""
+        """Bytes after the last complete record."""
         return max(0, self._path.stat().st_size - self._at)
 
 

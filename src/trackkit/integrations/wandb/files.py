@@ -124,7 +124,7 @@ class RunFileReader:
         """Returns what was not read before.
 
         Args:
-            final: whether the file grows no more; see `Reader.new`.
+            final: whether the file no longer grows; see `Reader.new`.
         """
         file = RunFile(self._folder)
         for data in self._reader.new(final):

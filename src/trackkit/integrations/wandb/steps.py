@@ -117,7 +117,7 @@ class RowLog:
             self._written, self._floors = last_written(held, earlier)
 
     def close(self) -> None:
-        """Lets others log to the run without waiting."""
+        """Stops intercepting rows, so that other code no longer waits when it logs."""
         self._release()
 
     def _unwritten(self, row: Row) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Worker:
         self._again.set()
 
     def offer(self, task: Callable[..., object], *args: Any) -> None:
-        """Queues a task that has no effect on others: its error is ignored, and an earlier one is not raised."""
+        """Queues a task that may fail: ignores its errors, and does not raise those of earlier tasks."""
         self._tasks.put((_ignoring_errors, (task, *args)))
 
     def raise_error(self) -> None:
