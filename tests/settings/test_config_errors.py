@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from tests.support.processes import clean_env, run_python
 from trackkit import ConfigError, TrackKit, TrackKitError
+from trackkit.errors import did_you_mean
 
 
 def refused(*said: str, **given: Any) -> str:
@@ -219,3 +220,7 @@ def test_every_rank_raises_the_same_error_before_anything_starts(tmp_path: Path)
     assert ends[0].stderr == ends[1].stderr
     assert "'online'" in ends[0].stderr
     assert (ends[0].stdout, os.listdir(tmp_path)) == ("", [])
+
+
+def test_long_list_of_known_words_is_cut() -> None:
+    assert did_you_mean("zzz", [f"k{number:03}" for number in range(50)]).endswith(", k039 and 10 more")
