@@ -18,7 +18,7 @@ from tests.support.toy import BATCH, SAMPLES, TRAININGS, Recipe
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
 from trackkit.record.fingerprint import fingerprint
-from trackkit.record.git import GitState, read_git
+from trackkit.record.git import GitState, changed_files, commits_between, read_git
 from trackkit.record.run_config import data_config
 from trackkit.session.identity import default_project, default_tags, run_name
 
@@ -92,6 +92,24 @@ def test_repository_is_recorded_without_its_credentials(tmp_path: Path) -> None:
     dirty = read_git(tmp_path)
     assert dirty is not None
     assert (dirty.dirty, dirty.branch, dirty.short) == (True, "", git("rev-parse", "HEAD")[:7] + "+")
+
+
+def test_commits_between_take_no_options_from_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    hashes = []
+    for name in "ab":
+        Path(name).touch()
+        git("add", name)
+        git("commit", "-q", "-m", f"Add {name}")
+        hashes.append(git("rev-parse", "HEAD"))
+    first, second = hashes
+    assert commits_between(tmp_path, first, second) == [f"+ {second[:7]} Add b"]
+    assert commits_between(tmp_path, second, first) == [f"- {second[:7]} Add b"]
+    assert changed_files(tmp_path, first, second) == ["b"]
+    for before, after in ((f"--output={tmp_path}/c", second), (second, f"--output={tmp_path}/c"), ("", second)):
+        assert commits_between(tmp_path, before, after) == changed_files(tmp_path, before, after) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".git", "a", "b"]
 
 
 STATE = GitState(Path("/src/my repo"), "a" * 40, "main", True, "")

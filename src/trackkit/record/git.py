@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,23 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def commits_between(folder: Path, before: str, after: str, most: int = 20) -> list[str]:
-    """Returns the commits after one commit up to another, newest first, one line each; empty if that is not known."""
-    return _git(folder, "log", "--oneline", f"-{most}", f"{before}..{after}", "--").splitlines()
+    """Returns the commits that only one of two commits has, newest first, one line each; empty if that is not known.
+
+    A line begins with `+` for a commit that only `after` has, with `-` for one that only `before` has.
+    """
+    if not (_is_hash(before) and _is_hash(after)):
+        return []
+    lines = _git(folder, "log", "--oneline", "--left-right", f"-{most}", f"{before}...{after}", "--").splitlines()
+    return [("+ " if line[:1] == ">" else "- ") + line[1:].strip() for line in lines]
 
 
 def changed_files(folder: Path, before: str, after: str) -> list[str]:
     """Returns the files that differ between two commits; empty if that is not known."""
+    if not (_is_hash(before) and _is_hash(after)):
+        return []
     return _git(folder, "diff", "--name-only", before, after, "--").splitlines()
+
+
+def _is_hash(text: str) -> bool:
+    """Returns whether git can only take a text for a commit: a run's config may have been written by anyone."""
+    return re.fullmatch("[0-9a-f]{7,64}", text) is not None
