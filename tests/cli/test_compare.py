@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from typer.testing import CliRunner
 
 from tests.support.local_log import write_run
@@ -38,3 +39,22 @@ def test_two_runs_are_set_side_by_side(tmp_path: Path, monkeypatch: pytest.Monke
     assert Page(tmp_path / "page.html").column("hparams/lr") == [0.1, 0.2]
     wrong = CliRunner().invoke(app, ["compare", "a"])
     assert (wrong.exit_code, "takes two runs or groups" in wrong.stderr) == (1, True)
+
+
+def test_page_fits_a_terminal_and_says_what_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index.jsonl"))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.chdir(tmp_path)
+    names = "abcdefgh"
+    for number, name in enumerate(names):
+        rows = [{"batch/step": step, "batch/loss": number + 1 / step} for step in range(1, 5)]
+        write_run(tmp_path / name, name, {"hparams/x": float("inf")} if number else {}, {}, rows)
+    shown = Text.from_ansi(CliRunner().invoke(app, ["compare", *names]).stdout).plain
+    table = shown.partition("Metrics, time")[2].partition("one run tells nothing")[0].splitlines()
+    assert max(map(len, table)) <= 80
+    assert sum(line.startswith("batch/loss last") for line in table) == 2, "two tables beneath each other"
+    assert "A, B, C, D, E, F, G, H: one run tells nothing about chance" in shown
+    found = json.loads(CliRunner().invoke(app, ["compare", *names, "--json"]).stdout, parse_constant=pytest.fail)
+    assert found["config"]["hparams/x"][:2] == [None, "Infinity"]

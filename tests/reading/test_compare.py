@@ -14,7 +14,8 @@ from scipy import stats
 import trackkit
 from tests.support.local_log import write_run
 from trackkit.local_log.regular import ReadError
-from trackkit.reading.compare import Comparison, compare, side
+from trackkit.reading.compare import compare, overlay, side
+from trackkit.reading.comparison import Comparison
 from trackkit.reading.differences import Difference, differences, previous
 from trackkit.reading.statistics import mean_difference, sample
 
@@ -52,9 +53,10 @@ def test_interval_of_a_difference_is_scipys(a: list[float], b: list[float]) -> N
 
 
 def test_single_runs_and_missing_values_have_no_interval() -> None:
-    assert mean_difference(sample([1.0]), sample([2.0, 3.0])).verdict == "too few runs to tell from chance"
+    assert mean_difference(sample([1.0]), sample([2.0, 3.0])).verdict == "one run tells nothing about chance"
     assert mean_difference(sample([]), sample([2.0])).verdict == "not in both"
     assert mean_difference(sample([1.0, 1.0]), sample([2.0, 2.0])).verdict == "different"
+    assert mean_difference(sample([0.1, 0.1]), sample([0.1 + 1e-17, 0.1])).verdict == "equal"
     assert sample([1.0, None, math.nan, "x", True]).n == 1
 
 
@@ -69,6 +71,9 @@ def test_groups_are_compared_by_their_means(tmp_path: Path) -> None:
     assert [each.mean for each in last.samples] == pytest.approx([0.52, 0.72])
     assert (last.best, last.differences[1].verdict) == (1, "different")
     assert measure(found, "final/duration_h").best is None
+    assert measure(found, "batch/step_time_s").differences[1].verdict == "equal"
+    curve = overlay(found.sides[0], "batch/loss")
+    assert (curve.x[-1], curve.y[-1]) == pytest.approx((40, 0.52 + 1 / 40))
     at_step = measure(found, "batch/loss at step 14")
     assert at_step.samples[0].mean == pytest.approx(0.52 + 1 / 14)
     assert measure(found, "batch/step_time_s").samples[0].mean == pytest.approx(0.1)
@@ -81,7 +86,25 @@ def test_runs_of_different_length_are_compared_at_equal_steps(tmp_path: Path) ->
     found = compared(tmp_path, "a", "b", keys=["loss"])
     names = [each.name for each in found.measures if "loss" in each.name]
     assert names == [*(f"batch/loss at step {step}" for step in (1, 4, 7, 10)), "batch/loss last"]
+    assert measure(found, "batch/loss at step 10").best is None, "as good as each other there"
     assert any("reaches different steps (10, 40)" in note for note in found.notes)
+
+
+def test_a_step_is_compared_only_where_a_curve_has_a_new_value(tmp_path: Path) -> None:
+    for name in "ab":
+        rare = [{"epoch/step": step, "epoch/val/loss": 1 / step} for step in (41, 82)]
+        write_run(tmp_path / name, name, CONFIG, {}, rare)
+    found = compared(tmp_path, "a", "b")
+    names = [each.name for each in found.measures if "val/loss" in each.name]
+    assert names == ["epoch/val/loss at step 41", "epoch/val/loss last", "epoch/val/loss best"]
+
+
+def test_the_better_side_is_marked_only_beyond_chance(tmp_path: Path) -> None:
+    for group, values in (("a", (0.5, 0.7)), ("b", (0.6, 0.7))):
+        for seed, value in enumerate(values):
+            write_run(tmp_path / group, f"{group}{seed}", CONFIG, {}, rows(4, value))
+    last = measure(compared(tmp_path, "a", "b"), "epoch/val/acc last")
+    assert (last.best, last.differences[1].verdict) == (None, "not distinguishable")
 
 
 def test_commits_and_files_between_the_runs_are_named(tmp_path: Path) -> None:
@@ -100,10 +123,39 @@ def test_commits_and_files_between_the_runs_are_named(tmp_path: Path) -> None:
         write_run(tmp_path / name, name, {**CONFIG, "git/commit": commit}, {}, rows(5, 0.5))
     found = compared(tmp_path, "a", "b", repository=tmp_path)
     assert found.commits == ((commits[0][:7],), (commits[1][:7],))
-    assert [line.partition(" ")[2] for line in found.log] == ["Write two"]
+    assert found.log == (f"+ {commits[1][:7]} Write two",)
     assert found.files == ("two.py",)
+    assert compared(tmp_path, "b", "a", repository=tmp_path).log == (f"- {commits[1][:7]} Write two",)
     elsewhere = compared(tmp_path, "a", "b", repository=Path("/"))
     assert "what changed between the commits is not known: the repository is not in this folder" in elsewhere.notes
+
+
+def test_commits_of_a_run_cannot_give_git_options(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    target = tmp_path / "written"
+    for name, commit in (("a", f"--output={target}"), ("b", 123), ("c", "b" * 40)):
+        write_run(tmp_path / name, name, {**CONFIG, "git/commit": commit}, {}, rows(5, 0.5))
+    for first, second in ("ac", "ca", "ab", "bc"):
+        found = compared(tmp_path, first, second, repository=tmp_path)
+        assert (found.log, found.files) == ((), ())
+    assert list(tmp_path.glob("written*")) == []
+
+
+def test_uncommitted_changes_are_named_though_the_commit_is_the_same(tmp_path: Path) -> None:
+    for name, dirty in (("a", False), ("b", True)):
+        write_run(tmp_path / name, name, {**CONFIG, "git/dirty": dirty}, {}, rows(5, 0.5))
+    found = compared(tmp_path, "a", "b")
+    assert found.commits == (("aaaaaaa",), ("aaaaaaa*",))
+    assert found.notes == ("code with uncommitted changes (*) may differ beyond its commit",)
+
+
+@pytest.mark.parametrize("value", ["text", math.nan, math.inf])
+def test_a_metric_without_numbers_is_not_compared(tmp_path: Path, value: Any) -> None:
+    write_run(tmp_path / "a", "a", CONFIG, {}, rows(5, 0.5)[:-1])
+    write_run(tmp_path / "b", "b", CONFIG, {}, [{"batch/step": 1, "batch/loss": value}], status="failed")
+    found = compared(tmp_path, "a", "b")
+    assert found.notes == ("failed: b; counted as far as it got", "no metric has numbers on all sides")
+    assert measure(found, "batch/loss last").differences[1].verdict == "not in both"
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
@@ -119,8 +171,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         boot_id="y",
     )
     write_run(tmp_path / "c", "c", format=99)
-    assert set(compared(tmp_path, "a", "b").notes) == {"still running: b", "no metric is recorded on all sides"}
-    with pytest.raises(ReadError, match="'c' has no run that can be read"):
+    assert set(compared(tmp_path, "a", "b").notes) == {"still running: b", "no metric has numbers on all sides"}
+    with pytest.raises(ReadError, match=r"'c' has no run that can be read: .*format"):
         compared(tmp_path, "a", "c")
     with pytest.raises(ReadError, match="takes two runs or groups"):
         compared(tmp_path, "a")
@@ -133,10 +185,12 @@ def test_differences_leave_out_accidents_and_repeats(tmp_path: Path) -> None:
         **CONFIG,
         "trainer/output_dir": "/x",
         "runtime/host": "h1",
+        "runtime/slurm_job_id": "1",
         "runtime/torch": "2.1",
         "data/fingerprint": "f",
     }
     second = {**first, "hparams/lr": 0.2, "optim/lr": 0.2, "trainer/output_dir": "/y", "runtime/host": "h2"}
+    second["runtime/slurm_job_id"] = "2"
     second |= {"git/commit": "b" * 40, "runtime/torch": "2.2", "data/fingerprint": "e", "hparams/new": [1]}
     write_run(tmp_path, "a", first, started=1.0)
     write_run(tmp_path, "b", second, started=2.0)

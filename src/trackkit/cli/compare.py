@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +15,13 @@ from trackkit.cli.common import errors, select
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-    from trackkit.reading.compare import Comparison, Measure
+    from trackkit.reading.comparison import Comparison
     from trackkit.reading.statistics import MeanDifference, Sample
 
-_MOST_CONFIG, _MOST_FILES = 25, 10
-_LEGEND = "*: best. mean ± standard deviation; [95% interval of the difference of the means, Welch's]"
+_MOST_CONFIG, _MOST_FILES, _MOST_LOG, _CURVES = 25, 10, 10, 2
+_LEGEND = "Mean ± standard deviation; [95% interval of the difference of the means, Welch's]."
 
 
 def compare(
@@ -48,7 +51,7 @@ def compare(
         if as_json:
             typer.echo(json.dumps(_plain(found), indent=1, default=str))
         else:
-            _page(found, Console(highlight=False), metrics)
+            _page(found, Console(highlight=False), found.keys if metrics else found.keys[:_CURVES])
         if html is not None:
             _write_page(found, html, metrics)
 
@@ -64,7 +67,7 @@ def _write_page(found: Comparison, path: Path, metrics: list[str] | None) -> Non
     typer.echo(f"Wrote '{done.path}'.", err=True)
 
 
-def _page(found: Comparison, console: Console, metrics: list[str] | None) -> None:
+def _page(found: Comparison, console: Console, drawn: Sequence[str]) -> None:
     from rich.text import Text
 
     for number, each in enumerate(found.sides):
@@ -76,7 +79,7 @@ def _page(found: Comparison, console: Console, metrics: list[str] | None) -> Non
     _differences(found, console)
     _code(found, console)
     _measures(found, console)
-    _overlay(found, console, metrics)
+    _overlay(found, console, drawn)
 
 
 def _letter(number: int) -> str:
@@ -85,54 +88,85 @@ def _letter(number: int) -> str:
 
 def _differences(found: Comparison, console: Console) -> None:
     from trackkit.reading.columns import plain
-    from trackkit.reading.terminal import fit, table
 
     console.print("\nWhat differs", style="bold")
-    rows = [[key, *map(plain, values)] for key, values in found.config.items()]
-    if not rows:
+    shown = dict(list(found.config.items())[:_MOST_CONFIG])
+    if not shown:
         console.print("nothing in the configuration, data or environment", style="dim")
         return
-    made = table(["", *map(_letter, range(len(found.sides)))], rows[:_MOST_CONFIG])
-    fit(console, made)
-    console.print(made)
-    if len(rows) > _MOST_CONFIG:
-        console.print(f"... and {len(rows) - _MOST_CONFIG} more: --json has them all", style="dim")
+    values = zip(*shown.values(), strict=True)
+    _columns(console, list(shown), {_letter(n): [plain(value) for value in each] for n, each in enumerate(values)})
+    if len(found.config) > len(shown):
+        console.print(f"... and {len(found.config) - len(shown)} more: --json has them all", style="dim")
+
+
+def _columns(
+    console: Console, names: Sequence[str], columns: Mapping[str, Sequence[str]], right: frozenset[str] = frozenset()
+) -> None:
+    """Prints columns beside the names of the rows; as several tables where a terminal is too narrow for one."""
+    from trackkit.reading.terminal import fit, table
+
+    def made(headings: Sequence[str]) -> Table:
+        rows = list(zip(names, *(columns[each] for each in headings), strict=True))
+        return table(["", *headings], rows, right)
+
+    fit(console, made(list(columns)))
+    block: list[str] = []
+    for heading in columns:
+        wide = console.options.update(width=10_000)
+        if block and console.measure(made([*block, heading]), options=wide).maximum > console.width:
+            console.print(made(block), "")
+            block = []
+        block.append(heading)
+    console.print(made(block))
 
 
 def _code(found: Comparison, console: Console) -> None:
     from rich.text import Text
 
-    if len({each for each in found.commits if each}) < 2:
+    known = {each for each in found.commits if each}
+    if len(known) < 2 and not any("*" in commit for each in known for commit in each):
         return
     said = ", ".join(f"{_letter(n)} {' '.join(each) or 'unknown'}" for n, each in enumerate(found.commits))
     console.print(Text(f"\nCode: {said}"))
-    for line in found.log:
-        console.print(Text(f"  {line}"))
+    for line in [*found.log[:_MOST_LOG], *(["..."] if len(found.log) > _MOST_LOG else [])]:
+        console.print(Text(f"  {line}"), soft_wrap=True)
     files = [*found.files[:_MOST_FILES], *(["..."] if len(found.files) > _MOST_FILES else [])]
     if files:
         console.print(Text(f"  changed: {', '.join(files)}"), soft_wrap=True)
 
 
 def _measures(found: Comparison, console: Console) -> None:
-    from trackkit.reading.terminal import fit, table
-
     console.print("\nMetrics, time, memory, cost", style="bold")
     if not found.measures:
         console.print("none is recorded", style="dim")
         return
-    letters = [_letter(number) for number in range(len(found.sides))]
-    many = any(each.n > 1 for measure in found.measures for each in measure.samples)
-    headings = ["", *letters, *(f"{letter} - A" for letter in letters[1:])]
-    made = table(headings, [_row(measure, many) for measure in found.measures], frozenset(letters))
-    fit(console, made)
-    console.print(made)
-    if many:
-        console.print(_LEGEND, style="dim", markup=False)
+    names, letters = [each.name for each in found.measures], [_letter(n) for n in range(len(found.sides))]
+    columns = {
+        letter: [f"{_cell(each.samples[n])}{' *' if each.best == n else '  '}" for each in found.measures]
+        for n, letter in enumerate(letters)
+    }
+    # Of many single runs, differences only repeat the values.
+    if len(letters) == 2 or any(len(each.runs) > 1 for each in found.sides):
+        for n, letter in enumerate(letters[1:], 1):
+            columns[f"{letter} - A"] = [_difference(each.differences[n]) for each in found.measures]
+    _columns(console, names, columns, frozenset(letters))
+    for line in _legend(found):
+        console.print(line, style="dim", markup=False, soft_wrap=True)
 
 
-def _row(measure: Measure, many: bool) -> list[str]:
-    cells = [f"{_cell(each)}{' *' if measure.best == n else ''}" for n, each in enumerate(measure.samples)]
-    return [measure.name, *cells, *(_difference(each, many) for each in measure.differences if each is not None)]
+def _legend(found: Comparison) -> Iterator[str]:
+    from trackkit.reading.statistics import NOT_IN_BOTH, TOO_FEW
+
+    if any(each.best is not None for each in found.measures):
+        yield "*: best."
+    if any(len(each.runs) > 1 for each in found.sides):
+        yield _LEGEND
+    reasons = {each.reason for measure in found.measures for each in measure.differences if each is not None}
+    if TOO_FEW in reasons:
+        single = [_letter(n) for n, each in enumerate(found.sides) if len(each.runs) == 1]
+        yield f"{', '.join(single) or 'Some'}: {TOO_FEW}; repeat it with other seeds, and compare the groups."
+    yield from sorted(reasons - {"", TOO_FEW, NOT_IN_BOTH})
 
 
 def _cell(found: Sample) -> str:
@@ -143,38 +177,27 @@ def _cell(found: Sample) -> str:
     return plain(found.mean) if found.n == 1 else f"{plain(found.mean)} ± {plain(found.sd, 2)}"
 
 
-def _difference(found: MeanDifference, many: bool) -> str:
+def _difference(found: MeanDifference | None) -> str:
     from trackkit.reading.columns import plain
 
-    if found.value != found.value:
+    if found is None or found.value != found.value:
         return "-"
     value = f"{'+' if found.value >= 0 else ''}{plain(found.value)}"
-    if not many:
-        return value
-    if found.reason:
-        return f"{value}  {found.reason}"
-    return f"{value} [{plain(found.low, 3)}, {plain(found.high, 3)}]  {found.verdict}"
+    return value if found.reason else f"{value} [{plain(found.low, 3)}, {plain(found.high, 3)}] {found.verdict}"
 
 
-def _overlay(found: Comparison, console: Console, metrics: list[str] | None) -> None:
-    """Draws the first metrics of all runs over each other."""
-    from trackkit.reading.curves import curve, main_keys
+def _overlay(found: Comparison, console: Console, keys: Sequence[str]) -> None:
+    """Draws metrics of all sides over each other; of a group, the mean of its runs."""
+    from trackkit.reading.compare import overlay
     from trackkit.reading.terminal import draw
 
-    runs = [(_letter(n), run) for n, each in enumerate(found.sides) for run in each.runs[:3]]
-    for key in metrics or main_keys([run for _, run in runs], 2, results=True):
-        with_key = [(letter, run) for letter, run in runs if _has(run, key)]
+    names = [
+        f"{_letter(n)}{f' mean of {len(each.runs)}' if len(each.runs) > 1 else f' {each.runs[0].run_id}'}"
+        for n, each in enumerate(found.sides)
+    ]
+    for key in keys:
         console.print()
-        draw({f"{letter} {run.run_id}": curve(run, key) for letter, run in with_key}, console, title=key)
-
-
-def _has(run: Any, key: str) -> bool:
-    from trackkit.local_log.regular import ReadError
-
-    try:
-        return bool(run.find_key(key))
-    except ReadError:
-        return False
+        draw({name: overlay(each, key) for name, each in zip(names, found.sides, strict=True)}, console, title=key)
 
 
 def _plain(found: Comparison) -> dict[str, Any]:
@@ -189,13 +212,16 @@ def _plain(found: Comparison) -> dict[str, Any]:
         for each in found.measures
     ]
     sides = [{"name": each.name, "runs": [run.run_id for run in each.runs]} for each in found.sides]
-    rest = {name: getattr(found, name) for name in ("config", "commits", "log", "files", "notes")}
+    rest = {name: getattr(found, name) for name in ("keys", "config", "commits", "log", "files", "notes")}
     return dict(_null({"sides": sides, **rest, "measures": measures}))
 
 
 def _null(value: Any) -> Any:
+    """Returns a value as strict JSON has it; NaN as null, infinities as the words of the local log."""
     if isinstance(value, dict):
         return {key: _null(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_null(each) for each in value]
-    return None if isinstance(value, float) and value != value else value
+    if isinstance(value, float) and not isfinite(value):
+        return None if value != value else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,81 +12,25 @@ from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError
 from trackkit.reading.collection import Runs
 from trackkit.reading.columns import facts
-from trackkit.reading.curves import at_steps, curve, main_keys
+from trackkit.reading.comparison import Comparison, Measure, Side
+from trackkit.reading.curves import Curve, at_steps, curve, main_keys
 from trackkit.reading.differences import varying
-from trackkit.reading.statistics import MeanDifference, Sample, mean_difference, sample
+from trackkit.reading.statistics import mean_difference, sample
 from trackkit.record.git import changed_files, commits_between
 from trackkit.schema.goals import Goal, direction
 
+# Metric to the finite curves of the runs of each side that have it.
+Curves = Mapping[str, Sequence[Sequence[Curve]]]
+
 _STEPS = 4
+_METRICS, _MOST_KEYS = 6, 1000
+# How much longer one curve must be than another to say so.
+_LONGER = 1.1
 # Time and memory: the mean of a run over its rows. The first rows have the warm-up.
 _RATES = ("batch/step_time_s", "batch/data_time_s", "batch/samples_per_s", "batch/tokens_per_s")
 _PEAKS = ("device/gpu_mem_peak_reserved_GB", "device/rss_GB")
 _BILL = ("final/duration_h", "final/gpu_hours", "final/energy_kWh", "final/cost_usd")
 _WARM_UP = 0.1
-
-
-@dataclass(frozen=True)
-class Side:
-    """One side of a comparison: a run, or a group of runs.
-
-    Attributes:
-        name: as shown.
-        runs: its runs; those that are damaged are left out.
-        left_out: those.
-    """
-
-    name: str
-    runs: Runs
-    left_out: Runs = field(default_factory=lambda: Runs(()))
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number of each side.
-
-    Attributes:
-        name: what it is: `val/loss`, `val/loss best`, `val/loss at step 100`, `step_time_s`.
-        goal: whether less or more is better; None where that is not known.
-        samples: of each side.
-        differences: of each side from the first; the first's is None.
-    """
-
-    name: str
-    goal: Goal | None
-    samples: tuple[Sample, ...]
-    differences: tuple[MeanDifference | None, ...]
-
-    @property
-    def best(self) -> int | None:
-        """The place of the best side; None without a goal, or without two sides that have the number."""
-        found = [(each.mean, place) for place, each in enumerate(self.samples) if each.n]
-        if self.goal is None or len({mean for mean, _ in found}) < 2:
-            return None
-        return (min(found) if self.goal == "min" else max(found))[1]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` finds.
-
-    Attributes:
-        sides: what was compared.
-        config: key to the value of each side, for what differs between them; several values of a side as a list.
-        commits: the commits of each side, short.
-        log: commits between the first two sides' commits, newest first; empty where the repository is not at hand.
-        files: files that differ between them.
-        measures: the numbers.
-        notes: what could not be compared, and why.
-    """
-
-    sides: tuple[Side, ...]
-    config: Mapping[str, tuple[Any, ...]]
-    commits: tuple[tuple[str, ...], ...]
-    log: tuple[str, ...]
-    files: tuple[str, ...]
-    measures: tuple[Measure, ...]
-    notes: tuple[str, ...]
 
 
 def side(name: str, runs: Runs) -> Side:
@@ -98,7 +41,8 @@ def side(name: str, runs: Runs) -> Side:
     """
     good = [run for run in runs if run.status != "damaged"]
     if not good:
-        raise ReadError(f"'{name}' has no run that can be read")
+        why = f": {runs[0].run.get('error', '')}" if runs else ""
+        raise ReadError(f"'{name}' has no run that can be read{why}")
     return Side(name, Runs(good), Runs(run for run in runs if run.status == "damaged"))
 
 
@@ -116,23 +60,53 @@ def compare(sides: Sequence[Side], keys: Sequence[str] | None = None, repository
     if len(sides) < 2:
         raise ReadError("to compare takes two runs or groups; give one more")
     everyone = [run for each in sides for run in each.runs]
-    wanted = [_key(everyone, key) for key in keys] if keys else main_keys(everyone, 5, results=True)
-    commits = tuple(_values(each.runs, "git/commit") for each in sides)
-    first, second = commits[0][-1:], commits[1][-1:]
-    log, files = [], []
-    if first and second and first != second:
-        place = repository or Path.cwd()
-        log, files = commits_between(place, first[0], second[0]), changed_files(place, first[0], second[0])
-    measures = [*_metrics(sides, wanted), *_resources(sides)]
+    known = main_keys(everyone, _MOST_KEYS, results=True)
+    wanted = [_key(everyone, key) for key in keys] if keys else known[:_METRICS]
+    log, files = _code(sides, repository or Path.cwd())
+    curves = {
+        key: [[curve(run, key).finite for run in each.runs if key in run.keys] for each in sides] for key in wanted
+    }
+    measures = [*_metrics(curves), *_resources(sides)]
+    notes = [*_about_runs(sides), *_about_curves(curves), *_about_code(sides, bool(log or files))]
+    if not keys and len(known) > _METRICS:
+        notes.append(f"not compared, for brevity: {', '.join(known[_METRICS:])}")
     return Comparison(
         sides=tuple(sides),
+        keys=tuple(wanted),
         config=_config(sides, everyone),
-        commits=tuple(tuple(commit[:7] for commit in each) for each in commits),
+        commits=tuple(_commits(each.runs) for each in sides),
         log=tuple(log),
         files=tuple(files),
         measures=tuple(each for each in measures if any(found.n for found in each.samples)),
-        notes=tuple(_notes(sides, wanted, bool(first and second and first != second and not log and not files))),
+        notes=tuple(notes),
     )
+
+
+def overlay(side: Side, key: str) -> Curve:
+    """Returns the curve of a side: its run's, or the mean of its runs at the steps that all of them have reached.
+
+    Args:
+        side: the side.
+        key: whole. Runs without it are left out; empty where no run has it.
+    """
+    curves = [found for run in side.runs if key in run.keys and len(found := curve(run, key).finite)]
+    if len(curves) < 2:
+        return curves[0] if curves else Curve(key, np.empty(0), np.empty(0))
+    steps = np.unique(np.concatenate([of.x for of in curves]))
+    steps = steps[(steps >= max(of.x.min() for of in curves)) & (steps <= min(of.x.max() for of in curves))]
+    return Curve(key, steps, np.mean([at_steps(of, steps) for of in curves], axis=0))
+
+
+def _code(sides: Sequence[Side], repository: Path) -> tuple[list[str], list[str]]:
+    """Returns commits and files between the last commits of the first two sides; empty if that is not known."""
+    before, after = (str(each.runs[-1].config.get("git/commit") or "") for each in sides[:2])
+    if not before or not after or before == after:
+        return [], []
+    return commits_between(repository, before, after), changed_files(repository, before, after)
+
+
+def _commits(runs: Runs) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found for run in runs if (found := facts(run).get("commit"))))
 
 
 def _config(sides: Sequence[Side], everyone: Sequence[RecordedRun]) -> dict[str, tuple[Any, ...]]:
@@ -156,33 +130,36 @@ def _one(values: tuple[Any, ...]) -> Any:
     return None if not values else values[0] if len(values) == 1 else list(values)
 
 
-def _metrics(sides: Sequence[Side], keys: Sequence[str]) -> list[Measure]:
-    """Returns, for each metric, its last and best value, and its value at equal steps."""
+def _metrics(curves: Curves) -> list[Measure]:
+    """Returns, for each metric, its value at equal steps, its last, and its best value."""
     found = []
-    for key in keys:
-        curves = [[curve(run, key).finite for run in each.runs if key in run.keys] for each in sides]
-        for step in _equal_steps([of for each in curves for of in each]):
-            values = [[float(at_steps(of, [step])[0]) for of in each] for each in curves]
+    for key, sides in curves.items():
+        for step in _equal_steps([of for each in sides for of in each]):
+            values = [[float(at_steps(of, [step])[0]) for of in each] for each in sides]
             found.append(_measure(f"{key} at step {step:g}", key, values))
-        found.append(_measure(f"{key} last", key, [[float(of.y[-1]) for of in each if len(of)] for each in curves]))
+        found.append(_measure(f"{key} last", key, [[float(of.y[-1]) for of in each if len(of)] for each in sides]))
         goal = direction(key)
         if goal is not None and key.startswith("epoch/val/"):
-            best = [[float(of.y.min() if goal == "min" else of.y.max()) for of in each if len(of)] for each in curves]
+            best = [[float(of.y.min() if goal == "min" else of.y.max()) for of in each if len(of)] for each in sides]
             found.append(_measure(f"{key} best", key, best))
     return found
 
 
-def _equal_steps(curves: Sequence[Any]) -> list[float]:
-    """Returns a few steps that every curve has reached, evenly spread; not the last one of all, which is `last`."""
-    reached = [(of.x.min(), of.x.max()) for of in curves if len(of)]
-    if not reached:
-        return []
-    low, high = max(first for first, _ in reached), min(last for _, last in reached)
+def _equal_steps(curves: Sequence[Curve]) -> list[float]:
+    """Returns a few steps that every curve has reached, evenly spread, each with new values; not where all end."""
+    curves = [of for of in curves if len(of)]
+    low = max((of.x.min() for of in curves), default=1.0)
+    high = min((of.x.max() for of in curves), default=0.0)
     if high < low:
         return []
-    steps = np.unique(np.linspace(low, high, _STEPS).round())
-    all_end_there = all(last == high for _, last in reached)
-    return [float(step) for step in (steps[:-1] if all_end_there else steps)]
+    ends = tuple(len(of) for of in curves)
+    # A step without a new point on any curve shows what the step before it has shown.
+    found: dict[tuple[int, ...], float] = {}
+    for step in np.unique(np.linspace(low, high, _STEPS).round()):
+        places = tuple(int(np.searchsorted(of.x, step, side="right")) for of in curves)
+        if all(places) and places != ends:
+            found.setdefault(places, float(step))
+    return list(found.values())
 
 
 def _resources(sides: Sequence[Side]) -> list[Measure]:
@@ -233,17 +210,32 @@ def _key(runs: Sequence[RecordedRun], word: str) -> str:
     raise problem
 
 
-def _notes(sides: Sequence[Side], keys: Sequence[str], no_repository: bool) -> list[str]:
-    notes = [f"left out, damaged: {run.run_id} ({run.run.get('error', '')})" for each in sides for run in each.left_out]
-    notes += [f"still running: {run.run_id}" for each in sides for run in each.runs if run.status == "running"]
-    common = [key for key in keys if all(any(key in run.keys for run in each.runs) for each in sides)]
+def _about_runs(sides: Sequence[Side]) -> Iterator[str]:
+    for each in sides:
+        for run in each.left_out:
+            yield f"left out, damaged: {run.run_id} ({run.run.get('error', '')})"
+        for run in each.runs:
+            if run.status == "running":
+                yield f"still running: {run.run_id}"
+            elif run.status in ("failed", "preempted"):
+                yield f"{run.status}: {run.run_id}; counted as far as it got"
+
+
+def _about_curves(curves: Curves) -> Iterator[str]:
+    common = {key: sides for key, sides in curves.items() if all(any(map(len, each)) for each in sides)}
     if not common:
-        notes.append("no metric is recorded on all sides")
-    for key in common:
-        reached = [max((curve(run, key).x.max() for run in each.runs if key in run.keys), default=0) for each in sides]
-        if max(reached) > 1.1 * min(reached):
+        yield "no metric has numbers on all sides"
+    for key, sides in common.items():
+        reached = [max(of.x.max() for of in each if len(of)) for each in sides]
+        if max(reached) > _LONGER * min(reached):
             steps = ", ".join(f"{step:g}" for step in reached)
-            notes.append(f"{key} reaches different steps ({steps}): compare it at equal steps")
-    if no_repository:
-        notes.append("what changed between the commits is not known: the repository is not in this folder")
-    return notes
+            yield f"{key} reaches different steps ({steps}): compare it at equal steps"
+
+
+def _about_code(sides: Sequence[Side], is_known: bool) -> Iterator[str]:
+    commits = [_commits(each.runs) for each in sides]
+    if any(commit.endswith("*") for each in commits for commit in each):
+        yield "code with uncommitted changes (*) may differ beyond its commit"
+    first, second = ({commit.rstrip("*") for commit in each[-1:]} for each in commits[:2])
+    if first and second and first != second and not is_known:
+        yield "what changed between the commits is not known: the repository is not in this folder"

@@ -16,7 +16,7 @@ AREAS: tuple[Area, ...] = ("config", "code", "data", "environment")
 # What differs between any two runs, or says where a run is rather than what it is.
 _BY_NATURE = re.compile(
     r"trackkit/(folder|renames|settings/(name|dir|notes|tags|group|resume))|git/(dirty|branch|remote)"
-    r"|runtime/(command|output_folder|resumed_from|slurm/.*|pid)|slurm/.*"
+    r"|runtime/(command|host|output_folder|resumed_from|slurm_(job_id|job_name|array_.*|nodelist))"
     r"|trainer/(output_dir|logging_dir|default_root_dir|run_name|resume_from_checkpoint|hub_model_id)"
     r"|hparams/.*(_dir|_path|_folder|output|run_name)|model/config/(_name_or_path|transformers_version)"
 )
@@ -46,7 +46,7 @@ def differences(a: RecordedRun, b: RecordedRun) -> list[Difference]:
     found = [
         Difference(_area(key), key, a.config.get(key), b.config.get(key))
         for key in sorted(a.config.keys() | b.config.keys())
-        if _differs(a.config.get(key), b.config.get(key)) and not _BY_NATURE.fullmatch(key) and key != "runtime/host"
+        if _differs(a.config.get(key), b.config.get(key)) and not _BY_NATURE.fullmatch(key)
     ]
     if a.config.get("git/commit") == b.config.get("git/commit"):
         dirty = [bool(run.config.get("git/dirty")) for run in (a, b)]
@@ -65,7 +65,6 @@ def varying(runs: Iterable[RecordedRun]) -> list[str]:
         key
         for key in keys
         if not _BY_NATURE.fullmatch(key)
-        and key != "runtime/host"
         and any(_differs(configs[0].get(key), config.get(key)) for config in configs[1:])
     ]
 

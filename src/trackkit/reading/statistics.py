@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 CONFIDENCE = 0.95
+NOT_IN_BOTH = "not in both"
+TOO_FEW = "one run tells nothing about chance"
+# Numbers closer than this, as a share of them, differ by rounding only.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,17 @@ class MeanDifference:
     reason: str = ""
 
     @property
+    def is_apart(self) -> bool:
+        """Whether the means differ, by more than chance as far as that is known."""
+        return abs(self.value) > 0.0 and self.verdict != "not distinguishable"
+
+    @property
     def verdict(self) -> str:
-        """`different`, `not distinguishable`, or `one run each tells nothing about chance` and the like."""
+        """`different`, `equal`, `not distinguishable`, or the reason why chance can't be told."""
         if self.reason:
             return self.reason
+        if self.low == self.high == 0.0:
+            return "equal"
         return "not distinguishable" if self.low <= 0.0 <= self.high else "different"
 
 
@@ -67,18 +78,18 @@ def sample(values: Sequence[Any]) -> Sample:
 
 def mean_difference(a: Sample, b: Sample) -> MeanDifference:
     """Returns the difference of two means with Welch's 95% interval."""
-    value = b.mean - a.mean
+    value = 0.0 if math.isclose(a.mean, b.mean, rel_tol=_ROUNDING) else b.mean - a.mean
     if not (a.n and b.n):
-        return MeanDifference(value, math.nan, math.nan, "not in both")
+        return MeanDifference(value, math.nan, math.nan, NOT_IN_BOTH)
     if a.n < 2 or b.n < 2:
-        return MeanDifference(value, math.nan, math.nan, "too few runs to tell from chance")
+        return MeanDifference(value, math.nan, math.nan, TOO_FEW)
     try:
         from scipy import stats
     except ImportError:
         return MeanDifference(value, math.nan, math.nan, "no interval: pip install 'trackkit[report]'")
     parts = a.sd**2 / a.n, b.sd**2 / b.n
     error = math.sqrt(sum(parts))
-    if error == 0.0:
+    if error <= _ROUNDING * max(abs(a.mean), abs(b.mean)):
         return MeanDifference(value, value, value)
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (a.n - 1) + parts[1] ** 2 / (b.n - 1))
     width = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
