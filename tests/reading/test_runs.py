@@ -145,14 +145,17 @@ for name, loss in (("r1", 0.5), ("r2", 0.25)):
     run_client(wandb_server, tmp_path, writing)
     reading = """
 import json, trackkit
+from trackkit.reading.runs import neighbors
 runs = trackkit.runs("test-team/p")
 best = runs.filter("group == 'g'").best("val/loss")
 print(json.dumps([runs.column("id"), best.run_id, best.series("loss"), runs.table[0]["synced"]]))
+print(json.dumps([runs.column("project"), [run.run_id for run in neighbors(best)]]))
 try:
     trackkit.runs("test-team/none")
 except trackkit.TrackKitError as error:
     print(error)
 """
-    first, second = run_client(wandb_server, tmp_path, reading).splitlines()[:2]
+    first, second, third = run_client(wandb_server, tmp_path, reading).splitlines()[:3]
     assert json.loads(first) == [["r1", "r2"], "r2", [[1, 0.25]], True]
-    assert "test-team/none" in second
+    assert json.loads(second) == [["p", "p"], ["r1"]]
+    assert third.startswith("'test-team/none' is not a folder, and cannot be read from a W&B server: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +76,14 @@ def runs(source: Source | Iterable[Source] | None = None) -> Runs:
 
 
 def neighbors(run: RecordedRun) -> Runs:
-    """Returns the runs that a run may be compared with: the user's own, those in and beside its output folder."""
+    """Returns the runs that a run may be compared with: the user's own, those in and beside its output folder.
+
+    Of a run on a server, those of its project.
+    """
+    if run.folder is None and "path" in run.run:
+        with suppress(ReadError):
+            found = _read_project(str(run.run["path"]).rpartition("/")[0])
+            return Runs(each for each in found if each.run_id != run.run_id)
     on_disk = {each.folder: each for each in known_runs()}
     if run.folder is not None:
         on_disk |= {each.folder: each for each in siblings(run.folder.absolute())}
@@ -149,7 +157,7 @@ def _read_from_server(path: str) -> RecordedRun:
         server = Server()
         run = server.run(path)
     except ServerError as error:
-        raise ReadError(f"no folder '{path}', and no answer from a W&B server: {error}") from error
+        raise ReadError(f"'{path}' is not a folder, and cannot be read from a W&B server: {error}") from error
     if not run.state:
         raise ReadError(f"'{path}' is neither a folder nor a run on {server.url}. Give one of them.")
     return _of_server(run, lambda: run.rows)
@@ -162,7 +170,7 @@ def _read_project(path: str) -> list[RecordedRun]:
         server = Server()
         found = server.project(path)
     except ServerError as error:
-        raise ReadError(f"no folder '{path}', and no answer from a W&B server: {error}") from error
+        raise ReadError(f"'{path}' is not a folder, and cannot be read from a W&B server: {error}") from error
     return [_of_server(run, lambda path=run.path: server.run(path).rows) for run in found]  # type: ignore[misc]
 
 
@@ -174,5 +182,7 @@ def _of_server(run: ServerRun, rows: Callable[[], list[Row]]) -> RecordedRun:
 
     summary = {key: value for key, value in run.summary.items() if key[:1] != "_"}
     status = _STATUS.get(run.state, run.state)
-    fields = {"run_id": run.path.split("/")[-1], "status": status, "url": run.url, **run.fields}
+    _, project, run_id = run.path.split("/")
+    names = {"run_id": run_id, "project": project, "path": run.path}
+    fields = {**names, "status": status, "url": run.url, **run.fields}
     return RecordedRun(run.config, summary, fields, load=load)

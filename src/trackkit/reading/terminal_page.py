@@ -140,7 +140,8 @@ def _curves(run: RecordedRun, console: Console, log: bool) -> None:
         return
     console.print()
     if not console.is_terminal:
-        return draw({key: curve(run, key) for key in keys}, console, log=log)
+        title = keys[0] if len(keys) == 1 else ""
+        return draw({key: curve(run, key) for key in keys}, console, title=title, log=log)
     losses = [key for key in keys if key.endswith("/loss")]
     others = [key for key in keys if key not in losses][:1]
     if losses:
