@@ -106,7 +106,7 @@ def curve_chart(log: bool = False, domain: Sequence[float] | None = None, width:
     across = alt.Scale(domain=ends[:2], nice=False, zero=False)
     kind: Literal["log", "linear"] = "log" if log else "linear"
     up = alt.Scale(type=kind, domain=ends[2:], nice=False, **({} if log else {"zero": False}))
-    x = alt.X("x:Q", scale=across, title=None, axis=alt.Axis(format="~s", tickCount=5, labelFlush=True))
+    x = alt.X("x:Q", scale=across, title=None, axis=alt.Axis(labelExpr=_NUMBER, tickCount=5, labelFlush=True))
     tidy = alt.Axis(labelExpr=_NUMBER, tickCount=4 if log else 5, labelOverlap=True)
     y = alt.Y("y:Q", scale=up, title=None, axis=tidy)
     paint, run = alt.Color("c:N", scale=None, legend=None), alt.Detail("r:N")
