@@ -114,6 +114,11 @@ class Evidence:
         return any(_gets_better(each) for each in curves if len(each) > 1)
 
     @cached_property
+    def adversarial(self) -> bool:
+        """Whether several optimizers train, as in a GAN: their losses keep a balance rather than fall."""
+        return "optim/1/class" in self.config
+
+    @cached_property
     def good_already(self) -> bool:
         """Whether an accuracy was over 0.8 at every evaluation: there was little to learn."""
         return any(

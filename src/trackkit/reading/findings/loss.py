@@ -58,8 +58,8 @@ def divergence(run: Evidence) -> Iterator[Finding]:
 
     Rule, with the size of the first value as scale: the end is 20% above the start; or a peak of three times the start
     and an end that is no 10% below it; or half of what had been gained is lost at the end. Changes under 4 times the
-    noise don't count. Low if another metric got better meanwhile and the end is under three times the start, as in
-    reinforcement learning.
+    noise don't count. Low if the end is under three times the start and another metric got better meanwhile, as in
+    reinforcement learning, or several optimizers train, as in a GAN.
     """
     loss, it = run.loss, run.course
     if len(loss) < 4:
@@ -75,7 +75,7 @@ def divergence(run: Evidence) -> Iterator[Finding]:
     if not (above or peaked or lost or broke):
         return
     since = float(means.x[int(np.argmin(means.y))]) if gained > 0 else float(loss.x[0])
-    harmless = run.improves and not broke and it.end < it.start + 2 * it.scale
+    harmless = (run.improves or run.adversarial) and not broke and it.end < it.start + 2 * it.scale
     ending = "then was not finite" if broke else f"was {plain(it.end)} at the end"
     yield Finding(
         "divergence",
@@ -139,14 +139,14 @@ def no_learning(run: Evidence) -> Iterator[Finding]:
 
     Rule: over six rows or more, the mean of the last third is not 3 standard errors, or not 3%, below that of the first
     third, the end is no 5% below the start, no other metric got better, and no accuracy was over 0.8 all the time. Low
-    if the model was pretrained, which may have little to learn.
+    if the model was pretrained, which may have little to learn, or if several optimizers train.
     """
     loss, it = run.loss, run.course
     if len(loss) < 6 or run.learned or run.improves or it.start - it.end > 0.05 * it.scale or run.good_already:
         return
     yield Finding(
         "no_learning",
-        "low" if run.config.get("model/config/_name_or_path") else "high",
+        "low" if run.adversarial or run.config.get("model/config/_name_or_path") else "high",
         f"The model did not learn: the training loss was {plain(it.start)} at the start and {plain(it.end)} at "
         f"the end, "
         f"with a noise of {plain(it.noise)}{_accuracy(run)}.",
