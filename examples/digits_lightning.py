@@ -1,6 +1,7 @@
 """Trains a small convolutional net on scikit-learn's digits, with PyTorch Lightning and TrackKit.
 
 python examples/digits_lightning.py --out demo-runs/digits --epochs 3
+TRACKKIT_GROUP=lr0.01 python examples/digits_lightning.py --out demo-runs/digits-2 --lr 0.01 --seed 2
 """
 
 from __future__ import annotations
@@ -59,13 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo-runs/digits"))
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=7, help="of weights and order; the split stays")
     arguments = parser.parse_args()
 
-    pl.seed_everything(7)
+    pl.seed_everything(arguments.seed)
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
     data = TensorDataset(images, torch.tensor(digits.target))
-    train, val, test = random_split(data, [1297, 250, 250])
+    train, val, test = random_split(data, [1297, 250, 250], torch.Generator().manual_seed(7))
 
     trainer = pl.Trainer(
         max_epochs=arguments.epochs,
@@ -77,7 +80,7 @@ def main() -> None:
         enable_model_summary=False,
         callbacks=[TrackKit(project="trackkit-demo")],
     )
-    net = DigitsNet()
+    net = DigitsNet(arguments.lr)
     trainer.fit(net, DataLoader(train, 64, shuffle=True), DataLoader(val, 250))
     trainer.test(net, DataLoader(test, 250), verbose=False)
 
