@@ -24,6 +24,7 @@ from pathlib import Path
 import trackkit
 assert Path(trackkit.__file__).is_relative_to(sys.prefix), trackkit.__file__
 assert (Path(trackkit.__file__).parent / "py.typed").exists()
+assert (Path(trackkit.__file__).parent / "reading" / "page" / "page.html").exists()
 for folder in sys.argv[1:]:
     run = trackkit.read_run(folder)
     assert run.run["status"] == "finished", run.run

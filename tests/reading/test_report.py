@@ -186,6 +186,10 @@ def test_axes_are_even_for_few_values_and_logarithmic_for_wide_ones() -> None:
     assert wide is not None
     assert wide.places[:5] == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert [label for _, label in wide.ticks] == ["0.0001", "0.001", "0.01", "0.1", "1"]
+    even = dimension("dropout", [number / 100 for number in range(1, 300)])
+    assert even is not None
+    assert even.ticks[0] == (0.0, "0.01")
+    assert even.ticks[2] == (0.5, "1.5")
     assert dimension("note", [f"text {number}" for number in range(20)]) is None
     table = [
         {"hparams/lr": lr, "optim/lr": lr, "hparams/seed": lr, "trainer/default_root_dir": str(lr)} for lr in (1, 2)

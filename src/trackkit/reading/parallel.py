@@ -18,7 +18,7 @@ _BY_NATURE = re.compile(
 )
 _SEED = re.compile(r"(^|[/_])(random_)?(seed|seeds)($|[/_])")
 _MOST_WORDS = 12
-# A positive column whose values span at least this ratio is logarithmic.
+# A positive column is logarithmic if its values span at least this ratio and lie more evenly on such an axis.
 _LOG_RATIO = 100.0
 _TICKS = 6
 
@@ -89,7 +89,7 @@ def dimension(column: str, values: Sequence[Any], few: int = _TICKS) -> Dimensio
         return None
     words = {plain(value, 6) for value in known}
     if len(numbers) == len(known) and (len(words) > few or len(words) == 1):
-        return _scale(column, values, min(numbers), max(numbers))
+        return _scale(column, values, sorted(numbers))
     if len(words) > _MOST_WORDS:
         return None
     ordered = sorted(
@@ -100,8 +100,12 @@ def dimension(column: str, values: Sequence[Any], few: int = _TICKS) -> Dimensio
     return Dimension(column, places, [(place, word[:24]) for word, place in at.items()])
 
 
-def _scale(column: str, values: Sequence[Any], low: float, high: float) -> Dimension:
+def _scale(column: str, values: Sequence[Any], ordered: Sequence[float]) -> Dimension:
+    low, middle, high = ordered[0], ordered[len(ordered) // 2], ordered[-1]
     log = low > 0 and high / low >= _LOG_RATIO
+    if log:
+        at = (middle - low) / (high - low), math.log(middle / low) / math.log(high / low)
+        log = abs(at[1] - 0.5) < abs(at[0] - 0.5)
     warp = math.log if log else float
     width = warp(high) - warp(low)
 
