@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tests.digest import data, nets
+from tests.digest.adversarial import adversarial
 from tests.digest.recipe import Recipe, sleep_each, train
 
 
@@ -53,6 +54,14 @@ def cosine(step: int, total: int, warm: int = 20) -> float:
 
 def linear(step: int, total: int) -> float:
     return max(0.0, 1 - step / total)
+
+
+def stepped(step: int, total: int) -> float:
+    return float(0.1 ** (3 * step // total))
+
+
+def summed(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits, labels, reduction="sum")
 
 
 def ends_early(step: int, total: int) -> float:
@@ -237,5 +246,9 @@ HEALTHY: tuple[Case, ...] = (
     ),
     _healthy("noisy labels, early", Recipe(H, data=data.noisy_labels, epochs=4)),
     _healthy("digits, tested", Recipe(L, test=data.digits_test, schedule=cosine)),
+    _healthy("digits, loss summed over the batch", Recipe(L, loss=summed, optimizer=adam(1e-3))),
+    _healthy("digits, fine-tuned", Recipe(H, net=nets.pretrained, optimizer=adam(1e-4), schedule=linear, epochs=3)),
+    _healthy("digits, steps of the rate", Recipe(L, optimizer=sgd(0.1, momentum=0.9), schedule=stepped, epochs=9)),
+    Case("digits, adversarial", adversarial),
     Case("digits, resumed", _resumed_well),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tests.digest.data import digits
+
 
 def mlp(features: int = 64, classes: int = 10, width: int = 64, dropout: float = 0.0) -> nn.Module:
     """Returns two layers."""
@@ -46,6 +48,17 @@ def frozen() -> nn.Module:
     net = mlp()
     for name, parameter in net.named_parameters():
         parameter.requires_grad = name == "3.bias"
+    return net
+
+
+def pretrained() -> nn.Module:
+    """Returns two layers that know the digits already."""
+    net, (train, _) = mlp(), digits()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(train.inputs), train.labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
     return net
 
 

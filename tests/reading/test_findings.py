@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,27 @@ def test_scheduler_whose_horizon_counts_steps_but_is_called_per_epoch_is_found(t
     assert [(each.rule, "each of 4 epochs" in each.text) for each in found] == [("schedule", True)]
     right = {**config, "optim/scheduler/interval": "step"}
     assert findings(read_run(write_run(tmp_path / "b", "b", right, rows=rows))) == []
+
+
+def test_code_that_was_not_committed_or_has_changed_since_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=n", "-c", "user.email=e", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    for message in ("a", "b"):
+        git("commit", "-q", "--allow-empty", "-m", message)
+    old, new = git("rev-parse", "HEAD~"), git("rev-parse", "HEAD")
+    for number, (commit, dirty, rule) in enumerate(
+        [(new, False, set()), (old, False, {"outdated_code"}), (new, True, {"dirty_code"})]
+    ):
+        config = {"git/commit": commit, "git/dirty": dirty}
+        folder = write_run(tmp_path / str(number), "a", config, rows=steps())
+        assert rules(findings(read_run(folder))) == rule
+    monkeypatch.chdir(tmp_path.parent)
+    assert rules(findings(read_run(tmp_path / "1"))) == set()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from trackkit.reading.columns import plain
 from trackkit.reading.curves import Floats
 from trackkit.reading.findings.evidence import Evidence
 from trackkit.reading.findings.finding import Finding
+from trackkit.record.git import read_git
 
 LAST_WORDS = "last_words.txt"
 
@@ -100,25 +101,26 @@ def resume_seam(run: Evidence) -> Iterator[Finding]:
 def code(run: Evidence) -> Iterator[Finding]:
     """Finds code that can't be had again, or that has changed since.
 
-    Rule: git knew files with changes that were not committed; or another commit is checked out now. Low.
+    Rule: git knew files with changes that were not committed; or the repository around the working directory, if it is
+    the run's, has another commit checked out. Low.
     """
+    commit = str(run.config.get("git/commit") or "")
     if run.config.get("git/dirty"):
-        commit = str(run.config.get("git/commit", ""))[:7]
-        text = f"The code had changes that are not committed (on top of {commit})."
+        text = f"The code had changes that are not committed (on top of {commit[:7]})."
         yield Finding("dirty_code", "low", text, "git/dirty", advice="Commit before training.")
-        return
-    commit, root = (
-        str(run.config.get("git/commit", "")),
-        run.config.get("git/root") or run.config.get("trackkit/folder"),
-    )
-    if commit and isinstance(root, str):
-        from trackkit.record.git import read_git
+    elif commit and (now := _checked_out(run)) not in ("", commit):
+        text = f"The code has changed since: it ran at {commit[:7]}, and {now[:7]} is checked out now."
+        yield Finding("outdated_code", "low", text, "git/commit", confidence=0.7)
 
-        with suppress(Exception):
-            state = read_git(Path(root))
-            if state is not None and state.commit and state.commit != commit:
-                text = f"The code has changed since: it ran at {commit[:7]}, and {state.commit[:7]} is checked out now."
-                yield Finding("outdated_code", "low", text, "git/commit", confidence=0.7)
+
+def _checked_out(run: Evidence) -> str:
+    """Returns the commit that is checked out here; "" outside of the run's repository."""
+    state = read_git(Path.cwd())
+    if state is None:
+        return ""
+    remote, folder = run.config.get("git/remote"), run.run.folder
+    same = bool(remote) and remote == state.remote
+    return state.commit if same or (folder is not None and folder.is_relative_to(state.root)) else ""
 
 
 def last_words(run: Evidence, most: int = 30) -> list[str]:
