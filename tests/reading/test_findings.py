@@ -109,6 +109,11 @@ def test_infinite_norm_of_a_skipped_step_is_no_fault(tmp_path: Path) -> None:
     assert rules(findings(read_run(folder))) == set()
 
 
+def test_norms_of_zero_are_no_measure_of_an_explosion(tmp_path: Path) -> None:
+    broken = steps(6, grad_norm=lambda step: 3.0 if step == 1 else 0.0, nonfinite=lambda step: int(step > 1))
+    assert "exploding_gradients" not in rules(findings(read_run(write_run(tmp_path, "a", rows=broken))))
+
+
 def test_rank_that_the_others_wait_for_is_found(tmp_path: Path) -> None:
     def rows(rank: int) -> list[dict[str, Any]]:
         signal = "ranks/data_time_s"

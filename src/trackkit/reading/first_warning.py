@@ -15,8 +15,8 @@ from trackkit.reading.findings import end, loss
 from trackkit.reading.findings.evidence import Evidence
 from trackkit.reading.findings.registry import DETECTORS, findings_in
 
-# Said by other closing lines, or of no use at the end of a training.
-_ELSEWHERE = (end.crash, end.code, loss.nan)
+# Said by other closing lines, or of no use there, as after a trial of a few steps.
+_ELSEWHERE = (end.crash, end.code, loss.nan, loss.too_few_steps)
 # Of a longer log some blocks are read: 20 ms of work.
 _MOST_BYTES = 1 << 19
 _BLOCKS = 32

@@ -27,8 +27,10 @@ def exploding_gradients(run: Evidence) -> Iterator[Finding]:
     finite = norm.finite
     if not len(finite) or not len(run.loss):
         return
-    usual = min(float(np.median(finite.y[:3])), float(finite.y[0]))
-    huge = (finite.y > max(100 * usual, 1e-6)) & (len(finite) > 2)
+    # A norm of 0 is that of a broken step, or of dead units.
+    early = finite.y[finite.y > 0][:3]
+    usual = min(float(np.median(early)), float(early[0])) if len(early) > 2 else np.inf
+    huge = finite.y > max(100 * usual, 1e-6)
     huge |= (finite.y > _HUGE) & (finite.y > 100 * at_steps(run.loss, finite.x))
     if not huge.any():
         return
