@@ -142,9 +142,9 @@ def test_runs_without_rows_results_or_a_common_metric_are_reported(tmp_path: Pat
 
 
 def test_secrets_of_a_run_from_a_server_are_masked(tmp_path: Path) -> None:
-    config = {"hparams/api_key": "s3cr3t-of-mine-0123456789", "hparams/lr": 0.1}
-    run = RecordedRun(config, {}, {"run_id": "x", "status": "finished", "name": "n"})
-    write_report(Runs([run]), tmp_path / "r.html")
+    fields = {"run_id": "x", "status": "finished", "name": "n"}
+    keys = [{"hparams/api_key": f"s3cr3t-of-mine-012345678{number}", "hparams/lr": 0.1} for number in range(3)]
+    write_report(Runs(RecordedRun(config, {"final/val/loss": 1.0}, fields) for config in keys), tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "s3cr3t" not in text
     assert "hparams/api_key" in text

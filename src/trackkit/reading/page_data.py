@@ -21,7 +21,7 @@ from trackkit.reading.columns import FACTS
 from trackkit.reading.curves import AXES, Axis, Buckets, Curves, Floats, buckets, first_keys
 from trackkit.reading.findings.finding import Finding
 from trackkit.reading.findings.registry import findings
-from trackkit.redaction.patterns import clip, mask
+from trackkit.redaction.patterns import clip
 from trackkit.redaction.redact import redact
 from trackkit.schema import keys as schema
 from trackkit.schema.goals import direction
@@ -148,7 +148,7 @@ def column_data(runs: Runs) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name in ordered:
         kind = next((kind for kind, members in kinds.items() if name in members), "config")
-        values = [_value(name, row.get(name), run) for row, run in zip(runs.table, runs, strict=True)]
+        values = [_strict(row.get(name)) for row in runs.table]
         texts = {json.dumps(value) for value in values}
         about = FACTS.get(name, "").replace("`", "")
         shared: dict[str, Any] = {"same": values[0]} if len(texts) == 1 else {"values": values}
@@ -161,13 +161,6 @@ def _order(name: str) -> tuple[int, str]:
     return next((n for n, start in enumerate(first) if name.startswith(start)), len(first)), name
 
 
-def _value(name: str, value: Any, run: RecordedRun) -> Any:
-    """Returns a value as strict JSON has it. What no local log has masked is masked here."""
-    if run.folder is None:
-        value = redact(name, value)
-    return _strict(value)
-
-
 def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"nan": "NaN", "inf": "Infinity"}.get(str(value), "-Infinity")
@@ -178,9 +171,18 @@ def _strict(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else clip(str(value), 2000)
 
 
-def masked_text(text: str, run: RecordedRun) -> str:
-    """Returns a text with secrets masked, unless the local log has masked it."""
-    return text if run.folder is not None else mask(text)
+def masked(runs: Runs) -> Runs:
+    """Returns the runs with secrets masked in those that have no local log, which has masked them already."""
+    if all(run.folder is not None for run in runs):
+        return runs
+    return Runs(run if run.folder is not None else _masked(run) for run in runs)
+
+
+def _masked(run: RecordedRun) -> RecordedRun:
+    config, summary, fields = (
+        {name: redact(name, value) for name, value in each.items()} for each in (run.config, run.summary, run.run)
+    )
+    return replace(run, config=config, summary=summary, run=fields)
 
 
 class Packed:

@@ -27,7 +27,7 @@ from trackkit.reading.page_data import (
     Packed,
     RunPage,
     column_data,
-    masked_text,
+    masked,
     ordered_keys,
     places,
     read_pages,
@@ -112,6 +112,7 @@ def write_report(
     if path.is_dir():
         raise ReadError(f"'{path}' is a folder. Name a file, such as '{path / 'report.html'}'.")
     _writing(path, lambda: _try(path))
+    runs = masked(runs)
     result = result_column(runs, view.metrics[0] if view.metrics else "")
     ranked = places(runs, result)
     pages, unread = read_pages(runs, ranked)
@@ -140,7 +141,7 @@ def write_report(
         "leftOut": packed.left_out,
         "withoutCurves": unread,
         "parallel": _parallel(dims),
-        "pages": [_page(page, run_lines) for page, run_lines in zip(pages, _consoles(runs, pages), strict=True)],
+        "pages": [_page(page) for page in pages],
         "charts": {
             "linear": charts.curve_chart().to_dict(),
             "log": charts.curve_chart(log=True).to_dict(),
@@ -229,13 +230,9 @@ def _short(column: str) -> str:
     return column.removeprefix("hparams/").removeprefix("final/")
 
 
-def _consoles(runs: Runs, pages: Sequence[RunPage]) -> list[list[str]]:
-    return [[masked_text(line, run) for line in page.console] for run, page in zip(runs, pages, strict=True)]
-
-
-def _page(page: RunPage, console: Sequence[str]) -> dict[str, Any]:
+def _page(page: RunPage) -> dict[str, Any]:
     found = [{**asdict(each), "steps": list(each.steps) if each.steps else None} for each in page.found]
-    return {"findings": found, "console": console, "lines": page.lines}
+    return {"findings": found, "console": page.console, "lines": page.lines}
 
 
 def _fill(title: str, script: str, data: Mapping[str, Any], blobs: Sequence[tuple[str, str]]) -> str:
