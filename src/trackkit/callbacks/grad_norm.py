@@ -55,10 +55,10 @@ class GradNorm(Callback):
         import torch
 
         parameters = [parameter for group in gradients.optimizer.param_groups for parameter in group["params"]]
-        grads = {index: parameter.grad for index, parameter in enumerate(parameters) if parameter.grad is not None}
+        grads = [grad for parameter in parameters if (grad := parameter.grad) is not None]
         if not grads:
             return
-        if any(type(grad) is not torch.Tensor and hasattr(grad, "full_tensor") for grad in grads.values()):
+        if any(type(grad) is not torch.Tensor and hasattr(grad, "full_tensor") for grad in grads):
             self._missed = "the gradients are sharded"
             # Combining the shards would need a collective, and TrackKit never issues one.
             if not self._warned:
@@ -67,7 +67,7 @@ class GradNorm(Callback):
             return
         self._measured = True
         with torch.no_grad():
-            norms = _norms(list(grads.values()))
+            norms = _norms(grads)
             total = torch.linalg.vector_norm(torch.stack(norms))
             if gradients.scale is not None:
                 total = total / gradients.scale.to(total.device)
@@ -75,9 +75,10 @@ class GradNorm(Callback):
         if gradients.name:
             self._norms[f"batch/grad_norm/{gradients.name}"] = total
         if self.per_layer:
-            for index, norm in zip(grads, norms, strict=True):
+            measured = [each for each in enumerate(parameters) if each[1].grad is not None]
+            for (index, parameter), norm in zip(measured, norms, strict=True):
                 scaled = norm if gradients.scale is None else norm / gradients.scale
-                name = self._name(gradients, parameters[index]) or f"{gradients.name or 'parameter'}_{index}"
+                name = self._name(gradients, parameter) or f"{gradients.name or 'parameter'}_{index}"
                 self._norms[f"batch/grad_norm/layer/{name}"] = scaled
 
     def _name(self, gradients: Gradients, parameter: torch.nn.Parameter) -> str:
