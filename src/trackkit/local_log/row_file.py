@@ -17,30 +17,33 @@ class RowFile:
 
     Args:
         path: of the file; it is made if it does not exist.
+
+    Attributes:
+        folder: the file's, as it was found last.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self.folder = path, path.parent
         self._file = -1
         self._node = (0, 0)
         self._size = 0
         self._is_cut = False
         self._open()
 
-    def find(self) -> Path | None:
-        """Returns the file's path now, also if it was moved; None if it was deleted, replaced or shortened."""
+    def find(self) -> bool:
+        """Follows the file if it was moved. Returns False if it was deleted, replaced or shortened."""
         with contextlib.suppress(OSError):
             there = os.stat(self._path)
             if _node(there) == self._node:
-                return self._path if there.st_size >= self._size else None
+                return there.st_size >= self._size
         mine = self._stat()
         if mine is not None and mine.st_nlink:
             with contextlib.suppress(OSError):
                 path = Path(os.readlink(f"/proc/self/fd/{self._file}"))
                 if _node(os.stat(path)) == self._node:
-                    self._path = path
-                    return path
-        return None
+                    self._path, self.folder = path, path.parent
+                    return True
+        return False
 
     def restart(self) -> None:
         """Begins again with the file that is at the path now, or a new one."""

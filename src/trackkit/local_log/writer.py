@@ -92,7 +92,7 @@ class LocalSink(Sink):
             # Rows that are lost had numbers too.
             self._offset = max((row.number for row in earlier.rows), default=-1) + 1
             for row in earlier.rows:
-                self._count(row)
+                self._count(Gap(1, row.step, row.step))
         if gap is not None:
             self._run["gap"] = gap._asdict()
         self._write_json("run.json", self._run)
@@ -106,8 +106,9 @@ class LocalSink(Sink):
             text = _encode(line)
         except ValueError:
             text = _encode(_strict(line))
-        self._append(text, Gap(1, row.step, row.step))
-        self._count(row)
+        gap = Gap(1, row.step, row.step)
+        self._append(text, gap)
+        self._count(gap)
 
     def gap(self, gap: Gap) -> None:
         self._append(_encode({"_gap": gap._asdict()}), gap)
@@ -160,16 +161,15 @@ class LocalSink(Sink):
             with contextlib.suppress(OSError):
                 replace_json(self.folder / "run.json", self._run)
 
-    def _count(self, row: Row) -> None:
-        step, so_far = row.step, self._written
-        self._written = Gap(1, step, step) if so_far is None else so_far.joined(Gap(1, step, step))
+    def _count(self, gap: Gap) -> None:
+        """Adds a row that was written to what is lost if the file is deleted."""
+        self._written = gap if self._written is None else self._written.joined(gap)
 
     def _find_folder(self) -> None:
         """Follows the run folder if it was moved, and makes it again if it was deleted."""
         assert self._rows is not None
         assert self.folder is not None
-        path = self._rows.find()
-        if path is None:
+        if not self._rows.find():
             logger.warning("The rows in '%s' were deleted or replaced. Later rows are recorded there.", self.folder)
             if self._written is not None:
                 self._lost, self._written = self._written, None
@@ -178,9 +178,9 @@ class LocalSink(Sink):
             self._rows.restart()
             for name, values in (("config", self._config), ("summary", self._summary), ("run", self._run)):
                 replace_json(self.folder / f"{name}.json", values)
-        elif path.parent != self.folder:
-            logger.warning("The run folder was moved. Recording continues in '%s'.", path.parent)
-            self.folder = path.parent
+        elif self._rows.folder != self.folder:
+            self.folder = self._rows.folder
+            logger.warning("The run folder was moved. Recording continues in '%s'.", self.folder)
 
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
         self._find_folder()
