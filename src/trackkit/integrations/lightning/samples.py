@@ -30,9 +30,11 @@ class Samples:
             batch: the batch.
             batch_idx: its index in the epoch.
         """
-        loaders = self._trainer.train_dataloader
-        if loaders is not self._loaders:
-            self._loaders, self._counters = loaders, _counters(loaders)
+        # Lightning exchanges loaders between epochs only, and a fit that is resumed may begin within one.
+        if batch_idx == 0 or self._counters is None:
+            loaders = self._trainer.train_dataloader
+            if loaders is not self._loaders:
+                self._loaders, self._counters = loaders, _counters(loaders)
         counter = self._counters
         if type(counter) is _Counter:
             return counter.count(batch, batch_idx)
