@@ -33,7 +33,8 @@ def test_empty_run_json_loses_no_attempt(tmp_path: Path, framework: str) -> None
     path = next(tmp_path.glob("out/_trackkit/*/run.json"))
     path.write_bytes(b"")
     run = read_run(tmp_path / "out")
-    assert run.run == {"run_id": path.parent.name, "status": "failed"}
+    assert (run.run_id, run.status) == (path.parent.name, "damaged")
+    assert run.run["error"].startswith("run.json of ")
     resume(tmp_path, framework, first)
     run = read_run(tmp_path / "out")
     assert (run.run["status"], run.run["passes"]) == ("finished", 3)
