@@ -58,3 +58,20 @@ def test_page_fits_a_terminal_and_says_what_is_not_known(tmp_path: Path, monkeyp
     assert "A, B, C, D, E, F, G, H: one run tells nothing about chance" in shown
     found = json.loads(CliRunner().invoke(app, ["compare", *names, "--json"]).stdout, parse_constant=pytest.fail)
     assert found["config"]["hparams/x"][:2] == [None, "Infinity"]
+
+
+def test_damaged_runs_and_extreme_values_cost_only_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    rows = [{"batch/step": step, "batch/loss": (-1) ** step * 1e308} for step in range(1, 5)]
+    write_run(tmp_path / "a", "a", rows=rows, name="\x1b[2Jname")
+    write_run(tmp_path / "b", "b")
+    write_run(tmp_path / "c", "c", format=99)
+    done = CliRunner().invoke(app, ["compare", "a", "b", "c"])
+    assert done.exit_code == 0, done.output
+    assert "\x1b[2J" not in done.stdout
+    assert done.stderr.startswith("Left out: 'c' has no run that can be read")
+    assert len(done.stderr.splitlines()) == 1
+    assert CliRunner().invoke(app, ["compare", "a", "c"]).exit_code == 1
+    assert CliRunner().invoke(app, ["show", "a"]).exit_code == 0
+    assert CliRunner().invoke(app, ["digest", "a"]).stderr == ""

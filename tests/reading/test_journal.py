@@ -29,6 +29,10 @@ def test_entry_has_the_figures_and_the_text_and_the_run_links_back(tmp_path: Pat
     assert "hf_abcdef" not in text
     heading = next(line for line in text.splitlines() if line.startswith("## ")).removeprefix("## ")
     assert trackkit.read_run(folder).run["notes"] == f"JOURNAL.md: {heading}"
+    shout = write_run(tmp_path / "long", "b", name="\x1b[2J" + "n" * 3000)
+    add_entry(tmp_path / "other.md", trackkit.read_run(shout), "Long.")
+    assert max(map(len, (tmp_path / "other.md").read_text().splitlines())) < 300
+    assert "\x1b" not in (tmp_path / "other.md").read_text()
     add_entry(journal, trackkit.read_run(folder), "Again.")
     assert journal.read_text().startswith(text)
     assert trackkit.read_run(folder).run["notes"] == f"JOURNAL.md: {heading}"

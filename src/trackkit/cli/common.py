@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,10 @@ def errors() -> Iterator[None]:
         # A name may have characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        yield
+        with warnings.catch_warnings():
+            # Sums of recorded values may overflow: infinities are shown as such.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
     except TrackKitError as error:
         typer.secho("error:", fg=typer.colors.RED, err=True, nl=False)
         typer.echo(f" {error}", err=True)

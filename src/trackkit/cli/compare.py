@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from trackkit.reading.comparison import Comparison
+    from trackkit.reading.comparison import Comparison, Side
     from trackkit.reading.statistics import MeanDifference, Sample
 
 _MOST_CONFIG, _MOST_FILES, _MOST_LOG, _CURVES = 25, 10, 10, 2
@@ -45,15 +45,33 @@ def compare(
         from rich.console import Console
 
         from trackkit.reading.compare import compare as compare_sides
-        from trackkit.reading.compare import side
 
-        found = compare_sides([side(word, select([word])) for word in words], metrics)
+        found = compare_sides(_sides(words), metrics)
         if as_json:
             typer.echo(json.dumps(_plain(found), indent=1, default=str))
         else:
             _page(found, Console(highlight=False), found.keys if metrics else found.keys[:_CURVES])
         if html is not None:
             _write_page(found, html, metrics)
+
+
+def _sides(words: list[str]) -> list[Side]:
+    """Returns what the words mean; one that can't be read is left out as long as two others remain."""
+    from trackkit.local_log.regular import ReadError
+    from trackkit.reading.compare import side
+
+    found, problems = [], []
+    for word in words:
+        runs = select([word])
+        try:
+            found.append(side(word, runs))
+        except ReadError as error:
+            problems.append(error)
+    if problems and len(found) < 2:
+        raise problems[0]
+    for problem in problems:
+        typer.echo(f"Left out: {problem}", err=True)
+    return found
 
 
 def _write_page(found: Comparison, path: Path, metrics: list[str] | None) -> None:
@@ -70,9 +88,11 @@ def _write_page(found: Comparison, path: Path, metrics: list[str] | None) -> Non
 def _page(found: Comparison, console: Console, drawn: Sequence[str]) -> None:
     from rich.text import Text
 
+    from trackkit.reading.text_table import visible
+
     for number, each in enumerate(found.sides):
         names = ", ".join(run.run_id for run in each.runs[:6]) + (", ..." if len(each.runs) > 6 else "")
-        title = each.runs[0].name if len(each.runs) == 1 else f"{len(each.runs)} runs"
+        title = visible(each.runs[0].name) if len(each.runs) == 1 else f"{len(each.runs)} runs"
         console.print(Text.assemble((_letter(number), "bold"), f"  {each.name}: {title} ({names})"), soft_wrap=True)
     for note in found.notes:
         console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)

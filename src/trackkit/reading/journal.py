@@ -11,6 +11,7 @@ from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError
 from trackkit.reading.collection import Runs
 from trackkit.reading.columns import columns, duration, facts, plain
+from trackkit.reading.text_table import visible
 from trackkit.record.git import read_git
 from trackkit.redaction.patterns import mask
 
@@ -19,6 +20,7 @@ _TITLE = "# Journal\n"
 _ASK = "_Why were these runs made, and what came of it?_"
 # More settings than these make no table.
 _MOST_SETTINGS = 6
+_LONGEST = 200
 
 
 def journal_path() -> Path:
@@ -104,8 +106,9 @@ def _line(cells: list[str]) -> str:
 
 
 def _inline(text: str) -> str:
-    """Returns a text on one line, without what Markdown or HTML would read as more than text."""
-    return " ".join(mask(text).replace("<", "&lt;").replace("`", "'").split())
+    """Returns a text on one short line, without what Markdown, HTML or a terminal would read as more than text."""
+    safe = " ".join(visible(mask(text)).replace("<", "&lt;").replace("`", "'").split())
+    return safe if len(safe) <= _LONGEST else f"{safe[:_LONGEST]}..."
 
 
 def _append(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_LARGEST = 1e150
 _COLORS = ("blue", "red", "green", "magenta", "cyan", "yellow")
 _HEIGHT = 14
 # About two points a column: more of them smear.
@@ -148,6 +149,9 @@ def spread(steps: Floats, most: int = _ROWS) -> Floats:
 
 def _drawable(of: Curve, log: bool) -> Curve:
     finite = of.finite
+    # The span of larger numbers is no number.
+    small = np.abs(finite.y) < _LARGEST
+    finite = Curve(of.key, finite.x[small], finite.y[small])
     return Curve(of.key, finite.x[finite.y > 0], finite.y[finite.y > 0]) if log else finite
 
 
