@@ -58,7 +58,11 @@ LIGHTNING = Suite(
     ),
     allowed={
         f"tests/tests_pytorch/trainer/connectors/test_callback_connector.py::{test}": _EXACT_CALLBACKS
-        for test in ("test_checkpoint_callbacks_are_last", "test_attach_model_callbacks")
+        for test in (
+            "test_checkpoint_callbacks_are_last",
+            "test_attach_model_callbacks",
+            "test_configure_external_callbacks",
+        )
     }
     | {"tests/tests_pytorch/callbacks/test_throughput_monitor.py::*": _CLOCK},
     # Dozens of these tests list the folder of the checkpoints, which is the training's.
