@@ -105,6 +105,18 @@ class Entry:
         return sum(each.size for each in self.files)
 
     @property
+    def metadata(self) -> dict[str, Any]:
+        """What a server shows of its version."""
+        value = self.value if self.value is None or math.isfinite(self.value) else str(self.value)
+        return {
+            **{key: getattr(self, key) for key in ("step", "epoch", "metric", "goal", "framework", "resumable")},
+            "value": value,
+            "files": {file.name: file.size for file in self.files},
+            "git_commit": self.commit,
+            "saved": self.time,
+        }
+
+    @property
     def is_remote(self) -> bool:
         """Whether the framework saved it to a URL."""
         return "://" in self.path
@@ -122,6 +134,9 @@ class Ledger:
 
     Args:
         folder: of the run.
+
+    Attributes:
+        lock: held while an entry is read, changed and written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -129,12 +144,12 @@ class Ledger:
         self._entries = {each.number: each for each in read_ledger(folder)}
         self._unwritten: list[str] = []
         self._file: RowFile | None = None
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     @property
     def entries(self) -> list[Entry]:
         """All entries, in the order of their numbers."""
-        with self._lock:
+        with self.lock:
             return [self._entries[number] for number in sorted(self._entries)]
 
     def __getitem__(self, number: int) -> Entry:
@@ -142,7 +157,7 @@ class Ledger:
 
     def put(self, entry: Entry) -> Entry:
         """Writes an entry, new or changed, and returns it."""
-        with self._lock:
+        with self.lock:
             self._entries[entry.number] = entry
             self._unwritten.append(to_line(entry))
             with suppress(OSError):
@@ -151,14 +166,14 @@ class Ledger:
 
     def change(self, number: int, **changes: Any) -> Entry:
         """Writes an entry with some fields changed, and returns it; writes nothing if they are as they were."""
-        with self._lock:
+        with self.lock:
             entry = self._entries[number]
             changed = replace(entry, **changes)
             return entry if changed == entry else self.put(changed)
 
     def close(self) -> None:
         """Closes the file."""
-        with self._lock:
+        with self.lock:
             if self._file is not None:
                 self._file.close()
             self._file = None

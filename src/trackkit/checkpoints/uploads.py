@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -46,9 +46,11 @@ class Uploads(Protocol):
 
     Attributes:
         finish_timeout: seconds that the end of the run may wait for it.
+        notify: set by the worker; to be called, from any thread, when an upload has ended, well or not.
     """
 
     finish_timeout: float
+    notify: Callable[[], None]
 
     def hand_over(self, entry: Entry, folder: Path) -> None:
         """Begins the upload of a hashed entry; returns without waiting for its end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -129,8 +130,11 @@ class Tracker:
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Records a checkpoint that the framework has just saved and not yet deleted. May be called from any thread."""
-        self._callbacks.call("checkpoint", checkpoint)
-        self._sinks.checkpoint(checkpoint)
+        # Signals arrive in the main thread only.
+        in_main = threading.current_thread() is threading.main_thread()
+        with self.hold() if in_main else contextlib.nullcontext():
+            self._callbacks.call("checkpoint", checkpoint)
+            self._sinks.checkpoint(checkpoint)
 
     def evaluates(self, where: Where, samples: int) -> None:
         """Records, once, the size of the set that an evaluation runs on."""
