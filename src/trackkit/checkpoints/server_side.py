@@ -21,6 +21,8 @@ FIRST_LOOK_S, LONGEST_LOOK_S = 1.0, 30.0
 PATIENCE_S = 3.0
 # Seconds after a question that failed.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
+# What can't be handed over so often is left for the sync.
+TRIES = 5
 
 COMMITTED: frozenset[State] = frozenset({"committed"})
 
@@ -69,6 +71,7 @@ class ServerSide(NoServer):
         self._notified = self._dead = False
         self._mine: set[int] = set()
         self._refused: set[int] = set()
+        self._tries: dict[int, int] = {}
         self._look_s, self._look_at = FIRST_LOOK_S, 0.0
         self._pause_s, self._retry_at = 0.0, 0.0
 
@@ -151,6 +154,10 @@ class ServerSide(NoServer):
             self._uploads.hand_over(entry, self._staging.folder(entry.number))
         except UploadError as error:
             self._ledger.change(entry.number, state="hashed", reason=str(error))
+            self._tries[entry.number] = tries = self._tries.get(entry.number, 0) + 1
+            if tries == TRIES:
+                # The others wait behind it.
+                self._refused.add(entry.number)
             raise
         self._look_s = FIRST_LOOK_S
         self._look_at = time.monotonic() + FIRST_LOOK_S
@@ -160,7 +167,7 @@ class ServerSide(NoServer):
         asked = [each for each in self._ledger.entries if each.state in ("handed over", "committed")]
         versions = self._uploads.states(asked)
         for entry in asked:
-            version = versions.get(entry.digest)
+            version = versions.get(entry.number)
             if entry.state == "handed over":
                 self._arrived(entry, version)
         self._align(versions)
@@ -170,7 +177,7 @@ class ServerSide(NoServer):
         if version is not None and version.state == "committed":
             if name := self._staging.changed(entry):
                 # The server may have the new content under the old digest.
-                self._uploads.delete(entry)
+                self._uploads.delete(entry, used=True)
                 self._drop(entry, "overwritten", f"'{name}' was rewritten while it was uploaded")
             else:
                 self._ledger.change(entry.number, state="committed", version=version.name, reason="")
@@ -183,14 +190,14 @@ class ServerSide(NoServer):
             # An earlier process handed it over, and was killed before its end.
             self._ledger.change(entry.number, state="hashed")
 
-    def _align(self, versions: Mapping[str, Version]) -> None:
+    def _align(self, versions: Mapping[int, Version]) -> None:
         """Sets the aliases of what is committed, deletes what is beyond retention, and links what is to be linked."""
         entries = [each for each in self._ledger.entries if each.state == "committed"]
         names = aliases.wanted(entries, COMMITTED)
         taken = {(each.collection, alias) for each in entries for alias in names.get(each.number, ())}
         held = []
         for entry in entries:
-            if (version := versions.get(entry.digest)) is None:
+            if (version := versions.get(entry.number)) is None:
                 continue
             want = names.get(entry.number, ())
             add = [alias for alias in want if alias not in version.aliases]
@@ -198,7 +205,7 @@ class ServerSide(NoServer):
             if add or stale:
                 self._uploads.set_aliases(entry, add, stale)
             self._ledger.change(entry.number, aliases=want)
-            if version.used or any(not is_ours(alias) and alias not in want for alias in version.aliases):
+            if any(not is_ours(alias) and alias not in want for alias in version.aliases):
                 held.append(entry.number)
             for link in entry.links:
                 if link not in entry.linked:
@@ -207,12 +214,17 @@ class ServerSide(NoServer):
                     self._ledger.change(entry.number, linked=(*entry.linked, link))
         expendable = self._rules.expendable(entries, time.time(), held)
         gone = {each.number for each in expendable}
-        kept = {each.digest for each in self._ledger.entries if each.is_present and each.number not in gone}
+        kept = {
+            (each.collection, each.digest)
+            for each in self._ledger.entries
+            if each.is_present and each.number not in gone
+        }
         for entry in expendable:
             # Two saves of the same content are one version.
-            if entry.digest not in kept:
-                self._uploads.delete(entry)
-            self._ledger.change(entry.number, state="deleted", aliases=(), reason="beyond 'keep'")
+            if (entry.collection, entry.digest) in kept or self._uploads.delete(entry):
+                self._ledger.change(entry.number, state="deleted", aliases=(), reason="beyond 'keep'")
+            else:
+                self._ledger.change(entry.number, used=True)
 
     def _drop(self, entry: Entry, state: State, reason: str) -> None:
         self._ledger.change(entry.number, state=state, reason=reason)

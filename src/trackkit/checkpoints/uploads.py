@@ -30,14 +30,12 @@ class Version:
         state: `pending` until the server has all of it; `refused` if it will never have it.
         name: `collection:v3`; "" while it has none.
         aliases: it has now.
-        used: whether a run has used it.
         reason: why it was refused.
     """
 
     state: Literal["pending", "committed", "refused", "deleted"]
     name: str = ""
     aliases: tuple[str, ...] = ()
-    used: bool = False
     reason: str = ""
 
 
@@ -60,14 +58,22 @@ class Uploads(Protocol):
             folder: with the staged files.
         """
 
-    def states(self, entries: Sequence[Entry]) -> Mapping[str, Version]:
-        """Returns digest to version of those entries that the server knows, in one question."""
+    def states(self, entries: Sequence[Entry]) -> Mapping[int, Version]:
+        """Returns the number of each entry that the server knows to its version; asks one question for all."""
 
     def set_aliases(self, entry: Entry, add: Sequence[str], remove: Sequence[str] = ()) -> None:
         """Gives a committed version aliases, which other versions of its collection lose, and removes some."""
 
-    def delete(self, entry: Entry) -> None:
-        """Deletes the version of an entry, with its aliases; nothing if it has none."""
+    def delete(self, entry: Entry, used: bool = False) -> bool:
+        """Deletes the version of an entry, with its aliases, if it has one.
+
+        Args:
+            entry: as `states` was last asked for.
+            used: whether to delete it even if a run has used it.
+
+        Returns:
+            Whether it is gone; False if a run has used it.
+        """
 
     def link(self, entry: Entry, target: str, aliases: Sequence[str]) -> None:
         """Links a committed version to a registry's collection, such as `wandb-registry-model/resnet`."""
