@@ -15,8 +15,8 @@ from trackkit.engine.records import Checkpoint
 from trackkit.engine.sink import Sink
 from trackkit.engine.tracker import Tracker
 from trackkit.local_log import index
-from trackkit.local_log.reader import read_folder
 from trackkit.local_log.writer import LocalSink
+from trackkit.session.resume import read_earlier
 from trackkit.settings.config import TrackKitConfig
 
 WAIT_S = 60.0
@@ -32,6 +32,10 @@ class Saver:
         finish_timeout: of W&B, in seconds.
         sinks: in place of W&B.
         options: of the callback.
+
+    Attributes:
+        saves: folder of the checkpoints.
+        store: of the callback.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class Saver:
         config = {"git/commit": "c0ffee"}
         self.info = run_info(root, run_id, name, time.time(), config, framework="lightning")
         if (self.info.folder / "run.json").exists():
-            earlier = read_folder(self.info.folder).history(root)
+            earlier = read_earlier(root, run_id)
             self.info = run_info(root, run_id, name, time.time(), config, earlier=earlier, framework="lightning")
         sinks = list(sinks or [])
         if mode:
@@ -57,8 +61,11 @@ class Saver:
 
             settings = TrackKitConfig(project="p", mode=mode, finish_timeout=finish_timeout)  # type: ignore[arg-type]
             sinks.append(WandbSink(settings))
-        self.tracker = Tracker([Checkpoints(**options)], [LocalSink(), *sinks], Exchange())
+        callback = Checkpoints(**options)
+        self.tracker = Tracker([callback], [LocalSink(), *sinks], Exchange())
         self.tracker.start(self.info)
+        assert callback.store is not None
+        self.store = callback.store
         index.remember(self.info.folder, run_id, "p", mode or "offline")
 
     @property
@@ -93,10 +100,10 @@ class Saver:
     def wait_for(self, *states: str, seconds: float = WAIT_S) -> list[Entry]:
         """Waits until all entries are in one of the states; returns them."""
         deadline = time.monotonic() + seconds
-        while not all(each.state in states for each in self.entries):
-            assert time.monotonic() < deadline, [(each.number, each.state, each.reason) for each in self.entries]
+        while not all(each.state in states for each in self.store.ledger.entries):
+            assert time.monotonic() < deadline, self.store.ledger.entries
             time.sleep(0.02)
-        return self.entries
+        return self.store.ledger.entries
 
     def close(self, code: int = 0) -> None:
         """Ends the run."""

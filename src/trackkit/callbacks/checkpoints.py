@@ -51,26 +51,26 @@ class Checkpoints(Callback):
     ) -> None:
         self.rules = Rules(upload, max_GB, max_total_GB, keep, keep_days, weights_only, promote, name)
         self._uploads: Any = None
-        self._store: Store | None = None
+        self.store: Store | None = None
 
     def connect(self, uploads: Sequence[Any]) -> None:
         self._uploads = next(iter(uploads), None)
 
     def start(self, info: RunInfo) -> None:
-        if self._store is None and ranks.current().writes:
+        if self.store is None and ranks.current().writes:
             group = info.config.get("trackkit/settings/group") or info.start.group
             names = {"name": info.name, "run_id": info.run_id, "group": str(group or info.name)}
             commit = str(info.config.get("git/commit", ""))
-            self._store = Store(info.folder, self.rules, names, commit, self._uploads)
+            self.store = Store(info.folder, self.rules, names, commit, self._uploads)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        if self._store is not None:
-            self._store.add(checkpoint)
+        if self.store is not None:
+            self.store.add(checkpoint)
 
     def closing(self) -> None:
-        if self._store is not None:
-            self._store.closing()
+        if self.store is not None:
+            self.store.closing()
 
     def closed(self) -> None:
-        if self._store is not None:
-            self._store.closed()
+        if self.store is not None:
+            self.store.closed()

@@ -174,6 +174,9 @@ class Ledger:
     def close(self) -> None:
         """Closes the file."""
         with self.lock:
+            if self._unwritten:
+                with suppress(OSError):
+                    self._write()
             if self._file is not None:
                 self._file.close()
             self._file = None
@@ -206,7 +209,7 @@ def read_ledger(folder: Path) -> list[Entry]:
         return []
     found: dict[int, Entry] = {}
     for line in text.split("\n"):
-        if 0 < len(line) <= _LONGEST and (entry := _parse(line)) is not None:
+        if 0 < len(line) <= _LONGEST and (entry := parse_line(line)) is not None:
             found[entry.number] = entry
     return [found[number] for number in sorted(found)]
 
@@ -226,7 +229,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def _parse(line: str) -> Entry | None:
+def parse_line(line: str) -> Entry | None:
     """Returns the entry of a line; None if it is damaged. Fields of a wrong type, and unknown ones, are left out."""
     try:
         given = parse_json(line)
@@ -234,11 +237,11 @@ def _parse(line: str) -> Entry | None:
         return None
     if not isinstance(given, dict) or not _fits("number", given.get("number")) or not _fits("path", given.get("path")):
         return None
-    if given.get("value") in ("nan", "inf", "-inf"):
-        given["value"] = float(given["value"])
     files = tuple(_files(given.pop("files", ())))
     known = {key: value for key, value in given.items() if key in _DEFAULTS and _fits(key, value)}
     known = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    if given.get("value") in ("nan", "inf", "-inf"):
+        known["value"] = float(given["value"])
     return Entry(**known, files=files) if known["number"] > 0 else None
 
 

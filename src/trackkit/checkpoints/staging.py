@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from trackkit.checkpoints.ledger import STAGING, Entry, File
 from trackkit.local_log.private import make_folder
@@ -35,6 +36,7 @@ OPTIMIZER = (
 QUIET_S = 1.0
 """A shared folder counts as written once nothing in it has changed for so long."""
 
+_BLOCK = 1 << 22
 _FICLONE = 0x40049409
 
 
@@ -181,16 +183,12 @@ class Staging:
     def _copy_file(self, source: Path, target: Path, file: File) -> None:
         spare = target.with_name(f".{target.name}.part")
         try:
-            _check(source, file)
             make_folder(target.parent)
-            shutil.copyfile(source, spare)
-            _check(source, file)
+            with _opened(source, file) as given, spare.open("wb") as copy:
+                _check(given.fileno(), file)
+                shutil.copyfileobj(given, copy, _BLOCK)
+                _check(given.fileno(), file)
             os.replace(spare, target)
-        except OSError as error:
-            _remove(spare)
-            if isinstance(error, FileNotFoundError) and not source.exists():
-                raise Gone(file.name) from error
-            raise
         except BaseException:
             _remove(spare)
             raise
@@ -211,12 +209,19 @@ def _source(entry: Entry, file: File) -> Path:
     return path / file.name if path.is_dir() or path.name != file.name else path
 
 
-def _check(source: Path, file: File) -> None:
+def _opened(source: Path, file: File) -> IO[bytes]:
+    try:
+        return source.open("rb")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Gone(file.name) from error
+
+
+def _check(source: int, file: File) -> None:
     if not same(_noted(file.name, source), file):
         raise Changed(file.name)
 
 
-def _noted(name: str, path: Path) -> File:
+def _noted(name: str, path: Path | int) -> File:
     found = os.stat(path)
     return File(name, found.st_size, found.st_ino, found.st_mtime_ns)
 
