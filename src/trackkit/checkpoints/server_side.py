@@ -35,6 +35,9 @@ class NoServer:
         """Whether the server answered when it was asked last, or has been asked just now."""
         return True
 
+    def retry(self) -> None:
+        """Makes the next question be asked without a pause."""
+
     def look(self) -> float | None:
         """Returns seconds until the next look; None for none."""
         return None
@@ -78,6 +81,9 @@ class ServerSide(NoServer):
     @property
     def answers(self) -> bool:
         return self._answered and not 0.0 < self._asked_at < time.monotonic() - PATIENCE_S
+
+    def retry(self) -> None:
+        self._answered, self._retry_at, self._look_at = not self._dead, 0.0, 0.0
 
     def look(self) -> float | None:
         """Asks for the uploads that are under way, if it is time."""

@@ -16,7 +16,7 @@ from trackkit.checkpoints.staging import Staging, note
 from trackkit.checkpoints.uploads import Uploads
 from trackkit.checkpoints.worker import Worker
 from trackkit.engine.records import Checkpoint
-from trackkit.notices import logger, say_once
+from trackkit.notices import logger
 
 
 class Store:
@@ -36,6 +36,7 @@ class Store:
         self.ledger = Ledger(folder)
         self._staging = Staging(folder)
         self._rules, self._names, self._commit = rules, names, commit
+        self._said: set[str] = set()
         entries = self.ledger.entries
         self._number = max([each.number for each in entries] + self._staging.numbers(), default=0)
         for number in set(self._staging.numbers()) - {each.number for each in entries if each.is_present}:
@@ -106,12 +107,14 @@ class Store:
     def _staged(self, entry: Entry) -> Entry:
         refusal = self._rules.refusal(entry, self.ledger.entries)
         if refusal:
-            if "max_" in refusal:
-                say_once(
-                    "A checkpoint of %.3g GB is %s: it is recorded, and not uploaded. Change it under 'callbacks: "
+            if "max_" in refusal and refusal not in self._said:
+                self._said.add(refusal)
+                logger.info(
+                    "The checkpoint of step %d (%.3g GB) is recorded and not uploaded: %s. Change it under 'callbacks: "
                     "checkpoints:'.",
+                    entry.step,
                     entry.size / 1e9,
-                    refusal if refusal.startswith("larger") else f"not uploaded, since {refusal}",
+                    refusal,
                 )
             return self.ledger.put(replace(entry, state="skipped", reason=refusal))
         if entry.is_remote:

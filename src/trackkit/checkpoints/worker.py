@@ -61,6 +61,7 @@ class Worker:
         self._deadline = time.monotonic() + self._bound_s
         if self._thread is None:
             return
+        self._server.retry()
         self._idle.clear()
         self._closing = True
         self.wake()
