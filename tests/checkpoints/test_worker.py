@@ -295,6 +295,7 @@ def test_run_ends_at_once_when_the_server_is_away(tmp_path: Path, caplog: pytest
     run = saver(tmp_path, uploads)
     for step in range(3):
         run.save(step)
+    run.wait_for("hashed")
     began = time.monotonic()
     run.close()
     assert time.monotonic() - began < 30

@@ -68,6 +68,7 @@ class Entry:
         promoted: aliases that a promotion has given to it, such as `staging`.
         links: registry collections it is to be linked to, `target:alias`.
         linked: those of `links` that are done.
+        handed: whether its upload was ever begun: a server may come to have it even if it is skipped later.
         used: whether it was loaded: retention keeps it.
         aliases: wanted on the server when the line was written; `aliases.wanted` computes them anew.
         reason: why it is in its state; "" where that is clear.
@@ -95,6 +96,7 @@ class Entry:
     promoted: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     linked: tuple[str, ...] = ()
+    handed: bool = False
     used: bool = False
     aliases: tuple[str, ...] = ()
     reason: str = ""
@@ -224,7 +226,7 @@ _DEFAULTS: Mapping[str, Any] = {each.name: each.default for each in fields(Entry
 _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("number", "step"), (int,)),
     **dict.fromkeys(("epoch", "value", "time"), (int, float)),
-    **dict.fromkeys(("resumable", "complete", "shared", "used"), (bool,)),
+    **dict.fromkeys(("resumable", "complete", "shared", "handed", "used"), (bool,)),
     **dict.fromkeys(("promoted", "links", "linked", "aliases"), (list,)),
 }
 

@@ -71,7 +71,7 @@ class ServerSide(NoServer):
         self._wake = wake
         uploads.notify = self._notify
         self._answered, self._asked_at = True, 0.0
-        self._notified = self._dead = False
+        self._notified = self._dead = self._warned = False
         self._mine: set[int] = set()
         self._refused: set[int] = set()
         self._tries: dict[int, int] = {}
@@ -134,7 +134,8 @@ class ServerSide(NoServer):
         try:
             question()
         except UploadError as error:
-            if self._answered and not self._dead:
+            if not self._warned:
+                self._warned = True
                 logger.warning("Checkpoints can't be uploaded now: %s", error)
             self._answered, self._dead = False, error.final
             self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
@@ -142,7 +143,7 @@ class ServerSide(NoServer):
             return False
         finally:
             self._asked_at = 0.0
-        self._answered, self._pause_s, self._retry_at = True, 0.0, 0.0
+        self._answered, self._warned, self._pause_s, self._retry_at = True, False, 0.0, 0.0
         return True
 
     def _begin(self, entry: Entry) -> None:
@@ -154,7 +155,7 @@ class ServerSide(NoServer):
             self._drop(entry, "overwritten", f"'{name}' was rewritten before it was uploaded")
             return
         # Before the call: after a SIGKILL within it, the next attempt asks the server.
-        self._ledger.change(entry.number, state="handed over", reason="")
+        self._ledger.change(entry.number, state="handed over", handed=True, reason="")
         self._mine.add(entry.number)
         try:
             self._uploads.hand_over(entry, self._staging.folder(entry.number))
@@ -170,12 +171,14 @@ class ServerSide(NoServer):
 
     def _update(self) -> None:
         """Reads what the server has, and sets right what is not as it should be."""
-        asked = [each for each in self._ledger.entries if each.state in ("handed over", "committed")]
+        asked = [each for each in self._ledger.entries if each.state == "committed" or each.handed]
         versions = self._uploads.states(asked)
         for entry in asked:
             version = versions.get(entry.number)
             if entry.state == "handed over":
                 self._arrived(entry, version)
+            elif version is not None and version.state == "committed" and entry.state != "committed":
+                self._came_late(entry, version)
         self._align(versions)
 
     def _arrived(self, entry: Entry, version: Version | None) -> None:
@@ -195,6 +198,14 @@ class ServerSide(NoServer):
         elif entry.number not in self._mine:
             # An earlier process handed it over, and was killed before its end.
             self._ledger.change(entry.number, state="hashed")
+
+    def _came_late(self, entry: Entry, version: Version) -> None:
+        """Adopts a version whose upload counted as failed: retention deletes it if it is not wanted any more."""
+        if entry.state in ("hashed", "skipped"):
+            self._ledger.change(entry.number, state="committed", version=version.name, reason="")
+            self._staging.free(entry.number)
+        elif entry.state == "overwritten":
+            self._uploads.delete(entry, used=True)
 
     def _align(self, versions: Mapping[int, Version]) -> None:
         """Sets the aliases of what is committed, deletes what is beyond retention, and links what is to be linked."""
