@@ -31,6 +31,7 @@ def _lightning(out: Path, kind: str) -> None:
 
     class Sharded(Logging):
         def configure_model(self) -> None:
+            assert self.device_mesh is not None
             fully_shard(self.layer, mesh=self.device_mesh["data_parallel"])
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:

@@ -60,6 +60,7 @@ class Entry:
         series: of several series of checkpoints, which one; else "".
         resumable, complete, shared: as in `Checkpoint`.
         commit: of the git repository; "" if unknown.
+        hub_url: of the commit by which it was pushed to a model hub; "" if it was not.
         collection: name of the collection that its version belongs to.
         state: see `STATES`.
         files: of the checkpoint; empty for a URL.
@@ -87,6 +88,7 @@ class Entry:
     complete: bool = True
     shared: bool = False
     commit: str = ""
+    hub_url: str = ""
     collection: str = ""
     state: State = "saved"
     files: tuple[File, ...] = ()
@@ -114,6 +116,7 @@ class Entry:
             "files": {file.name: file.size for file in self.files},
             "git_commit": self.commit,
             "saved": self.time,
+            **({"hub_url": self.hub_url} if self.hub_url else {}),
         }
 
     @property

@@ -71,6 +71,14 @@ class Store:
             self._worker.wake()
             return entry
 
+    def pushed(self, url: str, path: str) -> None:
+        """Notes the push of a checkpoint to a model hub: of the one saved to `path`, or of the newest."""
+        with self.ledger.lock:
+            found = [each for each in self.ledger.entries if not path or each.path == os.path.abspath(path)]
+            if found:
+                self.ledger.change(found[-1].number, hub_url=url)
+                self._worker.wake()
+
     def promote(self) -> None:
         """Gives the best of each collection what `promote` asks for; an earlier holder of the alias loses it."""
         given = self._rules.promotion()

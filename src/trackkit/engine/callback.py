@@ -75,8 +75,13 @@ class Callback:
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Called when the framework has saved a checkpoint, before it may delete it; from any thread."""
 
-    def pushed(self, url: str) -> None:
-        """Called when the trainer has pushed the model to a hub, with the URL of the commit; from any thread."""
+    def pushed(self, url: str, path: str) -> None:
+        """Called when the trainer has pushed a model to a hub; from any thread.
+
+        Args:
+            url: of the commit.
+            path: of the checkpoint that has the same weights; "" for the newest.
+        """
 
     def ended(self) -> None:
         """Called when training is over; evaluations may follow."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from concurrent.futures import Future
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +12,15 @@ import transformers.trainer
 from transformers import TrainerCallback
 from transformers.trainer_jit_checkpoint import CheckpointManager
 
-from tests.support.huggingface_toys import Sequential, logged, make_trainer
+from tests.support import pushing
+from tests.support.huggingface_toys import logged, make_trainer
+from tests.support.local_log import local_run
+from tests.support.pushing import Hub, Publishing
 from tests.support.toy import Net, Points
+from tests.support.warm import run_script
+from tests.wandb_server import WandbServer
 from trackkit import TrackKit, finish
+from trackkit.checkpoints.ledger import read_ledger
 from trackkit.engine import records
 from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.memory import MemorySink
@@ -24,7 +28,7 @@ from trackkit.integrations.memory import MemorySink
 VAL = Points(5, 12)
 
 
-class Saving(Sequential):
+class Saving(Publishing):
     """Keeps the folders that it saves, with the files in them."""
 
     saved: list[tuple[str, set[str]]]
@@ -33,9 +37,6 @@ class Saving(Sequential):
         super()._save_checkpoint(model, trial)
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
         self.saved.append((str(folder.absolute()), set(os.listdir(folder))))
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Does nothing: the model card would be filled from the network."""
 
 
 class Watch(MemorySink):
@@ -166,25 +167,6 @@ def test_just_in_time_checkpoint_is_incomplete_until_it_is_written(
     assert watch.files[0][1] - watch.files[1][1] == {_compat._INCOMPLETE}  # noqa: SLF001 -- the same
 
 
-class Hub:
-    """A Hub client without a network: each upload makes a commit."""
-
-    repo_id = "me/model"
-
-    def __init__(self) -> None:
-        self.commits: list[str] = []
-
-    def create_repo(self, *_: Any, **__: Any) -> Hub:
-        return self
-
-    def upload_folder(self, *, run_as_future: bool = False, **_: Any) -> Any:
-        self.commits.append(f"https://huggingface.co/me/model/commit/{len(self.commits) + 1}")
-        commit = SimpleNamespace(commit_url=self.commits[-1])
-        done: Future[Any] = Future()
-        done.set_result(commit)
-        return done if run_as_future else commit
-
-
 def test_pushes_to_the_hub_are_recorded_with_their_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub()
     monkeypatch.setattr(transformers.trainer, "hf_api", lambda: hub)
@@ -199,3 +181,18 @@ def test_pushes_to_the_hub_are_recorded_with_their_commit(tmp_path: Path, monkey
     finish()
     trainer.push_to_hub()
     assert watch.columns["final/tracker_errors"] == 0
+
+
+def test_commit_of_a_push_is_in_the_metadata_of_the_version(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """Pushed last is the best model, which the trainer loads at its end, and not the newest checkpoint."""
+    done = run_script(Path(pushing.__file__), str(tmp_path / "out"), cwd=tmp_path, env=wandb_server.env(tmp_path))
+    assert done.returncode == 0, done.stderr[-4000:]
+    run = local_run(tmp_path)
+    entries = read_ledger(run.folder)
+    commit = "https://huggingface.co/me/model/commit/"
+    assert run.summary["final/hub_url"] == f"{commit}4"
+    assert [each.hub_url.removeprefix(commit) for each in entries] == ["1", "4", "3"]
+    collection = next(iter(wandb_server.state.collections.values()))
+    found = {version.metadata["step"]: version.metadata["hub_url"] for version in collection.live}
+    assert found.items() <= {each.step: each.hub_url for each in entries}.items()
+    assert {4, 6} <= set(found)

@@ -160,6 +160,13 @@ def pushes_in_progress(method: Any) -> list[Any]:
     return list(getattr(running, "jobs", ()))
 
 
+def loaded_best(method: Any) -> str:
+    """Returns the checkpoint that the trainer of `method` has loaded at the end of its training; "" if none."""
+    trainer = getattr(method, "__self__", None)
+    loads = getattr(getattr(trainer, "args", None), "load_best_model_at_end", False)
+    return getattr(getattr(trainer, "state", None), "best_model_checkpoint", None) or "" if loads else ""
+
+
 def kits_of(handler: Any, hooks: type) -> list[Any]:
     """Returns the callbacks of a handler that are instances of `hooks`; none for None."""
     return [each for each in getattr(handler, "callbacks", ()) if isinstance(each, hooks)]

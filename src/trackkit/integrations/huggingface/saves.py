@@ -112,19 +112,21 @@ class Pushes:
     def _pushed(self, result: Any, method: Any) -> None:
         for each in [result] if result is not None else _compat.pushes_in_progress(method):
             if isinstance(each, Future):
-                each.add_done_callback(lambda job: call_guarded(self._kit, "push_to_hub", self._done, job))
+                each.add_done_callback(lambda job: call_guarded(self._kit, "push_to_hub", self._done, job, method))
             else:
-                self._record(each)
+                self._record(each, method)
 
-    def _done(self, job: Future[Any]) -> None:
+    def _done(self, job: Future[Any], method: Any) -> None:
         if not job.cancelled() and job.exception() is None:
-            self._record(job.result())
+            self._record(job.result(), method)
 
-    def _record(self, commit: Any) -> None:
+    def _record(self, commit: Any, method: Any) -> None:
         from trackkit.session.session import open_sessions
 
         url, session = getattr(commit, "commit_url", None), self._runs.session
-        if url and session in open_sessions():
-            session.tracker.pushed(str(url))
-            if session.phase == "fitted":
-                session.evaluated()
+        if not url or session not in open_sessions():
+            return
+        fitted = session.phase == "fitted"
+        session.tracker.pushed(str(url), _compat.loaded_best(method) if fitted else "")
+        if fitted:
+            session.evaluated()
