@@ -95,6 +95,10 @@ def test_checkpoint_that_its_own_rotation_deletes_is_reported(tmp_path: Path) ->
     ).train()
     assert watch.steps == [3]
     assert "trainer_state.json" in watch.files[0][1]
+    assert not (tmp_path / "checkpoint-3").exists()
+    finish()
+    assert watch.info is not None
+    assert [(each.step, each.state) for each in read_ledger(watch.info.folder)] == [(3, "hashed")]
 
 
 class TrainerSaves(TrainerCallback):
