@@ -67,6 +67,8 @@ class Store:
                 commit=self._commit,
                 collection=collection(self._rules.name, {**self._names, "series": checkpoint.series}),
             )
+            if checkpoint.again and self._has_twin(entry):
+                return self.ledger.put(replace(entry, state="skipped", reason="same weights as the one before"))
             entry = self._staged(replace(entry, files=self._files(entry)))
             self._worker.wake()
             return entry
@@ -102,6 +104,11 @@ class Store:
         """Checks what the server has, and ends the worker."""
         self._worker.closed()
         self.ledger.close()
+
+    def _has_twin(self, entry: Entry) -> bool:
+        """Returns whether the save before it, of the same weights, is kept: Lightning's `last.ckpt` is a second one."""
+        before = [each for each in self.ledger.entries if each.collection == entry.collection]
+        return bool(before) and before[-1].is_present and before[-1].step == entry.step
 
     def _files(self, entry: Entry) -> tuple[File, ...]:
         if entry.is_remote:

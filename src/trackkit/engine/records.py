@@ -117,6 +117,7 @@ class Checkpoint:
         resumable: whether training can continue from it; False if it has weights alone.
         complete: False if the framework marks it as unfinished: it is recorded, and not uploaded.
         shared: whether other ranks may still be writing into the folder.
+        again: whether it has the same weights as the save before it in its series.
     """
 
     path: str
@@ -130,3 +131,4 @@ class Checkpoint:
     resumable: bool = True
     complete: bool = True
     shared: bool = False
+    again: bool = False

@@ -18,7 +18,9 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateFinder
 from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
 from tests.support.lightning_toys import Logging, data, trainer, untouched
-from trackkit import TrackKit
+from trackkit import TrackKit, finish
+from trackkit.checkpoints.aliases import wanted
+from trackkit.checkpoints.ledger import read_ledger
 from trackkit.engine import records
 from trackkit.integrations.memory import MemorySink
 
@@ -122,6 +124,12 @@ def test_best_and_last_are_reported_with_their_metric(isolated: Path) -> None:
     }
     assert all(each.resumable and each.complete and not each.shared for each in watch.checkpoints)
     assert all(os.path.isabs(each.path) for each in watch.checkpoints)
+    assert [each.again for each in watch.checkpoints] == [False, True, False, True]
+    assert watch.info is not None
+    finish()
+    entries = read_ledger(watch.info.folder)
+    assert [each.state for each in entries] == ["hashed", "skipped", "hashed", "skipped"]
+    assert [entries[number - 1].step for number, names in wanted(entries).items() if "latest" in names] == [8]
     assert [each["global_step"] for each in watch.contents] == [each.step for each in watch.checkpoints]
 
 

@@ -49,6 +49,8 @@ class Saves:
         self._saver: Any = None
         self._read: dict[int, tuple[int, Mapping[str, Any]]] = {}
         self._saving: Checkpoint | None = None
+        # What was saved last: `save_last` saves what was just saved once more.
+        self._last: tuple[Any, ...] = ()
         # Path to what is not written yet, where a thread of Lightning writes.
         self._unwritten: dict[str, list[Checkpoint]] | None = None
 
@@ -87,10 +89,12 @@ class Saves:
 
     def _described(self, path: str, resumable: bool) -> Checkpoint:
         moment, callback = self._position.moment(), self._saver
+        before, self._last = self._last, (id(callback), self._trainer.global_step, moment.step, resumable)
+        again = callback is not None and self._last == before
         # Lightning doesn't count the steps of raw optimizers, and a callback before TrackKit may save.
         step = max(self._trainer.global_step, moment.step)
         if callback is None or callback.monitor is None:
-            return Checkpoint(path, step, "lightning", moment.epoch, resumable=resumable)
+            return Checkpoint(path, step, "lightning", moment.epoch, resumable=resumable, again=again)
         read_at, metrics = self._read.get(id(callback), (-1, {}))
         value = metrics.get(callback.monitor) if read_at == self._trainer.global_step else None
         monitors = {each.monitor for each in self._callbacks if each.monitor is not None}
@@ -104,6 +108,7 @@ class Saves:
             goal=callback.mode,
             series=callback.monitor if len(monitors) > 1 else "",
             resumable=resumable,
+            again=again,
         )
 
     def _monitor_candidates(self, callback: Any, original: Callable[..., Any]) -> Callable[..., Any]:
