@@ -159,8 +159,10 @@ class Staging:
             # `os.link` follows no link: the file that Lightning's `save_last="link"` points to is meant.
             source = os.path.realpath(_source(entry, file))
             if self._clones and self._clone(source, target):
-                # A clone is a file of its own; it must be one of what was saved.
-                return same(_noted(file.name, Path(source)), file) or _remove(target)
+                # A clone is a file of its own, which `copy` notes; it must be one of what was saved.
+                if not same(_noted(file.name, Path(source)), file):
+                    _remove(target)
+                return False
             if _matches(file.name, REWRITTEN):
                 if file.size <= SMALL:
                     # The worker may be late, and the whole checkpoint would be lost for one small file.
