@@ -1,8 +1,13 @@
-"""Saves checkpoints under torchrun, into `OUT/ckpt`: `saving_ranks.py OUT ddp|fsdp2|huggingface`."""
+"""Saves checkpoints under torchrun, into `OUT/ckpt`: `saving_ranks.py OUT ddp|fsdp2|huggingface`.
+
+Hugging Face's rank 1 writes its part two seconds late.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +20,23 @@ def main() -> None:
     out, kind = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
     if kind == "huggingface":
+        import transformers
+
+        if os.environ["RANK"] == "1":
+            transformers.Trainer._save_rng_state = _late(transformers.Trainer._save_rng_state)  # type: ignore[method-assign]  # noqa: SLF001 -- the last file that a rank writes
         from tests.support.huggingface_toys import make_trainer
 
         make_trainer(out / "ckpt", [TrackKit(dir=str(out))], save_strategy="steps", save_steps=2).train()
     else:
         _lightning(out, kind)
+
+
+def _late(save: Any) -> Any:
+    def late(*args: Any) -> None:
+        time.sleep(2.0)
+        save(*args)
+
+    return late
 
 
 def _lightning(out: Path, kind: str) -> None:

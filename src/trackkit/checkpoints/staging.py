@@ -40,6 +40,9 @@ QUIET_S = 1.0
 """A shared folder counts as written once nothing in it has changed for so long."""
 
 _BLOCK = 1 << 22
+PARTS_S = 10.0
+"""Parts that are missing for so long are on another node's disk."""
+
 _FICLONE = 0x40049409
 
 
@@ -209,8 +212,18 @@ def same(now: File, then: File) -> bool:
 
 
 def is_quiet(entry: Entry, now: float) -> bool:
-    """Returns whether no file of an entry has changed for `QUIET_S`, at the Unix time `now` in seconds."""
-    return all(now - file.mtime / 1e9 > QUIET_S for file in entry.files)
+    """Returns whether all ranks have written their parts of an entry, as far as it is known.
+
+    No file has changed for `QUIET_S`, and all parts are there, or have not come for `PARTS_S`.
+
+    Args:
+        entry: with its files as they are now.
+        now: Unix time in seconds.
+    """
+    folder = Path(entry.path)
+    missing = folder.is_dir() and not all((folder / part).exists() for part in entry.parts)
+    quiet = all(now - file.mtime / 1e9 > QUIET_S for file in entry.files)
+    return quiet and (not missing or now - entry.time > PARTS_S)
 
 
 def _source(entry: Entry, file: File) -> Path:

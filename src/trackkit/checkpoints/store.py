@@ -64,6 +64,7 @@ class Store:
                 resumable=checkpoint.resumable and not (self._rules.weights_only and os.path.isdir(path)),
                 complete=checkpoint.complete,
                 shared=checkpoint.shared,
+                parts=checkpoint.parts,
                 commit=self._commit,
                 collection=collection(self._rules.name, {**self._names, "series": checkpoint.series}),
             )

@@ -37,6 +37,12 @@ PRIVATE = [
         _TRANSFORMERS,
         "checkpoints are not recorded",
     ),
+    Private(
+        "transformers:Trainer._save_rng_state",
+        "writes the last file of each rank into a checkpoint",
+        _TRANSFORMERS,
+        "a checkpoint counts as written once its folder has not changed for a second",
+    ),
     Private("transformers:Trainer.push_to_hub", "returns the commit of a push", _TRANSFORMERS, _NO_HUB),
     Private("transformers:Trainer._push_from_checkpoint", "pushes during a training", _TRANSFORMERS, _NO_HUB),
     Private(f"{_HANDLER}.callbacks", "finds other TrackKits of the trainer", _TRANSFORMERS, "both record"),
@@ -152,6 +158,11 @@ def checkpoint_name(step: int) -> str:
 def is_complete(folder: str) -> bool:
     """Returns whether a just-in-time checkpoint has been written to its end; others always are."""
     return os.path.isdir(folder) and not os.path.exists(os.path.join(folder, _INCOMPLETE))
+
+
+def last_parts(ranks: int) -> tuple[str, ...]:
+    """Returns the file that each rank writes last into a checkpoint (`Trainer._save_rng_state`)."""
+    return tuple(f"rng_state_{rank}.pth" for rank in range(ranks))
 
 
 def pushes_in_progress(method: Any) -> list[Any]:

@@ -72,6 +72,7 @@ class Saves:
             complete=_compat.is_complete(folder),
             # Nothing makes the ranks wait for each other after they have written their parts.
             shared=args.world_size > 1,
+            parts=() if args.save_only_model or args.world_size == 1 else _compat.last_parts(args.world_size),
         )
         self._incomplete = None if checkpoint.complete else checkpoint
         self._tracker.checkpoint(checkpoint)
