@@ -212,18 +212,15 @@ def same(now: File, then: File) -> bool:
 
 
 def is_quiet(entry: Entry, now: float) -> bool:
-    """Returns whether all ranks have written their parts of an entry, as far as it is known.
+    """Returns whether no file of an entry has changed for `QUIET_S`, at the Unix time `now` in seconds."""
+    return all(now - file.mtime / 1e9 > QUIET_S for file in entry.files)
 
-    No file has changed for `QUIET_S`, and all parts are there, or have not come for `PARTS_S`.
 
-    Args:
-        entry: with its files as they are now.
-        now: Unix time in seconds.
-    """
+def has_parts(entry: Entry, now: float) -> bool:
+    """Returns whether the parts that other ranks write last are there, or have not come for `PARTS_S`."""
     folder = Path(entry.path)
-    missing = folder.is_dir() and not all((folder / part).exists() for part in entry.parts)
-    quiet = all(now - file.mtime / 1e9 > QUIET_S for file in entry.files)
-    return quiet and (not missing or now - entry.time > PARTS_S)
+    late = now - entry.time > PARTS_S or not folder.is_dir()
+    return late or all((folder / part).exists() for part in entry.parts)
 
 
 def _source(entry: Entry, file: File) -> Path:
