@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import transformers.trainer
 from transformers import TrainerCallback
-from transformers.trainer_jit_checkpoint import CheckpointManager
 
 from tests.support import pushing
 from tests.support.huggingface_toys import logged, make_trainer
@@ -151,13 +150,15 @@ def test_trials_of_a_search_report_into_their_own_runs(tmp_path: Path) -> None:
 def test_just_in_time_checkpoint_is_incomplete_until_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    jit = pytest.importorskip("transformers.trainer_jit_checkpoint")
+
     class Preempted(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     # The signal is answered at once, rather than after three seconds.
-    monkeypatch.setattr(CheckpointManager, "_sigterm_handler", lambda self, *_: self._enable_checkpoint())
+    monkeypatch.setattr(jit.CheckpointManager, "_sigterm_handler", lambda self, *_: self._enable_checkpoint())
     before = signal.getsignal(signal.SIGTERM)
     watch, trainer = prepare(tmp_path, [Preempted()], enable_jit_checkpoint=True, save_steps=500)
     try:

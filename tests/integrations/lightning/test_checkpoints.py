@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import threading
@@ -113,23 +114,26 @@ def test_best_and_last_are_reported_with_their_metric(isolated: Path) -> None:
     best = ModelCheckpoint("ckpt", monitor="val_loss", save_top_k=1, save_last=True)
     watch, _ = fit(Worse([3.0, 2.0, 2.5]), [best])
     assert watch.names == watch.disk.saved
-    assert watch.names == ["epoch=0-step=4.ckpt", "last.ckpt", "epoch=1-step=8.ckpt", "last.ckpt"]
+    assert watch.names[:4] == ["epoch=0-step=4.ckpt", "last.ckpt", "epoch=1-step=8.ckpt", "last.ckpt"]
+    # Lightning 2.5 saves the last one even where nothing else is saved.
+    assert watch.names[4:] in ([], ["last.ckpt"])
     assert watch.reported_at_once()
     assert ("deleted", "epoch=0-step=4.ckpt") in watch.disk.events
     assert [(each.step, each.epoch, each.value) for each in watch.checkpoints] == [
-        *((4, 1.0, 3.0), (4, 1.0, 3.0), (8, 2.0, 2.0), (8, 2.0, 2.0))
-    ]
+        *((4, 1.0, 3.0), (4, 1.0, 3.0), (8, 2.0, 2.0), (8, 2.0, 2.0), (12, 3.0, 2.5))
+    ][: len(watch.names)]
     assert {(each.monitor, each.goal, each.series, each.framework) for each in watch.checkpoints} == {
         ("val_loss", "min", "", "lightning")
     }
     assert all(each.resumable and each.complete and not each.shared for each in watch.checkpoints)
     assert all(os.path.isabs(each.path) for each in watch.checkpoints)
-    assert [each.again for each in watch.checkpoints] == [False, True, False, True]
+    assert [each.again for each in watch.checkpoints[:4]] == [False, True, False, True]
     assert watch.info is not None
     finish()
     entries = read_ledger(watch.info.folder)
-    assert [each.state for each in entries] == ["hashed", "skipped", "hashed", "skipped"]
-    assert [entries[number - 1].step for number, names in wanted(entries).items() if "latest" in names] == [8]
+    assert [each.state for each in entries[:4]] == ["hashed", "skipped", "hashed", "skipped"]
+    latest = [entries[number - 1].step for number, names in wanted(entries).items() if "latest" in names]
+    assert latest == [watch.checkpoints[-1].step]
     assert [each["global_step"] for each in watch.contents] == [each.step for each in watch.checkpoints]
 
 
@@ -200,6 +204,8 @@ def test_checkpoint_of_a_crash_is_reported_before_the_run_is_closed(
 
     callback: Any = OnExceptionCheckpoint("ckpt", "crash")
     if kind == "ModelCheckpoint":
+        if "save_on_exception" not in inspect.signature(ModelCheckpoint).parameters:
+            pytest.skip("this Lightning has no such setting")
         callback = ModelCheckpoint("ckpt", "crash", monitor="val_loss", save_on_exception=True)
     disk = Disk(slow_s=0.05)
     watch = Watch(disk)
