@@ -52,6 +52,17 @@ def test_deleted_file_is_kept_without_a_copy(tmp_path: Path) -> None:
     assert (entry.files[0].md5, entry.path) == (base64.b64encode(md5(b"weights").digest()).decode(), str(path))
 
 
+def test_clone_of_a_file_is_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system with reflinks gives a new file, which shares the blocks; here it is copied."""
+    monkeypatch.setattr(Staging, "_clone", lambda _, source, target: bool(shutil.copyfile(source, target)))
+    saver = Saver(tmp_path)
+    path = saver.save(1, 0.5, b"weights")
+    path.unlink()
+    (entry,) = saver.wait_for("hashed")
+    saver.close()
+    assert staged(saver, entry) == {"step=1.ckpt": b"weights"}
+
+
 def test_digest_is_the_one_that_wandb_computes(tmp_path: Path) -> None:
     import wandb
 

@@ -67,6 +67,10 @@ class Checkpoints(Callback):
         if self.store is not None:
             self.store.add(checkpoint)
 
+    def pushed(self, url: str, path: str) -> None:
+        if self.store is not None:
+            self.store.pushed(url, path)
+
     def closing(self) -> None:
         if self.store is not None:
             self.store.closing()

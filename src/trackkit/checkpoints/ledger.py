@@ -58,8 +58,9 @@ class Entry:
         time: Unix time in seconds when it was saved.
         framework: `lightning`, `huggingface`, ...
         series: of several series of checkpoints, which one; else "".
-        resumable, complete, shared: as in `Checkpoint`.
+        resumable, complete, shared, parts: as in `Checkpoint`.
         commit: of the git repository; "" if unknown.
+        hub_url: of the commit by which it was pushed to a model hub; "" if it was not.
         collection: name of the collection that its version belongs to.
         state: see `STATES`.
         files: of the checkpoint; empty for a URL.
@@ -87,7 +88,9 @@ class Entry:
     resumable: bool = True
     complete: bool = True
     shared: bool = False
+    parts: tuple[str, ...] = ()
     commit: str = ""
+    hub_url: str = ""
     collection: str = ""
     state: State = "saved"
     files: tuple[File, ...] = ()
@@ -116,6 +119,7 @@ class Entry:
             "files": {file.name: file.size for file in self.files},
             "git_commit": self.commit,
             "saved": self.time,
+            **({"hub_url": self.hub_url} if self.hub_url else {}),
         }
 
     @property
@@ -227,7 +231,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("number", "step"), (int,)),
     **dict.fromkeys(("epoch", "value", "time"), (int, float)),
     **dict.fromkeys(("resumable", "complete", "shared", "handed", "used"), (bool,)),
-    **dict.fromkeys(("promoted", "links", "linked", "aliases"), (list,)),
+    **dict.fromkeys(("parts", "promoted", "links", "linked", "aliases"), (list,)),
 }
 
 

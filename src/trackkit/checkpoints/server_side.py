@@ -219,7 +219,7 @@ class ServerSide(NoServer):
             want = names.get(entry.number, ())
             add = [alias for alias in want if alias not in version.aliases]
             stale = [alias for alias in version.aliases if is_ours(alias) and (entry.collection, alias) not in taken]
-            if add or stale:
+            if add or stale or version.hub_url != entry.hub_url:
                 self._uploads.set_aliases(entry, add, stale)
             self._ledger.change(entry.number, aliases=want)
             if any(not is_ours(alias) and alias not in want for alias in version.aliases):

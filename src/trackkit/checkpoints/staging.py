@@ -33,10 +33,16 @@ OPTIMIZER = (
 )
 """Files that continue a training and that inference does not need: `weights_only` leaves them out."""
 
+SMALL = 1 << 20
+"""Bytes up to which such a file is copied at the save, in a millisecond, and not by the worker."""
+
 QUIET_S = 1.0
 """A shared folder counts as written once nothing in it has changed for so long."""
 
 _BLOCK = 1 << 22
+PARTS_S = 10.0
+"""Parts that are missing for so long are on another node's disk."""
+
 _FICLONE = 0x40049409
 
 
@@ -156,9 +162,15 @@ class Staging:
             # `os.link` follows no link: the file that Lightning's `save_last="link"` points to is meant.
             source = os.path.realpath(_source(entry, file))
             if self._clones and self._clone(source, target):
-                # A clone is a file of its own; it must be one of what was saved.
-                return same(_noted(file.name, Path(source)), file) or _remove(target)
+                # A clone is a file of its own, which `copy` notes; it must be one of what was saved.
+                if not same(_noted(file.name, Path(source)), file):
+                    _remove(target)
+                return False
             if _matches(file.name, REWRITTEN):
+                if file.size <= SMALL:
+                    # The worker may be late, and the whole checkpoint would be lost for one small file.
+                    with suppress(Gone, Changed):
+                        self._copy_file(Path(source), target, file)
                 return False
             os.link(source, target)
         except OSError as error:
@@ -202,6 +214,13 @@ def same(now: File, then: File) -> bool:
 def is_quiet(entry: Entry, now: float) -> bool:
     """Returns whether no file of an entry has changed for `QUIET_S`, at the Unix time `now` in seconds."""
     return all(now - file.mtime / 1e9 > QUIET_S for file in entry.files)
+
+
+def has_parts(entry: Entry, now: float) -> bool:
+    """Returns whether the parts that other ranks write last are there, or have not come for `PARTS_S`."""
+    folder = Path(entry.path)
+    late = now - entry.time > PARTS_S or not folder.is_dir()
+    return late or all((folder / part).exists() for part in entry.parts)
 
 
 def _source(entry: Entry, file: File) -> Path:

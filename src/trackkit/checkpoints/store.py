@@ -64,12 +64,23 @@ class Store:
                 resumable=checkpoint.resumable and not (self._rules.weights_only and os.path.isdir(path)),
                 complete=checkpoint.complete,
                 shared=checkpoint.shared,
+                parts=checkpoint.parts,
                 commit=self._commit,
                 collection=collection(self._rules.name, {**self._names, "series": checkpoint.series}),
             )
+            if checkpoint.again and self._has_twin(entry):
+                return self.ledger.put(replace(entry, state="skipped", reason="same weights as the one before"))
             entry = self._staged(replace(entry, files=self._files(entry)))
             self._worker.wake()
             return entry
+
+    def pushed(self, url: str, path: str) -> None:
+        """Notes the push of a checkpoint to a model hub: of the one saved to `path`, or of the newest."""
+        with self.ledger.lock:
+            found = [each for each in self.ledger.entries if not path or each.path == os.path.abspath(path)]
+            if found:
+                self.ledger.change(found[-1].number, hub_url=url)
+                self._worker.wake()
 
     def promote(self) -> None:
         """Gives the best of each collection what `promote` asks for; an earlier holder of the alias loses it."""
@@ -94,6 +105,11 @@ class Store:
         """Checks what the server has, and ends the worker."""
         self._worker.closed()
         self.ledger.close()
+
+    def _has_twin(self, entry: Entry) -> bool:
+        """Returns whether the save before it, of the same weights, is kept: Lightning's `last.ckpt` is a second one."""
+        before = [each for each in self.ledger.entries if each.collection == entry.collection]
+        return bool(before) and before[-1].is_present and before[-1].step == entry.step
 
     def _files(self, entry: Entry) -> tuple[File, ...]:
         if entry.is_remote:

@@ -30,12 +30,14 @@ class Version:
         state: `pending` until the server has all of it; `refused` if it will never have it.
         name: `collection:v3`; "" while it has none.
         aliases: it has now.
+        hub_url: in its metadata.
         reason: why it was refused.
     """
 
     state: Literal["pending", "committed", "refused", "deleted"]
     name: str = ""
     aliases: tuple[str, ...] = ()
+    hub_url: str = ""
     reason: str = ""
 
 
@@ -62,7 +64,10 @@ class Uploads(Protocol):
         """Returns the number of each entry that the server knows to its version; asks one question for all."""
 
     def set_aliases(self, entry: Entry, add: Sequence[str], remove: Sequence[str] = ()) -> None:
-        """Gives a committed version aliases, which other versions of its collection lose, and removes some."""
+        """Gives a committed version aliases, which other versions of its collection lose, and removes some.
+
+        Its metadata become those of the entry, whose `hub_url` may be new.
+        """
 
     def delete(self, entry: Entry, used: bool = False) -> bool:
         """Deletes the version of an entry, with its aliases, if it has one.

@@ -75,6 +75,14 @@ class Callback:
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Called when the framework has saved a checkpoint, before it may delete it; from any thread."""
 
+    def pushed(self, url: str, path: str) -> None:
+        """Called when the trainer has pushed a model to a hub; from any thread.
+
+        Args:
+            url: of the commit.
+            path: of the checkpoint that has the same weights; "" for the newest.
+        """
+
     def ended(self) -> None:
         """Runs when training is over; evaluations may follow."""
 

@@ -117,6 +117,8 @@ class Checkpoint:
         resumable: whether training can continue from it; False if it has weights alone.
         complete: False if the framework marks it as unfinished: it is recorded, and not uploaded.
         shared: whether other ranks may still be writing into the folder.
+        parts: names of files that other ranks write last into the folder, as far as they are known.
+        again: whether it has the same weights as the save before it in its series.
     """
 
     path: str
@@ -130,3 +132,5 @@ class Checkpoint:
     resumable: bool = True
     complete: bool = True
     shared: bool = False
+    parts: tuple[str, ...] = ()
+    again: bool = False

@@ -136,6 +136,11 @@ class Tracker:
             self._callbacks.call("checkpoint", checkpoint)
             self._sinks.checkpoint(checkpoint)
 
+    def pushed(self, url: str, path: str = "") -> None:
+        """Records the commit that a push to a model hub has made; see `Callback.pushed`."""
+        self.note({"final/hub_url": url})
+        self._callbacks.call("pushed", url, path)
+
     def evaluates(self, where: Where, samples: int) -> None:
         """Records, once, the size of the set that an evaluation runs on."""
         key, name = f"data/{where.split}_samples", self._names.segment(where)

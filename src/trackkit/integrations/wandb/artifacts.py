@@ -70,17 +70,19 @@ class Artifacts:
         for entry in entries:
             if (artifact := self._found.get((entry.collection, entry.digest))) is not None:
                 state = "committed" if artifact.state == "COMMITTED" else "pending"
-                versions[entry.number] = Version(state, artifact.name, tuple(artifact.aliases))  # type: ignore[arg-type]
+                hub_url = str(artifact.metadata.get("hub_url", ""))
+                versions[entry.number] = Version(state, artifact.name, tuple(artifact.aliases), hub_url)  # type: ignore[arg-type]
             elif entry.number in self._refused:
                 versions[entry.number] = Version("refused", reason=self._refused[entry.number])
         return versions
 
     def set_aliases(self, entry: Entry, add: Sequence[str], remove: Sequence[str] = ()) -> None:
-        """Adds aliases to a version, which others of its collection lose, and removes some."""
+        """Adds aliases to a version, which others of its collection lose, and removes some; writes its metadata."""
         artifact = self._artifact(entry)
 
         def change() -> None:
             artifact.aliases = [each for each in dict.fromkeys([*artifact.aliases, *add]) if each not in remove]
+            artifact.metadata = {**artifact.metadata, **entry.metadata}
             artifact.save()
 
         self._ask(change)
