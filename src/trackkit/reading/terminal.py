@@ -149,9 +149,10 @@ def spread(steps: Floats, most: int = _ROWS) -> Floats:
 
 def _drawable(of: Curve, log: bool) -> Curve:
     finite = of.finite
-    # The span of larger numbers is no number.
-    small = np.abs(finite.y) < _LARGEST
-    finite = Curve(of.key, finite.x[small], finite.y[small])
+    if len(finite) and not np.isfinite(finite.y.max() - finite.y.min()):
+        # From the lowest to the highest is no number: a plot needs one.
+        small = np.abs(finite.y) < _LARGEST
+        finite = Curve(of.key, finite.x[small], finite.y[small])
     return Curve(of.key, finite.x[finite.y > 0], finite.y[finite.y > 0]) if log else finite
 
 
