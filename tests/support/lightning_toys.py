@@ -179,6 +179,7 @@ def untouched(runner: pl.Trainer) -> bool:
     """Returns whether TrackKit has left no attribute on the trainer's own objects."""
     loop = runner.fit_loop.epoch_loop
     wrapped = {"log_metrics", "update_train_step_metrics", "_on_before_fetch", "_on_after_fetch", "resume_end"}
-    wrapped |= {"save_checkpoint", "run", "clip_gradients"}
-    owners = (runner, runner._logger_connector, runner._checkpoint_connector, loop, loop.val_loop)  # noqa: SLF001 -- TrackKit wraps methods of these
-    return not any(wrapped & set(vars(owner)) for owner in (*owners, runner.precision_plugin))
+    wrapped |= {"save_checkpoint", "run", "clip_gradients", "teardown", "_save_checkpoint", "_monitor_candidates"}
+    owners: list[Any] = [runner, runner._logger_connector, runner._checkpoint_connector, loop, loop.val_loop]  # noqa: SLF001 -- TrackKit wraps methods of these
+    owners += [runner.precision_plugin, runner.strategy, *runner.checkpoint_callbacks]
+    return not any(wrapped & set(vars(owner)) for owner in owners)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trackkit.callbacks.checkpoints import Checkpoints
 from trackkit.callbacks.final_summary import FinalSummary
 from trackkit.callbacks.gpu_memory import GpuMemory
 from trackkit.callbacks.grad_norm import GradNorm
@@ -26,6 +27,7 @@ CALLBACKS: dict[str, type[Callback]] = {
     "gpu_memory": GpuMemory,
     "process_memory": ProcessMemory,
     "nonfinite": NonFinite,
+    "checkpoints": Checkpoints,
     "final_summary": FinalSummary,
 }
 

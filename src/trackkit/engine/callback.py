@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import torch
 
-    from trackkit.engine.records import Gradients, Moment, Row
+    from trackkit.engine.records import Checkpoint, Gradients, Moment, Row
     from trackkit.engine.run_info import RunInfo
     from trackkit.engine.window import Window
 
@@ -30,6 +30,13 @@ class Callback:
     OPTIONS: ClassVar[tuple[str, ...]] = ()
     REDUCE: ClassVar[Mapping[str, str]] = {}
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
+
+    def connect(self, uploads: Sequence[Any]) -> None:
+        """Called before the first `start`.
+
+        Args:
+            uploads: of the backends that take files of checkpoints (`checkpoints.uploads.Uploads`).
+        """
 
     def start(self, info: RunInfo) -> None:
         """Runs when training starts."""
@@ -65,8 +72,25 @@ class Callback:
     def paused(self, what: str, seconds: float) -> None:
         """Runs after a pause of training; `what` is "evaluation", "checkpoint" or another word for its cause."""
 
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Called when the framework has saved a checkpoint, before it may delete it; from any thread."""
+
+    def pushed(self, url: str, path: str) -> None:
+        """Called when the trainer has pushed a model to a hub; from any thread.
+
+        Args:
+            url: of the commit.
+            path: of the checkpoint that has the same weights; "" for the newest.
+        """
+
     def ended(self) -> None:
         """Runs when training is over; evaluations may follow."""
+
+    def closing(self) -> None:
+        """Called when the run ends, before the sinks are closed."""
+
+    def closed(self) -> None:
+        """Called when the sinks are closed."""
 
     def warning(self) -> str:
         """Returns a warning for the end of the run, a sentence without its full stop; "" for none."""

@@ -11,7 +11,7 @@ from typing import Any
 from trackkit.engine import stopwatch
 from trackkit.engine.callback import Callback
 from trackkit.engine.faults import Faults, Group
-from trackkit.engine.records import Gap, Line, Row
+from trackkit.engine.records import Checkpoint, Gap, Line, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.notices import logger
@@ -74,6 +74,9 @@ class Outbox(Sink):
 
     def samples(self, values: Mapping[str, Any], step: int) -> None:
         self._sink.samples(values, step)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._sink.checkpoint(checkpoint)
 
     def console(self, lines: Sequence[Line]) -> None:
         self._sink.console(lines)
@@ -232,11 +235,23 @@ class Sinks(Group):
 
     def samples(self, values: Mapping[str, Any], step: int) -> None:
         """Passes on media from `trackkit.log`; if a sink raises, they are lost to it, and the error is counted."""
+        self._once("samples", values, step)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Passes on a checkpoint; if a sink raises, the error is counted."""
+        self._once("checkpoint", checkpoint)
+
+    @property
+    def uploads(self) -> list[Any]:
+        """What takes the files of checkpoints."""
+        return [sink.uploads for sink in self._members if sink.uploads is not None]  # type: ignore[union-attr]
+
+    def _once(self, method: str, *args: Any) -> None:
         for sink in list(self._members):
             try:
-                sink.samples(values, step)  # type: ignore[union-attr]
+                getattr(sink, method)(*args)
             except Exception as error:  # noqa: BLE001 -- counted
-                self._faults.add(f"sink '{type(sink).__name__}' (samples)", error)
+                self._faults.add(f"sink '{type(sink).__name__}' ({method})", error)
 
     def release(self, exit_code: int) -> None:
         """Closes the disabled sinks, which may still hold files open; ignores errors."""

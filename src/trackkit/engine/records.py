@@ -99,3 +99,38 @@ class Gap(NamedTuple):
     def joined(self, other: Gap) -> Gap:
         """Returns both as one gap."""
         return Gap(self.rows + other.rows, min(self.first, other.first), max(self.last, other.last))
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that the framework has just saved.
+
+    Attributes:
+        path: of the file or folder, or its URL (`s3://...`).
+        step: optimizer steps taken.
+        framework: `lightning`, `huggingface`, ...
+        epoch: passes through the data so far, fractional; None if unknown.
+        monitor: logged name of the metric that says which checkpoint is best; "" for none.
+        value: of that metric; None if it has none.
+        goal: `min` or `max`, for the metric; "" for none.
+        series: name of the series it belongs to, where the framework keeps several (one for each monitor); else "".
+        resumable: whether training can continue from it; False if it has weights alone.
+        complete: False if the framework marks it as unfinished: it is recorded, and not uploaded.
+        shared: whether other ranks may still be writing into the folder.
+        parts: names of files that other ranks write last into the folder, as far as they are known.
+        again: whether it has the same weights as the save before it in its series.
+    """
+
+    path: str
+    step: int
+    framework: str
+    epoch: float | None = None
+    monitor: str = ""
+    value: float | None = None
+    goal: str = ""
+    series: str = ""
+    resumable: bool = True
+    complete: bool = True
+    shared: bool = False
+    parts: tuple[str, ...] = ()
+    again: bool = False

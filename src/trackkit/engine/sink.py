@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from trackkit.engine.records import Gap, Line, Row
+from trackkit.engine.records import Checkpoint, Gap, Line, Row
 from trackkit.engine.run_info import RunInfo
 
 
@@ -20,6 +20,7 @@ class Sink:
         FATAL: exceptions that are raised to the user instead, for a setting that can't be met.
         REOPENS: whether `open` may be called again if it fails. If not, the sink is then disabled for the run.
         run: the backend's own run object, which `trackkit.run` returns; None if it has none, and before `open`.
+        uploads: takes the files of checkpoints (`checkpoints.uploads.Uploads`); None if it takes none now.
         unused: the settings that would have no effect in the open run, and why.
         place: where the run can be viewed, such as a URL; "" if nowhere yet.
     """
@@ -27,6 +28,7 @@ class Sink:
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
     REOPENS: ClassVar[bool] = True
     run: Any = None
+    uploads: Any = None
     unused: Mapping[str, str] = MappingProxyType({})
     place: str = ""
 
@@ -41,6 +43,9 @@ class Sink:
 
     def samples(self, values: Mapping[str, Any], step: int) -> None:
         """Writes pictures, tables and the like that the program logged at `step`: `samples/<name>` to value."""
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Takes a checkpoint that the framework has just saved; from any thread. Its files go to `uploads`."""
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Adds to the run's config."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from trackkit.engine.callback import Callback
 from trackkit.engine.faults import Faults, Group
 from trackkit.engine.outbox import Sinks
 from trackkit.engine.ranks import Exchange
-from trackkit.engine.records import Gradients, Line, Moment
+from trackkit.engine.records import Checkpoint, Gradients, Line, Moment
 from trackkit.engine.row_queue import RowQueue
 from trackkit.engine.rows import OpenRow, is_number
 from trackkit.engine.run_info import RunInfo, Status
@@ -67,6 +68,7 @@ class Tracker:
     def start(self, info: RunInfo) -> None:
         """Opens the sinks, and gives the callbacks the rows of the training so far."""
         self._sinks.call("open", info)
+        self._callbacks.call("connect", self._sinks.uploads)
         self._callbacks.call("start", info)
         if info.earlier is not None:
             for row in info.earlier.up_to(info.start.step) if info.start.is_fit else info.earlier.up_to():
@@ -125,6 +127,19 @@ class Tracker:
         """Leaves out `seconds` of wall time that went to `what` ("evaluation", "checkpoint")."""
         self._window.pause(seconds)
         self._callbacks.call("paused", what, seconds)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Records a checkpoint that the framework has just saved and not yet deleted. May be called from any thread."""
+        # Signals arrive in the main thread only.
+        in_main = threading.current_thread() is threading.main_thread()
+        with self.hold() if in_main else contextlib.nullcontext():
+            self._callbacks.call("checkpoint", checkpoint)
+            self._sinks.checkpoint(checkpoint)
+
+    def pushed(self, url: str, path: str = "") -> None:
+        """Records the commit that a push to a model hub has made; see `Callback.pushed`."""
+        self.note({"final/hub_url": url})
+        self._callbacks.call("pushed", url, path)
 
     def evaluates(self, where: Where, samples: int) -> None:
         """Records, once, the size of the set that an evaluation runs on."""
@@ -277,10 +292,12 @@ class Tracker:
         except Exception as error:  # noqa: BLE001 -- counted
             self.faults.add("the last rows", error)
         self._queue.close()
+        self._callbacks.call("closing")
         errors = self.faults.count
         self._sinks.call("close", exit_code)
         self._summary.correct(errors)
         self._sinks.release(exit_code)
+        self._callbacks.call("closed")
         self.faults.sum_up()
 
     def _emit(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trackkit.engine.records import Line, Row
+from trackkit.engine.records import Checkpoint, Line, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 
@@ -20,6 +20,7 @@ class MemorySink(Sink):
         columns: the summary.
         lines: what the program printed.
         media: step and values of each call of `trackkit.log` with pictures, tables and the like.
+        checkpoints: that the framework saved, in order.
         exit_code: of the run; None until it is closed.
     """
 
@@ -30,6 +31,7 @@ class MemorySink(Sink):
         self.columns: dict[str, Any] = {}
         self.lines: list[Line] = []
         self.media: list[tuple[int, dict[str, Any]]] = []
+        self.checkpoints: list[Checkpoint] = []
         self.exit_code: int | None = None
 
     def open(self, info: RunInfo) -> None:
@@ -41,6 +43,9 @@ class MemorySink(Sink):
 
     def samples(self, values: Mapping[str, Any], step: int) -> None:
         self.media.append((step, dict(values)))
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.checkpoints.append(checkpoint)
 
     def config(self, values: Mapping[str, Any]) -> None:
         self.settings.update(values)

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.trainer import Trainer
 
 from tests.support.lightning_toys import Logging, data, trainer
@@ -38,7 +39,7 @@ def _metrics() -> tuple[type, ...]:
     from lightning.pytorch.callbacks import Timer
     from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultMetric
 
-    return _ResultMetric, Timer
+    return _ResultMetric, Timer, ModelCheckpoint
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,8 +50,10 @@ def test_rows_are_complete_but_for_what_depends_on_the_name(
     hide(name, monkeypatch)
     monkeypatch.setattr(_compat, "_warned", set())
     arguments: dict[str, Any] = {"max_epochs": 2, "log_every_n_steps": 4, "accumulate_grad_batches": 2}
+    arguments |= {"enable_checkpointing": True, "max_time": "00:01:00:00"}
+    best = ModelCheckpoint("ckpt", monitor="val_loss/dataloader_idx_0")
     sets = [data(2, seed=5), data(2, seed=6)]
-    trainer(TrackKit(sinks=[sink]), max_time="00:01:00:00", **arguments).fit(TwoSets(), data(12), sets)
+    trainer([TrackKit(sinks=[sink]), best], **arguments).fit(TwoSets(), data(12), sets)
     messages = [record.getMessage() for record in caplog.records if record.name == "trackkit"]
     # Earlier versions have no validations by time: that is no reason to warn.
     assert len(messages) == (name not in ("_val_check_time_interval", "_last_val_time")), messages
@@ -59,6 +62,7 @@ def test_rows_are_complete_but_for_what_depends_on_the_name(
     assert [step for step, _ in sink.history("batch/loss")] == [1, 4, 8, 12]
     for key in ("batch/lr", "batch/grad_norm", "batch/samples"):
         assert [step for step, _ in sink.history(key)] == [1, 4, 8, 12], key
+    assert [each.step for each in sink.checkpoints] == [6, 12]
 
 
 class TwoSets(Logging):

@@ -21,6 +21,7 @@ _NO_TRAINER = "one TrackKit in several trainers records them in one run; two in 
 _WRAPPED = "the run config describes accelerate's wrapper"
 _UNCOUNTED = "samples and batch sizes are left out"
 _UNSPLIT = "samples and batch sizes of several ranks are wrong"
+_NO_HUB = "final/hub_url is missing"
 
 PRIVATE = [
     Private(f"{_HANDLER}.call_event", "its frame says which trainer calls", _TRANSFORMERS, _NO_TRAINER),
@@ -30,6 +31,20 @@ PRIVATE = [
         _TRANSFORMERS,
         "runtime/resumed_from is missing",
     ),
+    Private(
+        "transformers.trainer_callback:TrainerState.save_to_json",
+        "is called when a checkpoint is complete, before older ones are deleted",
+        _TRANSFORMERS,
+        "checkpoints are not recorded",
+    ),
+    Private(
+        "transformers:Trainer._save_rng_state",
+        "writes the last file of each rank into a checkpoint",
+        _TRANSFORMERS,
+        "a checkpoint counts as written once its folder has not changed for a second",
+    ),
+    Private("transformers:Trainer.push_to_hub", "returns the commit of a push", _TRANSFORMERS, _NO_HUB),
+    Private("transformers:Trainer._push_from_checkpoint", "pushes during a training", _TRANSFORMERS, _NO_HUB),
     Private(f"{_HANDLER}.callbacks", "finds other TrackKits of the trainer", _TRANSFORMERS, "both record"),
     Private(
         "transformers.trainer_callback:TrainerState.stateful_callbacks",
@@ -86,6 +101,11 @@ PRIVATE = [
     ),
 ]
 
+PUSHES = ("push_to_hub", "_push_from_checkpoint")
+
+# Named by no constant of transformers (trainer_jit_checkpoint.py).
+_INCOMPLETE = "checkpoint-is-incomplete.txt"
+
 
 def missing() -> list[str]:
     """Returns the names in `PRIVATE` that the installed versions lack."""
@@ -114,6 +134,48 @@ def resumed_from() -> str:
             return os.fspath(path)
         frame = frame.f_back
     return ""
+
+
+def calling_trainer() -> Any:
+    """Returns the trainer whose training calls the hook; None if that is not known."""
+    from transformers import Trainer
+
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "train" and isinstance(trainer := frame.f_locals.get("self"), Trainer):
+            return trainer
+        frame = frame.f_back
+    return None
+
+
+def checkpoint_name(step: int) -> str:
+    """Returns the name of the folder of a step's checkpoint."""
+    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+    return f"{PREFIX_CHECKPOINT_DIR}-{step}"
+
+
+def is_complete(folder: str) -> bool:
+    """Returns whether a just-in-time checkpoint has been written to its end; others always are."""
+    return os.path.isdir(folder) and not os.path.exists(os.path.join(folder, _INCOMPLETE))
+
+
+def last_parts(ranks: int) -> tuple[str, ...]:
+    """Returns the file that each rank writes last into a checkpoint (`Trainer._save_rng_state`)."""
+    return tuple(f"rng_state_{rank}.pth" for rank in range(ranks))
+
+
+def pushes_in_progress(method: Any) -> list[Any]:
+    """Returns the uploads of the model that run in the background, of the trainer that `method` belongs to."""
+    running = getattr(getattr(method, "__self__", None), "push_in_progress", None)
+    return list(getattr(running, "jobs", ()))
+
+
+def loaded_best(method: Any) -> str:
+    """Returns the checkpoint that the trainer of `method` has loaded at the end of its training; "" if none."""
+    trainer = getattr(method, "__self__", None)
+    loads = getattr(getattr(trainer, "args", None), "load_best_model_at_end", False)
+    return getattr(getattr(trainer, "state", None), "best_model_checkpoint", None) or "" if loads else ""
 
 
 def kits_of(handler: Any, hooks: type) -> list[Any]:

@@ -10,6 +10,7 @@ from trackkit.integrations.huggingface.describe import describe
 from trackkit.integrations.huggingface.fit import Fit, NullFit
 from trackkit.integrations.huggingface.logged import EvaluationLogs, Logs, StepLogs
 from trackkit.integrations.huggingface.progress import Progress, Sizes
+from trackkit.integrations.huggingface.saves import Pushes, Saves
 from trackkit.record.description import Description
 from trackkit.record.run_config import length
 from trackkit.schema.keys import BATCH
@@ -61,6 +62,7 @@ class HuggingFaceAdapter(NullAdapter):
         self._fit = NullFit()
         self._unopened = False
         self._group = ""
+        self._pushes: Pushes | None = None
 
     def fit_begins(self, args: Any, state: Any, kwargs: dict[str, Any]) -> NullFit:
         before, self._fit, self._unopened = self._fit, NullFit(), True
@@ -89,7 +91,11 @@ class HuggingFaceAdapter(NullAdapter):
         session = self._kit.begin(start, self._runs)
         _compat.carry(state, {**session.checkpoint_fields(), "progress": progress.fields})
         evaluates = {"steps": state.eval_steps, "epoch": sizes.updates(args.gradient_accumulation_steps)}
-        return Fit(session, state, progress, kwargs.get("optimizer"), evaluates.get(str(args.eval_strategy.value)) or 0)
+        if self._pushes is None and (trainer := _compat.calling_trainer()) is not None:
+            self._pushes = Pushes(self._kit, self._runs, trainer)
+        saves = Saves(self._kit, session.tracker, args, state)
+        every = evaluates.get(str(args.eval_strategy.value)) or 0
+        return Fit(session, state, progress, saves, kwargs.get("optimizer"), every)
 
     def epoch_ends(self, control: Any) -> None:
         self._fit.epoch_ends(control.should_epoch_stop or control.should_training_stop)

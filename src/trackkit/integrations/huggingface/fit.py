@@ -11,6 +11,7 @@ from trackkit.engine.run_info import Status
 from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.huggingface.logged import MEAN_LOSS
 from trackkit.integrations.huggingface.progress import Losses, Progress
+from trackkit.integrations.huggingface.saves import Saves
 
 if TYPE_CHECKING:
     from trackkit.session.session import Session
@@ -66,14 +67,18 @@ class Fit(NullFit):
         session: its run.
         state: the trainer's, which holds its counters.
         progress: the counters that the state lacks.
+        saves: its checkpoints.
         optimizer: the trainer's.
         evaluates: steps between two evaluations; 0 if there are none.
     """
 
-    def __init__(self, session: Session, state: Any, progress: Progress, optimizer: Any, evaluates: int) -> None:
+    def __init__(
+        self, session: Session, state: Any, progress: Progress, saves: Saves, optimizer: Any, evaluates: int
+    ) -> None:
         self._session = session
         self._tracker = session.tracker
         self._progress = progress
+        self._saves = saves
         self._state = state
         self._losses = Losses(state.log_history, state.global_step)
         self._evaluates = evaluates
@@ -137,6 +142,7 @@ class Fit(NullFit):
         self._mark = stopwatch.now()
 
     def ends(self) -> None:
+        self._saves.ends()
         status: Status = "finished" if self._state.global_step >= self._state.max_steps else "stopped"
         self._session.end(status)
 

@@ -25,6 +25,7 @@ _WHERE_NOT_LOGGED = "values of a batch at which Lightning does not log"
 _LAST_VALUE = "of several values of one name in a step, only the last is recorded"
 _NUMBERED = "evaluation sets are numbered, not named"
 _NOT_FORESEEN = "if validations are spaced by time, the last row may lack learning rate and gradient norm"
+_NO_MONITOR = "checkpoints have no monitored metric, so none is the best"
 
 PRIVATE = [
     Private("Trainer._logger_connector", "what the module logs", _PL, "values that the module logs are not recorded"),
@@ -61,6 +62,8 @@ PRIVATE = [
     Private("Trainer.validate_loop._combined_loader", "names of evaluation sets", _PL, _NUMBERED),
     Private("Trainer._val_check_time_interval", "time between validations", _PL, _NOT_FORESEEN),
     Private("Trainer.fit_loop.setup_data._last_val_time", "time of a validation", _PL, _NOT_FORESEEN),
+    Private("ModelCheckpoint._save_checkpoint", "which callback saves", _PL, _NO_MONITOR),
+    Private("ModelCheckpoint._monitor_candidates", "the monitored value", _PL, "checkpoints have no monitored value"),
     Private("Timer._start_time", "time limits", _PL, "the start of the run counts against a Timer before TrackKit"),
     Private("GradScaler._per_optimizer_states", "skipped steps", _TORCH, "16-bit gradient norms are not recorded"),
     Private("GradScaler._scale", "unscaled norms", _TORCH, "16-bit gradient norms are not recorded"),
@@ -70,6 +73,8 @@ PRIVATE = [
 
 BEFORE_FETCH = "_on_before_fetch"
 AFTER_FETCH = "_on_after_fetch"
+SAVE_CHECKPOINT = "_save_checkpoint"
+MONITOR_CANDIDATES = "_monitor_candidates"
 
 Read = TypeVar("Read", bound=Callable[..., Any])
 
@@ -167,6 +172,32 @@ def evaluation_loaders(trainer: Trainer) -> Any:
     return loader.iterables
 
 
+def model_checkpoints(trainer: Trainer) -> list[Any]:
+    """Returns the trainer's `ModelCheckpoint`s, of either import root."""
+    return [each for each in trainer.checkpoint_callbacks if _is_a(each, "ModelCheckpoint")]
+
+
+def saves_on_exception(trainer: Trainer) -> bool:
+    """Returns whether a callback may save a checkpoint after an exception. (Lightning 2.5.0 has no such setting.)"""
+    others = [each for each in trainer.checkpoint_callbacks if not _is_a(each, "ModelCheckpoint")]
+    return bool(others) or any(getattr(each, "save_on_exception", False) for each in model_checkpoints(trainer))
+
+
+def background_writer(trainer: Trainer) -> Any:
+    """Returns what writes checkpoints on a thread of its own (`AsyncCheckpointIO`'s); None if nothing does."""
+    writer = trainer.strategy.checkpoint_io
+    while _is_a(writer, "_WrappingCheckpointIO"):
+        asynchronous, writer = _is_a(writer, "AsyncCheckpointIO"), writer.checkpoint_io  # type: ignore[attr-defined]
+        if asynchronous:
+            return writer
+    return None
+
+
+def _is_a(thing: object, name: str) -> bool:
+    """Returns whether a class of that name is among those of `thing`: each import root has its own."""
+    return any(each.__name__ == name for each in type(thing).__mro__)
+
+
 def validation_interval(trainer: Trainer) -> float | None:
     """Returns the seconds between validations; None if they are not spaced by time, as before Lightning 2.6."""
     return getattr(trainer, "_val_check_time_interval", None)
@@ -215,7 +246,7 @@ def missing() -> list[str]:
     import lightning
     import torch
     from lightning.pytorch import Trainer
-    from lightning.pytorch.callbacks import Timer
+    from lightning.pytorch.callbacks import ModelCheckpoint, Timer
     from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultCollection, _ResultMetric
 
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
@@ -223,6 +254,7 @@ def missing() -> list[str]:
         "Trainer": Trainer(accelerator="cpu", devices=1, enable_checkpointing=False, **quiet),
         "Results": _ResultCollection,
         "ResultMetric": _ResultMetric(_Metadata("fx", "name"), True),
+        "ModelCheckpoint": ModelCheckpoint,
         "Timer": Timer(),
         "GradScaler": torch.amp.GradScaler("cpu"),
         "Fused": torch.optim.SGD([torch.zeros(1)], fused=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from trackkit.integrations.lightning.null import NullOptimization, NullSession
 from trackkit.integrations.lightning.optimization import ManualOptimization, Optimization
 from trackkit.integrations.lightning.position import Fitted, Position, Weights
 from trackkit.integrations.lightning.samples import Samples
+from trackkit.integrations.lightning.saves import Saves
 from trackkit.integrations.lightning.timers import postpone_timers
 from trackkit.integrations.lightning.wiring import Wiring
 
@@ -51,7 +52,8 @@ class LightningAdapter:
         self._position = Position(trainer, weights)
         self._clock = Clock()
         self._logged = Logged(trainer, self._position)
-        self._wiring = Wiring(kit, trainer, self._position, self._clock, self._logged)
+        self._saves = Saves(kit, trainer, self._position)
+        self._wiring = Wiring(kit, trainer, self._position, self._clock, self._logged, self._saves)
         self._optimization: Optimization | NullOptimization = NullOptimization()
 
     def attach(self) -> None:
@@ -59,7 +61,7 @@ class LightningAdapter:
         self._wiring.attach()
 
     def detach(self) -> None:
-        """Restores the trainer's own objects (`teardown`, `on_exception`)."""
+        """Restores the trainer's own objects (`teardown`, after `on_exception`)."""
         self._wiring.detach()
         self._optimization.close()
 
@@ -86,7 +88,7 @@ class LightningAdapter:
 
     def _open_run(self, start: Start) -> Session:
         self.session = session = self._kit.begin(start)
-        self._logged.tracker = session.tracker
+        self._logged.tracker = self._saves.tracker = session.tracker
         self._clock.start(session.tracker)
         return session
 
@@ -127,13 +129,15 @@ class LightningAdapter:
         self._clock.split_pause()
         return self._position.moment()
 
-    def failed(self, error: BaseException) -> None:
-        """Ends the run after an error (`on_exception`).
+    def failed(self, error: BaseException, detach: Callable[[], object]) -> None:
+        """Ends the run after an error (`on_exception`), and calls `detach`.
 
-        Leaves it open if only an evaluation after a completed fit failed: it may be repeated.
+        Leaves it open if only an evaluation after a completed fit failed: it may be repeated. Where a checkpoint may
+        still be written, the run is closed after that.
         """
         session = self.session
         if session.phase == "fitted":
+            detach()
             return
         self._wiring.guard("state_dict", self._remember)
         from trackkit.session.session import CTRL_C
@@ -144,7 +148,15 @@ class LightningAdapter:
             session.end("preempted")
         else:
             session.end("failed", 1, error)
-        session.close()
+
+        def close() -> None:
+            detach()
+            session.close()
+
+        if self._saves.outlast_errors:
+            self._wiring.after_teardown(close)
+        else:
+            close()
 
     # -- checkpoints and evaluations -------------------------------------------------------------------------------
 

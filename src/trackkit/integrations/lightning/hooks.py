@@ -110,9 +110,10 @@ class LightningHooks:
     @guarded
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         try:
-            self._lightning.failed(exception)
-        finally:
+            self._lightning.failed(exception, self._detach)
+        except BaseException:
             self._detach()
+            raise
 
     @guarded
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -24,7 +24,7 @@ class NullTracker:
     """Replaces `Tracker` until a run is open."""
 
     seen = (0, 0)
-    batch = row = skipped = report = seal = last_row = pause = flush = evaluates = _ignore
+    batch = row = skipped = report = seal = last_row = pause = flush = evaluates = checkpoint = _ignore
 
 
 class NullSession:

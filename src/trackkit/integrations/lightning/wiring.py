@@ -10,8 +10,9 @@ from trackkit.integrations.guard import Kit, call_guarded
 from trackkit.integrations.lightning import _compat
 from trackkit.integrations.lightning.clock import Clock
 from trackkit.integrations.lightning.logged import Logged
-from trackkit.integrations.lightning.patches import Patch
 from trackkit.integrations.lightning.position import Position
+from trackkit.integrations.lightning.saves import Saves
+from trackkit.integrations.patches import Patch
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -30,14 +31,19 @@ class Wiring:
         position: informed of a loaded checkpoint.
         clock: informed of fetches and pauses.
         logged: informed of what the module logs.
+        saves: informed of checkpoints.
     """
 
-    def __init__(self, kit: Kit, trainer: Trainer, position: Position, clock: Clock, logged: Logged) -> None:
+    def __init__(
+        self, kit: Kit, trainer: Trainer, position: Position, clock: Clock, logged: Logged, saves: Saves
+    ) -> None:
         self._kit = kit
         self._trainer = trainer
         self._position = position
         self._clock = clock
         self._logged = logged
+        self._saves = saves
+        self._after_teardown: Callable[[], object] | None = None
         self._patches: list[Patch] = []
         # The callbacks whose removal shows a trial. A kit that another callback calls is not among the trainer's.
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -52,6 +58,8 @@ class Wiring:
             self._wrap(_compat.training_results(trainer), "update_metrics", self._update_metrics)
         self._wrap(_compat.checkpoint_connector(trainer), "resume_end", self._resume_end)
         self._wrap(trainer, "save_checkpoint", self._save_checkpoint)
+        self._saves.attach(self._wrap)
+        self._wrap(trainer.strategy, "teardown", self._strategy_teardown)
         self._wrap(loop.val_loop, "run", self._validation_run)
         self._wrap(loop, _compat.BEFORE_FETCH, self._before_fetch)
         self._wrap(loop, _compat.AFTER_FETCH, self._after_fetch)
@@ -75,14 +83,18 @@ class Wiring:
 
         self._wrap(self._trainer.precision_plugin, "clip_gradients", wrapper)
 
+    def after_teardown(self, function: Callable[[], object]) -> None:
+        """Calls `function` once, after the next teardown of the strategy: nothing is saved or written any more."""
+        self._after_teardown = function
+
     def trial_running(self) -> bool:
         """Returns whether a finder of learning rates or batch sizes has removed the trainer's callbacks."""
         callbacks: list[Any] = self._trainer.callbacks  # type: ignore[attr-defined]
         return bool(self._carriers) and self._carriers.isdisjoint(map(id, callbacks))
 
-    def guard(self, name: str, function: Callable[..., Any], *args: Any) -> None:
+    def guard(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Calls `function`; its errors are counted under `name`."""
-        call_guarded(self._kit, name, function, *args)
+        call_guarded(self._kit, name, function, *args, **kwargs)
 
     def _wrap(self, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> bool:
         """Replaces a method by `wrapper(method)`. Returns False and warns once if this Lightning lacks it."""
@@ -132,12 +144,14 @@ class Wiring:
         return resume_end
 
     def _save_checkpoint(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        clock = self._clock
+        clock, saves = self._clock, self._saves
 
         def save_checkpoint(*args: Any, **kwargs: Any) -> Any:
             before = clock.pause
             self.guard("save_checkpoint", clock.stop, "checkpoint")
+            self.guard("save_checkpoint", saves.begins, *args, **kwargs)
             result = original(*args, **kwargs)
+            self.guard("save_checkpoint", saves.ends)
             if before is not None:
                 self.guard("save_checkpoint", clock.stop, before[0])
             elif clock.in_batch:
@@ -145,6 +159,17 @@ class Wiring:
             return result
 
         return save_checkpoint
+
+    def _strategy_teardown(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def teardown() -> Any:
+            try:
+                return original()
+            finally:
+                function, self._after_teardown = self._after_teardown, None
+                if function is not None:
+                    self.guard("teardown", function)
+
+        return teardown
 
     def _validation_run(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:

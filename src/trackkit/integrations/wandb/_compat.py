@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SETUP = "wandb.sdk.wandb_setup"
 _CONNECTION = "wandb.sdk.lib.service.service_connection:ServiceConnection"
+_ARTIFACT = "wandb.sdk.artifacts.artifact:Artifact"
 _EXIT_WAITS = "The program's exit waits for a wandb-core that does not respond."
 _STALE = "The next run of the process fails if wandb-core did not respond at the end of this one."
 
@@ -83,6 +84,24 @@ PRIVATE = [
         "Keeps secrets among the program's arguments and Slurm's variables from W&B.",
         "0.31.0",
         "W&B stores the program's arguments unmasked.",
+    ),
+    Private(
+        f"{_ARTIFACT}._add_local_file",
+        "Adds a file whose MD5 is known already.",
+        "0.31.0",
+        "Each checkpoint is hashed twice, in the background.",
+    ),
+    Private(
+        f"{_ARTIFACT}._save_handle",
+        "Tells when an upload has ended, or was refused.",
+        "0.31.0",
+        "The server is asked instead, and a refused checkpoint waits for `trackkit sync`.",
+    ),
+    Private(
+        "wandb.sdk.artifacts.artifact_manifest_entry:ArtifactManifestEntry",
+        "Refers to a remote checkpoint without asking its storage.",
+        "0.31.0",
+        "W&B asks the storage, with a package such as boto3.",
     ),
     Private(
         "wandb.proto.wandb_internal_pb2:Record",
@@ -177,6 +196,39 @@ def abandon_core(run: wandb.Run | None) -> None:
         service_token.clear_service_in_env()
         wandb_setup._singleton = None
         connection._finalizer._queue.put(None)
+
+
+def add_hashed_file(artifact: wandb.Artifact, path: Path, name: str, md5: str) -> None:
+    """Adds a file to an artifact, without copying or hashing it; without the private name, it is hashed."""
+    try:
+        add = artifact._add_local_file
+    except AttributeError:
+        artifact.add_file(str(path), name, skip_cache=True, policy="immutable")
+        return
+    add(name, str(path), digest=md5, skip_cache=True, policy="immutable")
+
+
+def add_reference(artifact: wandb.Artifact, url: str, name: str) -> None:
+    """Adds a URL to an artifact, without asking what is behind it; without the private name, its storage is asked."""
+    try:
+        from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+    except ImportError:
+        artifact.add_reference(url, name, checksum=False)
+        return
+    artifact.manifest.add_entry(ArtifactManifestEntry(path=name, ref=url, digest=url))  # type: ignore[arg-type]
+
+
+def wait_for_upload(artifact: wandb.Artifact) -> str:
+    """Waits until the upload of a logged artifact has ended; returns why it failed, "" if it did not.
+
+    Unlike `Artifact.wait`, it asks the server nothing: concurrent questions are mixed up. Without the private name,
+    returns at once.
+
+    Raises:
+        Exception: wandb-core is gone.
+    """
+    handle = getattr(artifact, "_save_handle", None)
+    return str(handle.wait_or(timeout=None).response.log_artifact_response.error_message) if handle is not None else ""
 
 
 def netrc_key(url: str) -> str | None:

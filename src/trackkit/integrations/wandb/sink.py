@@ -12,6 +12,7 @@ from trackkit.engine.records import Gap, Line, Row
 from trackkit.engine.run_info import RunInfo
 from trackkit.engine.sink import Sink
 from trackkit.integrations.wandb import _compat
+from trackkit.integrations.wandb.artifacts import Artifacts
 from trackkit.integrations.wandb.console import earlier_lines, to_texts
 from trackkit.integrations.wandb.init import WandbError, console_is_wandbs, start_run
 from trackkit.integrations.wandb.media import to_media
@@ -75,6 +76,8 @@ class WandbSink(Sink):
         if info.earlier is not None and self._owner:
             self._worker.submit(rows.catch_up, info)
             self._resend_console(info)
+        if not run.offline:
+            self.uploads = Artifacts(run, self._config.finish_timeout)
         name = run.name or info.name
         if run.offline:
             reason = f" {reason}" if reason else ""

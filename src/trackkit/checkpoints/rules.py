@@ -1,0 +1,101 @@
+"""What the settings of the callback `checkpoints` ask for: which checkpoints are uploaded, and which are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trackkit.checkpoints.ledger import Entry
+from trackkit.checkpoints.naming import check_template
+from trackkit.checkpoints.retention import expendable
+
+UPLOADS = ("best_and_latest", "all", "none")
+WAITING = ("saved", "staged", "hashed")
+MOST_WAITING = 16
+"""With `upload: all`: of those that would be deleted right after their upload, so many may wait for it."""
+_GB = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The options of the callback, checked; see `callbacks.checkpoints.Checkpoints`.
+
+    Raises:
+        ValueError: an option of the wrong type or value.
+    """
+
+    upload: str = "best_and_latest"
+    max_GB: float = 5.0
+    max_total_GB: float = 20.0
+    keep: int = 3
+    keep_days: float | None = None
+    weights_only: bool = False
+    promote: str | Mapping[str, str] | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.upload not in UPLOADS:
+            raise ValueError(f"'upload' must be one of {', '.join(map(repr, UPLOADS))}; got {self.upload!r}")
+        for option in ("max_GB", "max_total_GB", "keep_days"):
+            value = getattr(self, option)
+            if not ((_is_number(value) and value >= 0) or (value is None and option == "keep_days")):
+                raise ValueError(f"'{option}' must be a number, 0 or more; got {value!r}")
+        if not isinstance(self.keep, int) or isinstance(self.keep, bool) or self.keep < 1:
+            raise ValueError(f"'keep' must be a whole number, 1 or more; got {self.keep!r}")
+        if not isinstance(self.weights_only, bool):
+            raise ValueError(f"'weights_only' must be true or false; got {self.weights_only!r}")
+        if self.name is not None:
+            if not isinstance(self.name, str):
+                raise ValueError(f"'name' must be a text; got {self.name!r}")
+            check_template(self.name)
+        self._check_promote()
+
+    def _check_promote(self) -> None:
+        given = self.promote
+        if isinstance(given, Mapping):
+            parts = [given.get("registry"), given.get("alias", "")]
+            if given.keys() <= {"registry", "alias"} and all(isinstance(part, str) for part in parts) and parts[0]:
+                return
+        elif given is None or (isinstance(given, str) and given.strip()):
+            return
+        raise ValueError(f"'promote' must be an alias or {{registry: ..., alias: ...}}; got {given!r}")
+
+    def promotion(self) -> dict[str, tuple[str, ...]]:
+        """Returns what `promote` adds to the best entry: its fields `promoted` and `links`."""
+        if isinstance(self.promote, Mapping):
+            return {"links": (f"{self.promote['registry']}:{self.promote.get('alias', '')}".rstrip(":"),)}
+        return {"promoted": (self.promote,)} if self.promote else {}
+
+    def refusal(self, entry: Entry, entries: Sequence[Entry]) -> str:
+        """Returns why an entry is never uploaded, whatever is saved after it; "" if it may be."""
+        if self.upload == "none":
+            return "'upload' is 'none'"
+        if not entry.complete:
+            return "the framework marks it as incomplete"
+        if entry.size > self.max_GB * _GB:
+            return f"larger than 'max_GB' ({self.max_GB:g})"
+        if self.uploaded(entries) + entry.size > self.max_total_GB * _GB:
+            return f"'max_total_GB' ({self.max_total_GB:g}) is reached"
+        return ""
+
+    def superseded(self, entries: Sequence[Entry], now: float, takes: bool) -> list[Entry]:
+        """Returns the entries that wait, and whose upload later saves have made pointless.
+
+        With `upload: all` and a server that takes them, that is only what waits longest, where very many do.
+        """
+        waiting = [each for each in self.expendable(entries, now) if each.state in WAITING]
+        return waiting[:-MOST_WAITING] if self.upload == "all" and takes else waiting
+
+    def expendable(self, entries: Sequence[Entry], now: float, held: Sequence[int] = ()) -> list[Entry]:
+        """Returns the entries that may be deleted."""
+        return expendable(entries, self.keep, self.keep_days, now, held)
+
+    @staticmethod
+    def uploaded(entries: Sequence[Entry]) -> int:
+        """Returns the bytes that were uploaded so far, those of deleted versions included."""
+        return sum(each.size for each in entries if each.version or each.state == "handed over")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
