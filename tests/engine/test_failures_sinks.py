@@ -28,8 +28,9 @@ for module in pkgutil.walk_packages(trackkit.integrations.__path__, "trackkit.in
 
 BACKENDS = ("trackkit.integrations.", "trackkit.local_log.")
 SINKS = [kind for kind in Sink.__subclasses__() if kind.__module__.startswith(BACKENDS)]
-# Only a sink that has failed before is given a gap: see `test_outbox.py`. Samples: see `session/test_log.py`.
-METHODS = [method for method in entries(Sink, Sink) if method not in ("gap", "samples")]
+# Only a sink that has failed before is given a gap: see `test_outbox.py`. Samples: see `session/test_log.py`. These
+# trainings save no checkpoints.
+METHODS = [method for method in entries(Sink, Sink) if method not in ("gap", "samples", "checkpoint")]
 
 
 class Terminated(pl.Callback, transformers.TrainerCallback):  # type: ignore[misc]

@@ -292,12 +292,14 @@ class Tracker:
         except Exception as error:  # noqa: BLE001 -- counted
             self.faults.add("the last rows", error)
         self._queue.close()
+        errors = self.faults.count
         self._callbacks.call("closing")
+        self._summary.correct(errors)
         errors = self.faults.count
         self._sinks.call("close", exit_code)
+        self._callbacks.call("closed")
         self._summary.correct(errors)
         self._sinks.release(exit_code)
-        self._callbacks.call("closed")
         self.faults.sum_up()
 
     def _emit(self) -> None:
