@@ -56,6 +56,11 @@ class Worker:
             self._thread.start()
         self._awake.set()
 
+    def prepare(self) -> None:
+        """Stages, hashes and skips in the calling thread, for a sync; leaves what fails as it is."""
+        while (pause := self._step()) is not None and pause <= _QUIET_TICK_S:
+            time.sleep(pause)
+
     def closing(self) -> None:
         """Waits until all is handed over, but not for a server that does not answer, nor longer than its bound."""
         self._deadline = time.monotonic() + self._bound_s

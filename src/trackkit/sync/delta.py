@@ -42,12 +42,15 @@ class Delta:
         source: the run as recorded here.
         server: the run as the server has it.
         plan: what the server lacks.
+        checkpoints: artifact records of checkpoints that it lacks.
 
     Attributes:
         path: of the log.
     """
 
-    def __init__(self, home: Path, source: Source, server: ServerRun, plan: Lacking) -> None:
+    def __init__(
+        self, home: Path, source: Source, server: ServerRun, plan: Lacking, checkpoints: Iterable[bytes] = ()
+    ) -> None:
         self._source, self._server, self._plan = source, server, plan
         folder = home / f"offline-run-20000101_000000-{source.target.run_id}"
         self._media = folder / "files"
@@ -56,6 +59,7 @@ class Delta:
         self._writer = Writer(self.path)
         self._steps = Steps(server.last_step)
         self._defined: set[str] = set()
+        self._checkpoints = checkpoints
         self._write()
 
     def _write(self) -> None:
@@ -75,6 +79,8 @@ class Delta:
             for digest, (_, record) in file.artifacts.items():
                 if digest in self._plan.artifacts:
                     self._add_artifact(record)
+        for record in self._checkpoints:
+            self._writer.add(record)
         self._writer.flush()
 
     def follow(self, file: RunFile) -> None:

@@ -14,6 +14,7 @@ from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.files import RunFileReader, read_run_record
 from trackkit.local_log.notes import notes_of
 from trackkit.notices import logger
+from trackkit.sync.checkpoints import Checkpoints
 from trackkit.sync.delta import Delta
 from trackkit.sync.gather import Source, gather
 from trackkit.sync.lacking import Lacking, lacking
@@ -93,13 +94,18 @@ class Job:
                 self._follow(path, Path(home) / "live")
             server, source = self._server.run(path), gather(self._target)
             found = lacking(source, server)
-            if found:
-                self._say(f"uploading {found}")
-                delta = Delta(Path(home), source, server, found)
+            checkpoints = Checkpoints(self._target.folder, source.config, path)
+            unsent = checkpoints.prepare(bool(server.state))
+            if found or unsent:
+                self._say(
+                    "uploading " + ", ".join([str(found)] * bool(found) + [f"{len(unsent)} checkpoints"] * bool(unsent))
+                )
+                delta = Delta(Path(home), source, server, found, checkpoints.records(unsent))
                 delta.end(source)
                 upload(delta.path, self._server)
                 server, found = self._read_back(path, source)
-        result = report(source, server, found)
+            trouble = checkpoints.finish()
+        result = report(source, server, found, checkpoints.counts, trouble)
         if server.state and source.local is not None and (notes := notes_of(source.local)):
             self._server.annotate(path, notes)
         if result.verdict == "complete":

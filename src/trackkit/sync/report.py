@@ -43,12 +43,21 @@ class Report:
         return self.verdict in ("complete", "unchanged")
 
 
-def report(source: Source, server: ServerRun, found: Lacking) -> Report:
-    """Judges a run by what the server still lacks after the upload."""
+def report(
+    source: Source, server: ServerRun, found: Lacking, checkpoints: tuple[int, int] = (0, 0), trouble: str = ""
+) -> Report:
+    """Judges a run by what the server still lacks after the upload.
+
+    Args:
+        source, server, found: the run here, there, and what is lacking.
+        checkpoints: how many are committed, and how many should be.
+        trouble: what is wrong with them; "" if nothing is.
+    """
     rows, absent = source.expected, {cell for row in found.rows for cell, _ in cells(row)}
     missing = len(_touched(rows, absent | found.differing))
     artifacts = {digest: name for file in source.files for digest, (name, _) in file.artifacts.items()}
     pending = [f"'{name}' is {server.artifacts.get(key, 'absent')}" for key, name in found.artifacts.items()]
+    there, wanted = checkpoints
     gaps = source.local.gaps if source.local is not None else ()
     troubles = {
         f"{', '.join(map(str, gaps))} could not be recorded and are lost": gaps,
@@ -59,6 +68,7 @@ def report(source: Source, server: ServerRun, found: Lacking) -> Report:
         f"the config lacks {', '.join(sorted(found.config)[:5])}": found.config,
         "the server does not show the run as ended yet; run the same command again later": found.ends,
         f"artifacts are not committed: {', '.join(pending)}; put their files back where they were logged": pending,
+        trouble: trouble,
     }
     reasons = [text for text, trouble in troubles.items() if trouble]
     later = "the server has rows of a later attempt, recorded elsewhere: its summary and its end were kept"
@@ -71,7 +81,9 @@ def report(source: Source, server: ServerRun, found: Lacking) -> Report:
         missing=missing,
         summary="missing" if found.summary else "ok",
         config="missing" if found.config else "ok",
-        artifacts=f"{len(artifacts) - len(pending)}/{len(artifacts)}" if artifacts else "none",
+        artifacts=f"{len(artifacts) - len(pending) + there}/{len(artifacts) + wanted}"
+        if artifacts or wanted
+        else "none",
         url=server.url,
     )
 

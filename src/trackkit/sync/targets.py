@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackkit.checkpoints.ledger import LEDGER
 from trackkit.engine.processes import process_life
 from trackkit.integrations.wandb.files import find_files, read_run_file, read_run_record
 from trackkit.local_log import index
@@ -50,7 +51,10 @@ class Target(RunOnDisk):
 
     def size(self) -> dict[str, int]:
         """Returns the bytes of everything that a sync uploads or compares."""
-        names = ("run.json", "rows.jsonl", "config.json", "summary.json") if self.folder is not None else ()
+        recorded = ("run.json", "rows.jsonl", "config.json", "summary.json")
+        names: tuple[str, ...] = recorded if self.folder is not None else ()
+        if self.folder is not None and (self.folder / LEDGER).exists():
+            names += (LEDGER,)
         files = {name: self.home / name for name in names} | {path.parent.name: path for path in self.files}
         return {name: path.stat().st_size if path.exists() else 0 for name, path in files.items()}
 

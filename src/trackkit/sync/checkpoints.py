@@ -1,0 +1,155 @@
+"""Syncs the checkpoints of a run: what its ledger has and the server lacks goes into the delta, as artifact records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trackkit.checkpoints.hashing import reference_name
+from trackkit.checkpoints.ledger import LEDGER, Entry, Ledger
+from trackkit.checkpoints.rules import Rules
+from trackkit.checkpoints.server_side import ServerSide
+from trackkit.checkpoints.staging import Staging
+from trackkit.checkpoints.worker import Worker
+from trackkit.integrations.wandb.artifacts import TYPE, Artifacts
+from trackkit.integrations.wandb.files import make
+from trackkit.notices import logger
+
+_OPTIONS = "trackkit/settings/callbacks/checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one run that has ended. A run without a ledger has none.
+
+    Args:
+        folder: of the run; None without a local log.
+        config: of the run, which has its settings.
+        path: of the run on the server, `entity/project/run_id`.
+    """
+
+    def __init__(self, folder: Path | None, config: Mapping[str, Any], path: str) -> None:
+        self._path = path
+        self._ledger: Ledger | None = None
+        if folder is not None and (folder / LEDGER).exists():
+            ledger, staging, rules = Ledger(folder), Staging(folder), recorded_rules(config)
+            self._folder, self._ledger, self._staging, self._rules = folder, ledger, staging, rules
+            self._artifacts = Artifacts(path)
+            self._server = ServerSide(ledger, staging, rules, self._artifacts, lambda: None)
+
+    def prepare(self, is_known: bool) -> list[Entry]:
+        """Stages and hashes what is not yet; returns the entries to send, noted as handed over.
+
+        Args:
+            is_known: whether the server knows the run, and may have some of them.
+        """
+        if self._ledger is None:
+            return []
+        if is_known:
+            self._server.settle()
+        for entry in self._ledger.entries:
+            if entry.state == "handed over":
+                # An earlier upload broke off.
+                self._ledger.change(entry.number, state="hashed")
+        Worker(self._folder, self._ledger, self._staging, self._rules, None).prepare()
+        found = [each for each in self._ledger.entries if each.state == "hashed" and each.complete]
+        return [self._ledger.change(each.number, state="handed over") for each in found if self._is_sendable(each)]
+
+    def records(self, entries: Sequence[Entry]) -> list[bytes]:
+        """Returns entries as W&B's serialized records."""
+        return [to_record(each, self._staging.folder(each.number), self._path) for each in entries]
+
+    def finish(self) -> str:
+        """Notes what has arrived; sets aliases and links, deletes what is beyond retention, frees the staging.
+
+        Returns:
+            Why the checkpoints are not as they should be; "" if they are.
+        """
+        if self._ledger is None:
+            return ""
+        answered = self._server.settle() and self._server.answers
+        for entry in self._ledger.entries:
+            if entry.state == "handed over":
+                self._ledger.change(entry.number, state="hashed", reason="its upload was not completed")
+        self._artifacts.remove_pending([each for each in self._ledger.entries if each.state == "committed"])
+        self._ledger.close()
+        left = [str(each.step) for each in self._wanted() if each.state != "committed"]
+        if left:
+            return f"the checkpoints of steps {', '.join(left[:5])} are not committed; run the same command again"
+        return "" if answered else "the aliases of the checkpoints could not be set; run the same command again"
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many checkpoints are committed, and how many should be."""
+        found = self._wanted()
+        return sum(each.state == "committed" for each in found), len(found)
+
+    def _wanted(self) -> list[Entry]:
+        return [each for each in self._ledger.entries if each.is_present] if self._ledger is not None else []
+
+    def _is_sendable(self, entry: Entry) -> bool:
+        assert self._ledger is not None
+        refusal = self._rules.refusal(entry, self._ledger.entries)
+        changed = self._staging.changed(entry)
+        if not (refusal or changed):
+            return True
+        state, reason = ("skipped", refusal) if refusal else ("overwritten", f"'{changed}' is not as it was hashed")
+        self._ledger.change(entry.number, state=state, reason=reason)
+        self._staging.free(entry.number)
+        logger.warning("The checkpoint of step %d is not uploaded: %s.", entry.step, reason)
+        return False
+
+
+def recorded_rules(config: Mapping[str, Any]) -> Rules:
+    """Returns the settings of the checkpoints that a run was recorded with; the defaults if it has no valid ones."""
+    given = config.get(_OPTIONS)
+    try:
+        return Rules(**given) if isinstance(given, Mapping) else Rules()
+    except (TypeError, ValueError):
+        logger.warning("The run's settings of 'checkpoints' can't be read; the defaults count.")
+        return Rules()
+
+
+def to_record(entry: Entry, folder: Path, path: str) -> bytes:
+    """Returns an entry as the record by which W&B's uploader makes a version of it, with the alias `step-N` alone.
+
+    Args:
+        entry: hashed.
+        folder: with its files.
+        path: of the run, `entity/project/run_id`.
+    """
+    entity, project, run_id = path.split("/")
+    contents: list[dict[str, Any]] = [
+        {
+            "path": file.name,
+            "digest": file.md5,
+            "size": file.size,
+            "local_path": str((folder / file.name).absolute()),
+            "skip_cache": True,
+        }
+        for file in sorted(entry.files, key=lambda file: file.name)
+    ]
+    if entry.is_remote:
+        contents = [{"path": reference_name(entry.path), "digest": entry.path, "ref": entry.path}]
+    manifest = {
+        "version": 1,
+        "storage_policy": "wandb-storage-policy-v1",
+        "storage_policy_config": [{"key": "storageLayout", "value_json": '"V2"'}],
+        "contents": contents,
+    }
+    return make(
+        artifact={
+            "run_id": run_id,
+            "project": project,
+            "entity": entity,
+            "type": TYPE,
+            "name": entry.collection,
+            "digest": entry.digest,
+            "metadata": json.dumps(entry.metadata),
+            "user_created": True,
+            "aliases": [f"step-{entry.step}"],
+            "finalize": True,
+            "manifest": manifest,
+        }
+    )
