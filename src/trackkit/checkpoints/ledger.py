@@ -190,7 +190,7 @@ class Ledger:
     def _write(self) -> None:
         if self._file is None:
             self._file = RowFile(self._path)
-        if self._file.find() is None:
+        if not self._file.find():
             # Deleted or replaced: all of it is written again.
             self._file.restart()
             self._unwritten = [to_line(each) for each in self.entries]
