@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,9 @@ def to_record(entry: Entry, folder: Path, path: str) -> bytes:
             "name": entry.collection,
             "digest": entry.digest,
             "metadata": json.dumps(entry.metadata),
-            "user_created": True,
+            # Without ids of their own, all versions are the same one to the server.
+            "client_id": secrets.token_hex(64),
+            "sequence_client_id": secrets.token_hex(64),
             "aliases": [f"step-{entry.step}"],
             "finalize": True,
             "manifest": manifest,
