@@ -66,7 +66,7 @@ def test_checkpoints_of_an_offline_run_are_uploaded_once(wandb_server: WandbServ
     assert_complete(wandb_server, tmp_path)
     best = wandb_server.state.collection("model-toy").find("best")
     assert best is not None
-    assert (best.metadata["value"], best.metadata["git_commit"], best.run) == (1.0, "c0ffee", "run")
+    assert (best.metadata["value"], best.metadata["git_commit"], best.run) == (1.0, "c0ffee", "test-team/p/run")
     assert best.digest == entries(tmp_path)[1].digest
     count = len(wandb_server.state.collection("model-toy").versions)
     assert "nothing to upload" in sync(wandb_server, tmp_path, tmp_path / "out")
