@@ -57,7 +57,6 @@ def assert_complete(server: WandbServer, home: Path) -> None:
     assert server.state.file("model-toy", "best", "step=1.ckpt") == b"weights 1"
     assert set(states(entries(home)).values()) <= {"committed", "skipped", "deleted"}
     assert Staging(home / "out" / "_trackkit" / "run").numbers() == []
-    assert [each for each in server.state.collection("model-toy").versions if each.state == "PENDING"] == []
 
 
 def test_checkpoints_of_an_offline_run_are_uploaded_once(wandb_server: WandbServer, tmp_path: Path) -> None:
