@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trackkit.cli.checkpoints import checkpoints
 from trackkit.cli.compare import compare
 from trackkit.cli.digest import digest
 from trackkit.cli.doctor import doctor
@@ -47,6 +48,7 @@ app.command()(show)
 app.command()(compare)
 app.command()(digest)
 app.command()(report)
+app.command()(checkpoints)
 app.command()(sync)
 app.command()(doctor)
 app.add_typer(journal, name="journal")

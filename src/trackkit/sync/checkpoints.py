@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,7 @@ class Checkpoints:
         if folder is not None and (folder / LEDGER).exists():
             ledger, staging, rules = Ledger(folder), Staging(folder), recorded_rules(config)
             self._folder, self._ledger, self._staging, self._rules = folder, ledger, staging, rules
-            self._artifacts = Artifacts(path)
-            self._server = ServerSide(ledger, staging, rules, self._artifacts, lambda: None)
+            self._server = ServerSide(ledger, staging, rules, Artifacts(path), lambda: None)
 
     def prepare(self, is_known: bool) -> list[Entry]:
         """Stages and hashes what is not yet; returns the entries to send, noted as handed over.
@@ -72,7 +72,6 @@ class Checkpoints:
         for entry in self._ledger.entries:
             if entry.state == "handed over":
                 self._ledger.change(entry.number, state="hashed", reason="its upload was not completed")
-        self._artifacts.remove_pending([each for each in self._ledger.entries if each.state == "committed"])
         self._ledger.close()
         left = [str(each.step) for each in self._wanted() if each.state != "committed"]
         if left:
@@ -147,7 +146,9 @@ def to_record(entry: Entry, folder: Path, path: str) -> bytes:
             "name": entry.collection,
             "digest": entry.digest,
             "metadata": json.dumps(entry.metadata),
-            "user_created": True,
+            # Without ids of their own, all versions are the same one to the server.
+            "client_id": secrets.token_hex(64),
+            "sequence_client_id": secrets.token_hex(64),
             "aliases": [f"step-{entry.step}"],
             "finalize": True,
             "manifest": manifest,

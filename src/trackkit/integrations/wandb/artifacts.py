@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,7 +45,6 @@ class Artifacts:
         self._path = run if isinstance(run, str) else f"{run.entity}/{run.project}/{run.id}"
         self._cached: wandb.Api | None = None
         self._found: dict[tuple[str, str], Any] = {}
-        self._leftovers: list[Any] = []
         self._refused: dict[int, str] = {}
 
     def hand_over(self, entry: Entry, folder: Path) -> None:
@@ -71,7 +68,6 @@ class Artifacts:
         # An upload that broke off leaves a pending version beside a later one that is committed.
         found.sort(key=lambda each: each.state == "COMMITTED")
         self._found = {(each.name.partition(":")[0], each.digest): each for each in found}
-        self._leftovers = [each for each in found if each.state == "PENDING"]
         versions = {}
         for entry in entries:
             if (artifact := self._found.get((entry.collection, entry.digest))) is not None:
@@ -103,15 +99,6 @@ class Artifacts:
         self._ask(lambda: artifact.delete(delete_aliases=True))
         del self._found[entry.collection, entry.digest]
         return True
-
-    def remove_pending(self, entries: Sequence[Entry]) -> None:
-        """Deletes the pending versions of committed entries, which broken uploads left; ignores refusals."""
-        digests = {(each.collection, each.digest) for each in entries}
-        for artifact in self._leftovers:
-            if (artifact.name.partition(":")[0], artifact.digest) in digests:
-                with suppress(UploadError):
-                    self._ask(functools.partial(artifact.delete, delete_aliases=True))
-        self._leftovers = []
 
     def link(self, entry: Entry, target: str, aliases: Sequence[str]) -> None:
         """Links a version to a collection of a registry."""
