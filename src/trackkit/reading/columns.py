@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 from trackkit.local_log.reader import last_rows, last_step
@@ -15,6 +16,8 @@ from trackkit.reading.statistics import is_number
 _BEST = "final/best/"
 # From here on, numbers have an exponent.
 _LARGE = 1e12
+# Whole numbers below it, such as seeds, have all their digits.
+_LONG = 10**20
 
 # Facts by name, with what they say.
 FACTS: Mapping[str, str] = {
@@ -88,6 +91,8 @@ def plain(value: Any, digits: int = 4) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int) and abs(value) >= _LONG:
+        return f"{float(value) if is_number(value) else Decimal(value):.{digits}g}"
     if isinstance(value, float):
         return f"{value:.0f}" if 10**digits <= abs(value) < _LARGE else f"{value:.{digits}g}"
     if isinstance(value, (list, tuple)):
@@ -101,7 +106,7 @@ def duration(hours: float) -> str:
         return f"{hours * 3600:.0f} s"
     if hours * 60 < 90:
         return f"{hours * 60:.0f} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d" if hours < _LARGE else f"{hours / 24:.4g} d"
 
 
 def _text(value: Any) -> str | None:

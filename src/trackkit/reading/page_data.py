@@ -21,6 +21,7 @@ from trackkit.reading.columns import FACTS
 from trackkit.reading.curves import AXES, Axis, Buckets, Curves, Floats, buckets, first_keys
 from trackkit.reading.findings.finding import Finding
 from trackkit.reading.findings.registry import findings
+from trackkit.reading.statistics import is_number
 from trackkit.redaction.patterns import clip
 from trackkit.redaction.redact import redact
 from trackkit.schema import keys as schema
@@ -31,6 +32,8 @@ MOST_RUNS = 200
 _BUCKETS = 400
 # Points of a metric over all runs: with more runs, each has fewer buckets.
 _POINTS = 24_000
+# A browser's numbers hold smaller integers; larger ones are texts.
+_EXACT = 2**53
 _LINES = 200
 _LINE = 400
 # Of the console of all runs together, in characters.
@@ -132,7 +135,7 @@ def places(runs: Runs, column: str | None) -> list[float | None]:
         return [number / max(1, len(runs) - 1) if len(runs) > 1 else 1.0 for number in range(len(runs))]
     sign = -1 if direction(column) == "min" else 1
     values = [row.get(column) for row in runs.table]
-    known = [n for n, v in enumerate(values) if isinstance(v, (int, float)) and math.isfinite(v)]
+    known = [n for n, v in enumerate(values) if is_number(v)]
     ordered = sorted(known, key=lambda number: sign * values[number])  # type: ignore[operator]
     found: list[float | None] = [None] * len(values)
     for at, number in enumerate(ordered):
@@ -168,6 +171,8 @@ def _strict(value: Any) -> Any:
         return json.dumps({str(key): _strict(each) for key, each in value.items()})
     if isinstance(value, (list, tuple)):
         return ", ".join(str(_strict(each)) for each in value)
+    if isinstance(value, int) and abs(value) >= _EXACT:
+        return str(value)
     return value if value is None or isinstance(value, (bool, int, float)) else clip(str(value), 2000)
 
 
