@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_LARGEST = 1e150
+# Larger numbers overflow in plotext.
+_LARGEST = 1e300
 _COLORS = ("blue", "red", "green", "magenta", "cyan", "yellow")
 _HEIGHT = 14
 # About two points a column: more of them smear.
@@ -64,7 +65,7 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
     """
     finite = {visible(name): found for name, of in curves.items() if len(found := _drawable(of, log))}
     if title:
-        console.print(title, style="bold", highlight=False, markup=False)
+        console.print(visible(title), style="bold", highlight=False, markup=False)
     if not finite:
         console.print("no finite values", style="dim")
         return
@@ -86,8 +87,8 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
     plotext.plot_size(width, _HEIGHT)
     reduced = [(of.key, buckets(of, _POINTS_A_COLUMN * width)) for of in finite.values()]
     means = [Curve(key, each.x, each.mean).finite for key, each in reduced]
-    if not any(map(len, means)):
-        # The sums of such large values are infinite.
+    if not any(map(len, means)) or any(np.abs(of.y).max(initial=0.0) > _LARGEST for of in finite.values()):
+        # The sums of such large values are infinite, and so is what a plot computes of them.
         return _print_points(finite, console)
     for color, of in zip(colors, means, strict=True):
         plotext.plot(of.x.tolist(), of.y.tolist(), marker="braille", color=color)
@@ -149,10 +150,6 @@ def spread(steps: Floats, most: int = _ROWS) -> Floats:
 
 def _drawable(of: Curve, log: bool) -> Curve:
     finite = of.finite
-    if len(finite) and not np.isfinite(finite.y.max() - finite.y.min()):
-        # From the lowest to the highest is no number: a plot needs one.
-        small = np.abs(finite.y) < _LARGEST
-        finite = Curve(of.key, finite.x[small], finite.y[small])
     return Curve(of.key, finite.x[finite.y > 0], finite.y[finite.y > 0]) if log else finite
 
 
