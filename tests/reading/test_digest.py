@@ -108,6 +108,18 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert not any("<script" in line for line in shown)
 
 
+def test_values_of_wrong_types_stay_text(tmp_path: Path) -> None:
+    hostile = "\x1b[31m\n# heading <b>"
+    best = {"final/best/val/acc": hostile, "final/best/val/acc_step": [hostile], "final/val/acc": hostile}
+    times = {"final/duration_h": [1], "final/eval_h": "x", "final/checkpoint_h": {}, "final/cost_usd": hostile}
+    text = markdown(digest(read_run(write_run(tmp_path, "a", {}, {**best, **times, "final/steps": hostile}, rows()))))
+    assert "\x1b" not in text
+    assert "<b>" not in text
+    assert not any(line.startswith("# heading") for line in text.splitlines())
+    huge = {"final/val/acc": 0.5, "final/best/val/acc": 0.5, "final/best/val/acc_step": 10**400}
+    assert "1.000e+400" in markdown(digest(read_run(write_run(tmp_path, "b", {}, huge, rows()))))
+
+
 @pytest.mark.parametrize("count", [0, 1, 5000])
 def test_digest_stays_within_its_words(tmp_path: Path, count: int) -> None:
     config = {f"hparams/{number}": "word " * 60 for number in range(200)}

@@ -93,9 +93,11 @@ def _page(found: Comparison, console: Console, drawn: Sequence[str]) -> None:
     for number, each in enumerate(found.sides):
         names = ", ".join(run.run_id for run in each.runs[:6]) + (", ..." if len(each.runs) > 6 else "")
         title = visible(each.runs[0].name) if len(each.runs) == 1 else f"{len(each.runs)} runs"
-        console.print(Text.assemble((_letter(number), "bold"), f"  {each.name}: {title} ({names})"), soft_wrap=True)
+        console.print(
+            Text.assemble((_letter(number), "bold"), f"  {each.name}: {title} ({visible(names)})"), soft_wrap=True
+        )
     for note in found.notes:
-        console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"Note: {visible(note)}", style="yellow"), soft_wrap=True)
     _differences(found, console)
     _code(found, console)
     _measures(found, console)
@@ -144,16 +146,18 @@ def _columns(
 def _code(found: Comparison, console: Console) -> None:
     from rich.text import Text
 
+    from trackkit.reading.text_table import visible
+
     known = {each for each in found.commits if each}
     if len(known) < 2 and not any("*" in commit for each in known for commit in each):
         return
     said = ", ".join(f"{_letter(n)} {' '.join(each) or 'unknown'}" for n, each in enumerate(found.commits))
-    console.print(Text(f"\nCode: {said}"))
+    console.print(Text(f"\nCode: {visible(said)}"))
     for line in [*found.log[:_MOST_LOG], *(["..."] if len(found.log) > _MOST_LOG else [])]:
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print(Text(f"  {visible(line)}"), soft_wrap=True)
     files = [*found.files[:_MOST_FILES], *(["..."] if len(found.files) > _MOST_FILES else [])]
     if files:
-        console.print(Text(f"  changed: {', '.join(files)}"), soft_wrap=True)
+        console.print(Text(visible(f"  changed: {', '.join(files)}")), soft_wrap=True)
 
 
 def _measures(found: Comparison, console: Console) -> None:

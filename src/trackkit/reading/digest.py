@@ -20,6 +20,7 @@ from trackkit.reading.findings.end import last_words
 from trackkit.reading.findings.evidence import Evidence
 from trackkit.reading.findings.finding import Finding
 from trackkit.reading.findings.registry import DETECTORS, findings_in
+from trackkit.reading.statistics import is_number
 from trackkit.redaction.patterns import mask
 
 MOST_WORDS = 1500
@@ -179,13 +180,14 @@ def verdict(of: Digest) -> str:
     """Returns one sentence or two: how it ended, the best value, the first warning."""
     known = of.facts
     took = f" in {duration(known['duration_h'])}" if "duration_h" in known else ""
-    steps = f" after {known['steps']} steps" if "steps" in known else ""
+    steps = f" after {_inline(plain(known['steps']))} steps" if "steps" in known else ""
     text = f"The run is **{known.get('status', 'unknown')}**{steps}{took}."
     if "best" in known:
         key = str(known["best_key"])
         name = key.removeprefix("final/best/")
         last, _, at = of.results.get(name, (None, None, None))
-        text += f" `{name}`: best {plain(known['best'])} at step {plain(at)}, last {plain(last)}."
+        best, at, last = (_inline(plain(value)) for value in (known["best"], at, last))
+        text += f" {_inline(_key(name))}: best {best} at step {at}, last {last}."
     serious = [each for each in of.findings if each.severity != "low"]
     if not serious:
         return f"{text} Nothing serious was found by {len(DETECTORS)} detectors."
@@ -235,8 +237,8 @@ def _curves(run: Evidence, found: Sequence[Finding]) -> tuple[list[float], dict[
     known = np.unique(np.concatenate([each.x for each in curves]))
     places = np.unique(np.geomspace(1, len(known), min(_MOST_ROWS, len(known))).round().astype(int)) - 1
     changed = [step for each in found if each.severity != "low" and each.steps for step in each.steps][:8]
-    best = run.run.summary.get(f"{best_key(run.run.summary)}_step")
-    changed += [float(best)] if isinstance(best, (int, float)) else []
+    best: Any = run.run.summary.get(f"{best_key(run.run.summary)}_step")
+    changed += [float(best)] if is_number(best) else []
     chosen = np.unique([*known[places], *(step for step in changed if known[0] <= step <= known[-1])])
     return chosen.tolist(), {each.key: [_at(each, a, b) for a, b in _spans(chosen)] for each in curves}
 
@@ -262,10 +264,11 @@ def _time(run: Evidence) -> dict[str, Any]:
     step, data = (run.finite(f"batch/{name}_time_s").y[1:] for name in ("step", "data"))
     if len(step) and len(data):
         found["share of time waiting for data"] = float(data.mean() / max(float(step.mean()), 1e-12))
-    summary, hours = run.run.summary, run.run.summary.get("final/duration_h")
+    summary = run.run.summary
+    hours: Any = summary.get("final/duration_h")
     for name in ("eval", "checkpoint"):
-        spent = summary.get(f"final/{name}_h")
-        if spent and hours:
+        spent: Any = summary.get(f"final/{name}_h")
+        if is_number(spent) and is_number(hours) and spent > 0 and hours > 0:
             found[f"share of time in {'evaluations' if name == 'eval' else 'checkpoints'}"] = spent / hours
     for key in ("device/gpu_mem_peak_reserved_GB", "device/rss_GB"):
         if len(run.finite(key)):
@@ -279,13 +282,13 @@ def _findings(found: Sequence[Finding]) -> list[str]:
     if not found:
         return [*lines, f"None: {len(DETECTORS)} detectors looked for what goes wrong in trainings.", ""]
     for number, each in enumerate(found[:12], 1):
-        where = f"`{each.key}`" if each.key else ""
+        where = _inline(_key(each.key)) if each.key else ""
         if each.steps is not None:
             first, last = each.steps
             where += f", step {first:.0f}" if first == last else f", steps {first:.0f} to {last:.0f}"
         lines.append(f"{number}. **{each.rule}** ({each.severity}): {_inline(each.text)}")
         lines.append(f"   Evidence: {where or 'the run as a whole'}; confidence {each.confidence:.0%}.")
-        lines += [f"   Try: {each.advice}"] if each.advice else []
+        lines += [f"   Try: {_inline(each.advice)}"] if each.advice else []
     return [*lines, ""]
 
 
@@ -324,7 +327,8 @@ def _curve_table(of: Digest) -> list[str]:
 
 def _time_list(found: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"- {name}: {f'{value:.0%}' if name.startswith('share') else plain(value)}" for name, value in found.items()
+        f"- {name}: {f'{value:.0%}' if name.startswith('share') else _inline(plain(value))}"
+        for name, value in found.items()
     ]
     return ["## Time and memory", "", *lines, ""] if lines else []
 
