@@ -56,9 +56,9 @@ def add_stubs(path: Path, runs: Runs) -> list[str]:
         The names of the groups that were added.
 
     Raises:
-        ReadError: the journal can't be written.
+        ReadError: the journal can't be read or written.
     """
-    written = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    written = _read(path)
     added = []
     for group, members in runs.group("group").items():
         mark = f"<!-- trackkit group: {_inline(str(group)).replace('--', '- -')} -->"
@@ -67,10 +67,19 @@ def add_stubs(path: Path, runs: Runs) -> list[str]:
             continue
         heading = f"Group {_inline(str(group))} ({len(members)} run{'s' * (len(members) != 1)})"
         _append(path, f"\n## {heading}\n{mark}\n\n{_table(members)}\n\n{_ASK}\n")
-        added.append(str(group))
+        added.append(_inline(str(group)))
         for run in members:
             _link(path, run, heading)
     return added
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ReadError(f"cannot read the journal '{path}': {error.strerror or error}") from error
 
 
 def _figures(run: RecordedRun) -> str:
@@ -83,11 +92,11 @@ def _figures(run: RecordedRun) -> str:
     if "best" in known:
         key = known["best_key"]
         parts.append(
-            f"best {key.removeprefix('final/best/')} {plain(known['best'])} at step {run.summary[f'{key}_step']}"
+            f"best {key.removeprefix('final/best/')} {plain(known['best'])} at step {plain(run.summary[f'{key}_step'])}"
         )
     parts += [f"${known['cost']:.2f}"] if "cost" in known else []
     parts += [f"commit {known['commit']}"] if "commit" in known else []
-    return ", ".join(parts) + (f". Error: {_inline(str(known['error']))}" if "error" in known else "")
+    return ", ".join(map(_inline, parts)) + (f". Error: {_inline(str(known['error']))}" if "error" in known else "")
 
 
 def _table(runs: Runs) -> str:
@@ -117,7 +126,7 @@ def _append(path: Path, text: str) -> None:
         new = not path.exists() or path.stat().st_size == 0
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            os.write(file, ((_TITLE if new else "") + text).encode())
+            os.write(file, ((_TITLE if new else "") + text).encode(errors="replace"))
         finally:
             os.close(file)
     except OSError as error:
