@@ -119,6 +119,7 @@ def test_fifty_runs_fit_in_ten_megabytes_and_what_does_not_is_named() -> None:
         (View(group_by="hparams/lrr"), "r.html", "did you mean 'hparams/lr'"),
         (View(), "missing/r.html", "cannot write"),
         (View(), ".", "is a folder"),
+        (View(), "x" * 300, "cannot write"),
     ],
 )
 def test_what_can_not_be_written_is_a_clear_error(

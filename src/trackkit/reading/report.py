@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections import Counter
@@ -109,7 +110,7 @@ def write_report(
     if not runs:
         raise ReadError("there are no runs to report. Train with TrackKit, or name a folder with runs.")
     script = charts.bundle()
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ReadError(f"'{path}' is a folder. Name a file, such as '{path / 'report.html'}'.")
     _writing(path, lambda: _try(path))
     runs = masked(runs)

@@ -93,7 +93,9 @@ def neighbors(run: RecordedRun) -> Runs:
 
 def _is_on_server(path: Source, parts: int) -> bool:
     words = str(path).split("/")
-    return len(words) == parts and all(words) and not os.path.exists(os.path.expanduser(path))
+    # A path that begins so is one of this machine.
+    is_local = words[0] in (".", "..") or words[0][:1] == "~"
+    return len(words) == parts and all(words) and not is_local and not os.path.exists(os.path.expanduser(path))
 
 
 def _open(found: Iterable[RunOnDisk]) -> list[RecordedRun]:
