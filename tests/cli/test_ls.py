@@ -187,3 +187,12 @@ def test_numbers_that_no_float_holds_cost_only_themselves(tmp_path: Path) -> Non
     assert grouped["final/best/val/loss n"] == 3
     assert grouped["final/best/val/loss"] == pytest.approx(3.2 / 3 * 1e308)
     assert len(json.loads(ls(tmp_path, "--group-by", "hparams/nan", "--json").stdout)) == 1
+
+
+def test_damaged_run_is_named_on_one_line(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a\nb\x1b[2J", "a")
+    (folder / "summary.json").write_text("{")
+    said = ls(tmp_path).stdout.splitlines()
+    assert len(said) == 3
+    assert said[-1].startswith("a is damaged: summary.json of ")
+    assert "\x1b" not in said[-1]

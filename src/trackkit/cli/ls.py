@@ -154,6 +154,7 @@ def _sorted(table: Columns, by: str) -> Columns:
 
 def _print_runs(table: Columns, runs: Runs, chosen: bool) -> None:
     from trackkit.reading.columns import duration, plain
+    from trackkit.reading.text_table import visible
 
     shown: dict[str, list[str]] = {}
     for name, values in table.items():
@@ -172,7 +173,7 @@ def _print_runs(table: Columns, runs: Runs, chosen: bool) -> None:
         typer.secho(f"{lines} of {len(runs)} runs.", dim=True)
     damaged = [row for row in runs.table if row["status"] == "damaged"]
     for row in damaged[:_MOST_DAMAGED]:
-        typer.secho(f"{row['id']} is damaged: {row.get('error', '')}", fg="red")
+        typer.secho(visible(f"{row['id']} is damaged: {row.get('error', '')}"), fg="red")
     if len(damaged) > _MOST_DAMAGED:
         typer.secho(f"{len(damaged) - _MOST_DAMAGED} more are damaged: --columns id,error", fg="red")
 
