@@ -130,3 +130,10 @@ def test_digest_stays_within_its_words(tmp_path: Path, count: int) -> None:
     text = markdown(digest(read_run(folder)))
     assert len(text.split()) <= MOST_WORDS
     assert "## Findings" in text
+
+
+def test_last_words_are_not_read_through_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a private key")
+    folder = write_run(tmp_path, "a", CONFIG, {"final/status": "failed"}, rows(), status="failed")
+    (folder / "last_words.txt").symlink_to(tmp_path / "key")
+    assert "a private key" not in markdown(digest(read_run(folder)))
