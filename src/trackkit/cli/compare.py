@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trackkit.cli.common import errors, select
+from trackkit.local_log.strict import strict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -246,6 +246,4 @@ def _null(value: Any) -> Any:
         return {key: _null(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_null(each) for each in value]
-    if isinstance(value, float) and not isfinite(value):
-        return None if value != value else "Infinity" if value > 0 else "-Infinity"
-    return value
+    return None if value != value else strict(value)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trackkit.cli.common import errors, select
+from trackkit.local_log.strict import strict
 
 if TYPE_CHECKING:
     from trackkit.reading.collection import Runs
@@ -266,7 +267,7 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 
 def _print_json(table: Columns, sparse: bool) -> None:
-    lines = [dict(zip(table, map(_strict, row), strict=True)) for row in zip(*table.values(), strict=True)]
+    lines = [dict(zip(table, map(strict, row), strict=True)) for row in zip(*table.values(), strict=True)]
     if sparse:
         lines = [{name: value for name, value in line.items() if value is not None} for line in lines]
     typer.echo(json.dumps(lines, indent=1))
@@ -278,16 +279,5 @@ def _print_csv(table: Columns) -> None:
     writer.writerows(map(_csv, row) for row in zip(*table.values(), strict=True))
 
 
-def _strict(value: Any) -> Any:
-    """Returns a value as strict JSON has it; NaN and infinities as the words of the local log."""
-    if isinstance(value, float) and value - value != 0:
-        return {"nan": "NaN", "inf": "Infinity"}.get(str(value), "-Infinity")
-    if isinstance(value, (list, tuple)):
-        return [_strict(each) for each in value]
-    if isinstance(value, dict):
-        return {str(key): _strict(each) for key, each in value.items()}
-    return value
-
-
 def _csv(value: Any) -> Any:
-    return "" if value is None else json.dumps(_strict(value)) if isinstance(value, (list, tuple, dict)) else value
+    return "" if value is None else json.dumps(strict(value)) if isinstance(value, (list, tuple, dict)) else value

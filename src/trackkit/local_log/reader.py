@@ -14,12 +14,12 @@ from trackkit.engine.processes import process_life
 from trackkit.engine.records import Gap, Row
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError, parse_json, regular
+from trackkit.local_log.strict import NOT_FINITE
 from trackkit.schema.keys import AXES, Tier
 
 # Of a run folder that this version writes, and the newest that it reads: `format` in `run.json`, absent before 1.
 FORMAT = 1
 FILES = ("run.json", "config.json", "summary.json", "rows.jsonl")
-NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 _COUNTS = AXES | {"batch/samples", "batch/tokens"}
 # What others rely on in `run.json`; what is of another type is skipped as damaged.
@@ -38,14 +38,6 @@ _LONGEST = 1 << 24
 _LINES = 20_000
 # Of the file's end, where the last rows are.
 _TAIL = 1 << 16
-
-
-def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the row with "NaN", "Infinity" and "-Infinity" as floats."""
-    return {
-        key: NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else value
-        for key, value in row.items()
-    }
 
 
 def read_folder(folder: Path) -> RecordedRun:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from trackkit.local_log.recorded import RecordedRun
+from trackkit.local_log.strict import strict
 from trackkit.notices import logger
 from trackkit.reading.collection import Runs
 from trackkit.reading.columns import FACTS
@@ -165,8 +165,8 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"nan": "NaN", "inf": "Infinity"}.get(str(value), "-Infinity")
+    if isinstance(value, float):
+        return strict(value)
     if isinstance(value, Mapping):
         return json.dumps({str(key): _strict(each) for key, each in value.items()})
     if isinstance(value, (list, tuple)):

@@ -16,7 +16,7 @@ from trackkit.engine.records import Row
 from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.files import to_row
 from trackkit.integrations.wandb.server import REFUSED, credentials, explain, probe, put
-from trackkit.local_log.reader import finite_words
+from trackkit.local_log.strict import finite_words
 from trackkit.redaction.patterns import mask
 
 T = TypeVar("T")
