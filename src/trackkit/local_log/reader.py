@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trackkit.engine.processes import process_life
 from trackkit.engine.records import Gap, Row
@@ -16,6 +16,8 @@ from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError, parse_json, regular
 from trackkit.local_log.strict import NOT_FINITE
 from trackkit.schema.keys import AXES, Tier
+
+T = TypeVar("T")
 
 # Of a run folder that this version writes, and the newest that it reads: `format` in `run.json`, absent before 1.
 FORMAT = 1
@@ -98,10 +100,19 @@ def last_rows(folder: Path, most: int = 5) -> list[str]:
 
 def last_step(folder: Path) -> int | None:
     """Returns the step of the last row; None without rows."""
+    return _of_last_row(folder, lambda row: int(row["batch/step"] if "batch/step" in row else row["epoch/step"]))
+
+
+def last_time(folder: Path) -> float | None:
+    """Returns the time of the last row, Unix time in seconds; None without rows."""
+    return _of_last_row(folder, lambda row: float(row["_time"]))
+
+
+def _of_last_row(folder: Path, value: Callable[[dict[str, Any]], T]) -> T | None:
+    """Returns a value of the last row that has it."""
     for line in reversed(last_rows(folder)):
         with suppress(ValueError, KeyError, TypeError, OverflowError):
-            values = parse_json(line)
-            return int(values["batch/step"] if "batch/step" in values else values["epoch/step"])
+            return value(parse_json(line))
     return None
 
 

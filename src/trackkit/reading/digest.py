@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from trackkit.engine.summary import best_key
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.reading.collection import Runs
-from trackkit.reading.columns import best_key, duration, facts, plain
-from trackkit.reading.curves import Curve, main_keys
+from trackkit.reading.columns import duration, facts, plain, results
+from trackkit.reading.curves import Curve, log_spaced, main_keys
 from trackkit.reading.differences import differences, previous, varying
 from trackkit.reading.findings.end import last_words
 from trackkit.reading.findings.evidence import Evidence
@@ -152,7 +153,7 @@ def digest(run: RecordedRun, others: Runs | None = None) -> Digest:
         found,
         dict(list(deviations.items())[:_MOST_SETTINGS]),
         dict(list(config.items())[:_MOST_SETTINGS]),
-        _results(run),
+        dict(list(results(run.summary).items())[:_MOST_RESULTS]),
         steps,
         curves,
         _time(evidence),
@@ -215,31 +216,16 @@ def _deviations(run: RecordedRun, others: Runs) -> dict[str, tuple[Any, str, Any
     return found
 
 
-def _results(run: RecordedRun) -> dict[str, tuple[Any, Any, Any]]:
-    summary = run.summary
-    speeds = ("runtime_s", "samples_per_s", "steps_per_s", "tokens_per_s")
-    names = [
-        key.removeprefix("final/")
-        for key in summary
-        if key.startswith(("final/val/", "final/test/", "final/train/")) and key.rpartition("/")[2] not in speeds
-    ]
-    return {
-        name: (summary[f"final/{name}"], summary.get(f"final/best/{name}"), summary.get(f"final/best/{name}_step"))
-        for name in names[:_MOST_RESULTS]
-    }
-
-
 def _curves(run: Evidence, found: Sequence[Finding]) -> tuple[list[float], dict[str, list[float]]]:
     """Returns log-spaced steps, and those where something changed, and what the curves are there."""
     curves = [run.curve(key) for key in main_keys([run.run], _MOST_CURVES)]
     if not curves:
         return [], {}
     known = np.unique(np.concatenate([each.x for each in curves]))
-    places = np.unique(np.geomspace(1, len(known), min(_MOST_ROWS, len(known))).round().astype(int)) - 1
     changed = [step for each in found if each.severity != "low" and each.steps for step in each.steps][:8]
     best: Any = run.run.summary.get(f"{best_key(run.run.summary)}_step")
     changed += [float(best)] if is_number(best) else []
-    chosen = np.unique([*known[places], *(step for step in changed if known[0] <= step <= known[-1])])
+    chosen = np.unique([*log_spaced(known, _MOST_ROWS), *(step for step in changed if known[0] <= step <= known[-1])])
     return chosen.tolist(), {each.key: [_at(each, a, b) for a, b in _spans(chosen)] for each in curves}
 
 

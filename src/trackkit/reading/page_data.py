@@ -21,6 +21,7 @@ from trackkit.reading.columns import FACTS
 from trackkit.reading.curves import AXES, Axis, Buckets, Curves, Floats, buckets, first_keys
 from trackkit.reading.findings.finding import Finding
 from trackkit.reading.findings.registry import findings
+from trackkit.reading.rollup import main_metric
 from trackkit.reading.statistics import is_number
 from trackkit.redaction.patterns import clip
 from trackkit.redaction.redact import redact
@@ -118,9 +119,8 @@ def result_column(runs: Runs, metric: str = "") -> str | None:
         word = metric.removeprefix("epoch/")
         tried = (f"final/best/{word}", f"final/{word}", word)
         return next((name for name in tried if name in runs.known and direction(name)), None)
-    monitored = Counter(str(row["best_key"]) for row in runs.table if "best_key" in row)
-    if monitored:
-        return monitored.most_common(1)[0][0]
+    if monitored := main_metric(runs):
+        return monitored
     counted = Counter(name for row in runs.table for name in row if name.startswith("final/") and direction(name))
     first = ("final/best/val/", "final/val/", "final/")
     ordered = sorted(

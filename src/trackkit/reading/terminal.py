@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trackkit.reading.columns import plain
-from trackkit.reading.curves import Curve, Floats, at_steps, buckets
+from trackkit.reading.curves import Curve, Floats, at_steps, buckets, log_spaced
 from trackkit.reading.text_table import visible
 
 if TYPE_CHECKING:
@@ -132,20 +132,11 @@ def _print_points(curves: Mapping[str, Curve], console: Console) -> None:
 
 def points(curves: Mapping[str, Curve], most: int = _ROWS) -> Table:
     """Returns curves as a table of log-spaced steps, from the first to the last."""
-    steps = spread(np.unique(np.concatenate([of.x for of in curves.values()])), most)
+    steps = log_spaced(np.unique(np.concatenate([of.x for of in curves.values()])), most)
     values = {name: at_steps(of, steps) for name, of in curves.items()}
     rows = [[plain(float(step), 6), *(_cell(each[n]) for each in values.values())] for n, step in enumerate(steps)]
     headings = ["step", *curves]
     return table(headings, rows, frozenset(headings))
-
-
-def spread(steps: Floats, most: int = _ROWS) -> Floats:
-    """Returns at most `most` of these rising steps, log-spaced, the first and the last among them."""
-    if len(steps) <= most:
-        return steps
-    places = np.unique(np.geomspace(1, len(steps), most).round().astype(int)) - 1
-    chosen: Floats = steps[places]
-    return chosen
 
 
 def _drawable(of: Curve, log: bool) -> Curve:
