@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.local_log import write_run
 from trackkit import read_run, runs
-from trackkit.reading.digest import MOST_WORDS, digest, markdown
+from trackkit.reading.digest import digest
+from trackkit.reading.digest_text import MOST_WORDS, markdown
 
 CONFIG = {
     "model/class": "Net",

@@ -18,7 +18,7 @@ def digest(
 ) -> None:
     """Says in at most 1,500 words of Markdown what went well in a run, what went wrong, and what to try."""
     from trackkit.reading.digest import digest as digest_of
-    from trackkit.reading.digest import markdown
+    from trackkit.reading.digest_text import markdown
     from trackkit.reading.runs import neighbors, read_run
 
     with errors():

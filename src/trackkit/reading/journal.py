@@ -11,7 +11,7 @@ from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError
 from trackkit.reading.collection import Runs
 from trackkit.reading.columns import columns, duration, facts, plain
-from trackkit.reading.text_table import visible
+from trackkit.reading.markdown import inline, table
 from trackkit.record.git import read_git
 from trackkit.redaction.patterns import mask
 
@@ -106,17 +106,13 @@ def _table(runs: Runs) -> str:
     differ = [key for key in settings if len({plain(row.get(key)) for row in rows}) > 1][:_MOST_SETTINGS]
     best = next((row["best_key"] for row in rows if "best_key" in row), None)
     shown = ["id", "status", *differ, "steps", *([best] if best else [])]
-    lines = [_line(shown), _line(["---"] * len(shown))]
-    return "\n".join([*lines, *(_line([plain(row.get(key)) for key in shown]) for row in rows)])
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(_inline(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+    rows_shown = [[_inline(plain(row.get(key))) for key in shown] for row in rows]
+    return "\n".join(table(list(map(_inline, shown)), rows_shown))
 
 
 def _inline(text: str) -> str:
-    """Returns a text on one short line, without what Markdown, HTML or a terminal would read as more than text."""
-    safe = " ".join(visible(mask(text)).replace("<", "&lt;").replace("`", "'").split())
+    """Returns a text on one short line that is neither code nor HTML."""
+    safe = inline(text).replace("`", "'")
     return safe if len(safe) <= _LONGEST else f"{safe[:_LONGEST]}..."
 
 
