@@ -20,7 +20,8 @@ from trackkit.reading.collection import Runs
 from trackkit.reading.curves import Curve, buckets
 from trackkit.reading.page_data import Packed, RunPage
 from trackkit.reading.parallel import dimension, dimensions, varied
-from trackkit.reading.report import View, write_report
+from trackkit.reading.pictures import View
+from trackkit.reading.report import write_report
 from trackkit.reading.runs import read_run, runs
 
 

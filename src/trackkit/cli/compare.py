@@ -76,7 +76,8 @@ def _sides(words: list[str]) -> list[Side]:
 
 def _write_page(found: Comparison, path: Path, metrics: list[str] | None) -> None:
     from trackkit.reading.collection import Runs
-    from trackkit.reading.report import View, write_report
+    from trackkit.reading.pictures import View
+    from trackkit.reading.report import write_report
 
     runs = Runs({(run.run_id, run.folder): run for side in found.sides for run in side.runs}.values())
     # Runs of groups that have names become one line per group.

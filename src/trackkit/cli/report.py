@@ -48,7 +48,8 @@ def report(
     """Writes one page with curves, a table, hyperparameters and each run's details; it opens without internet."""
     with errors():
         from trackkit.local_log.regular import ReadError
-        from trackkit.reading.report import View, write_report
+        from trackkit.reading.pictures import View
+        from trackkit.reading.report import write_report
 
         found = select(runs or [])
         if where and found:

@@ -76,6 +76,22 @@ def dimensions(table: Sequence[Mapping[str, Any]], result: str | None, most: int
     return [*kept, last] if kept and last is not None else kept
 
 
+def axes_data(dims: Sequence[Dimension]) -> dict[str, Any] | None:
+    """Returns the data sets `heads` and `ticks` of `charts.parallel_chart`, and the places of each axis."""
+    if not dims:
+        return None
+    return {
+        "heads": [{"dim": n, "label": short_name(each.column)} for n, each in enumerate(dims)],
+        "ticks": [{"dim": n, "pos": at, "label": text} for n, each in enumerate(dims) for at, text in each.ticks],
+        "places": [each.places for each in dims],
+    }
+
+
+def short_name(column: str) -> str:
+    """Returns a column's name as a chart shows it."""
+    return column.removeprefix("hparams/").removeprefix("final/")
+
+
 def dimension(column: str, values: Sequence[Any], few: int = _TICKS) -> Dimension | None:
     """Returns a column as an axis; None if it has too many different words, or no value.
 
