@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trackkit.cli.common import errors, select
+from trackkit.cli.common import errors, meant
 from trackkit.local_log.strict import strict
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def _sides(words: list[str]) -> list[Side]:
     from trackkit.reading.compare import side
 
     found, problems = [], []
-    for word in words:
-        runs = select([word])
+    for word, runs in zip(words, meant(words), strict=True):
         try:
             found.append(side(word, runs))
         except ReadError as error:

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from trackkit.cli.common import errors
+from trackkit.cli.common import OneRun, errors
 
 
 def digest(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Run id, run folder, output folder of one run, or entity/project/id.")
-    ],
+    run: OneRun,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Says in at most 1,500 words of Markdown what went well in a run, what went wrong, and what to try."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trackkit.cli.common import errors, select
+from trackkit.cli.common import ManyRuns, Where, errors, select
 from trackkit.local_log.strict import strict
 
 if TYPE_CHECKING:
@@ -28,20 +28,23 @@ _COMMA = re.compile(r""",(?=(?:[^'"]*(?:'[^']*'|"[^"]*"))*[^'"]*$)(?![^\[(]*[\])
 _COLUMN = re.compile(r"(?:([\w ./@-]+?)\s*=(?!=))?(.*)", re.DOTALL)
 _MOST_DAMAGED, _MOST_OF_BUDGET = 5, 20
 
-# A column: its heading, what it may be called in a table, and its values.
+# The columns of a bill, and what they are called in a table.
+_BILL = {
+    "duration_h": "hours",
+    "gpu_hours": "GPU h",
+    "energy_kWh": "kWh",
+    "cost": "USD",
+    "best": "best",
+    "best_key": "metric",
+    "cost_per_point": "USD per point",
+}
+# Heading to values.
 Columns = dict[str, Sequence[Any]]
 
 
 def ls(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Folder with runs, run id, group, or entity/project on W&B. Default: all your runs.",
-            show_default=False,
-        ),
-    ] = None,
-    where: Annotated[str, typer.Option(help='Only runs for which this is true: "hparams/lr > 1e-4".')] = "",
+    runs: ManyRuns = None,
+    where: Where = "",
     sort: Annotated[
         str,
         typer.Option(
@@ -139,7 +142,7 @@ def _sorted(table: Columns, by: str) -> Columns:
         ExpressionError: it has no such column.
     """
     from trackkit.errors import did_you_mean
-    from trackkit.reading.collection import sort_key
+    from trackkit.reading.collection import order
     from trackkit.reading.expression import ExpressionError
 
     name, descending = by.removeprefix("-"), by.startswith("-")
@@ -147,10 +150,8 @@ def _sorted(table: Columns, by: str) -> Columns:
         return table
     if name not in table:
         raise ExpressionError(f"groups can't be sorted by '{name}'{did_you_mean(name, table)}")
-    values = table[name]
-    order = sorted((n for n, value in enumerate(values) if value is not None), key=lambda n: sort_key(values[n]))
-    order = [*(reversed(order) if descending else order), *(n for n, value in enumerate(values) if value is None)]
-    return {name: [column[number] for number in order] for name, column in table.items()}
+    places = order(table[name], descending)
+    return {name: [column[place] for place in places] for name, column in table.items()}
 
 
 def _print_runs(table: Columns, runs: Runs, chosen: bool) -> None:
@@ -181,18 +182,6 @@ def _print_runs(table: Columns, runs: Runs, chosen: bool) -> None:
 
 def _title(name: str) -> str:
     return {"age_h": "age", "duration_h": "duration"}.get(name, name)
-
-
-# The columns of a bill, and what they are called in a table.
-_BILL = {
-    "duration_h": "hours",
-    "gpu_hours": "GPU h",
-    "energy_kWh": "kWh",
-    "cost": "USD",
-    "best": "best",
-    "best_key": "metric",
-    "cost_per_point": "USD per point",
-}
 
 
 def _short(name: str) -> str:

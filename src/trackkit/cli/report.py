@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trackkit.cli.common import errors, select
+from trackkit.cli.common import ManyRuns, Where, errors, select
 
 
 class AxisChoice(str, Enum):
@@ -21,16 +21,9 @@ class AxisChoice(str, Enum):
 
 
 def report(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Folder with runs, run id, group, or entity/project on W&B. Default: all your runs.",
-            show_default=False,
-        ),
-    ] = None,
+    runs: ManyRuns = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
-    where: Annotated[str, typer.Option(help='Only runs for which this is true: "hparams/lr > 1e-4".')] = "",
+    where: Where = "",
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", "-m", help="Metric to show; the first ranks the runs. Default: the main ones."),
