@@ -126,7 +126,7 @@ def _columns(
     console: Console, names: Sequence[str], columns: Mapping[str, Sequence[str]], right: frozenset[str] = frozenset()
 ) -> None:
     """Prints columns beside the names of the rows; as several tables where a terminal is too narrow for one."""
-    from trackkit.reading.terminal import fit, table
+    from trackkit.reading.terminal import fit, table, width
 
     def made(headings: Sequence[str]) -> Table:
         rows = list(zip(names, *(columns[each] for each in headings), strict=True))
@@ -135,8 +135,7 @@ def _columns(
     fit(console, made(list(columns)))
     block: list[str] = []
     for heading in columns:
-        wide = console.options.update(width=10_000)
-        if block and console.measure(made([*block, heading]), options=wide).maximum > console.width:
+        if block and width(console, made([*block, heading])) > console.width:
             console.print(made(block), "")
             block = []
         block.append(heading)

@@ -101,7 +101,7 @@ class Job:
                 server, found = self._read_back(path, source)
         result = report(source, server, found)
         if server.state and source.local is not None and (notes := notes_of(source.local)):
-            self._server.annotate(path, notes)
+            self._server.annotate(server, notes)
         if result.verdict == "complete":
             self._ledger.remember(path, server.url, result.rows)
         return result
