@@ -169,3 +169,30 @@ def test_group_of_the_user_is_listed_by_its_name(tmp_path: Path, monkeypatch: py
         index.remember(write_run(tmp_path / run_id, run_id, {"trackkit/settings/group": group}), run_id, "p", "offline")
     assert [line[0] for line in cells(ls("baseline", "--columns", "id"))] == ["id", "a", "b"]
     assert "did you mean 'baseline'?" in ls("baselin").stderr
+
+
+def test_numbers_that_no_float_holds_cost_only_themselves(tmp_path: Path) -> None:
+    for number, value in enumerate([1e308, 1.2e308, 10**400, 10**308]):
+        best = {"final/best/val/loss": value, "final/best/val/loss_step": 1, "final/duration_h": value}
+        config = {"hparams/lr": value, "trackkit/settings/group": "g", "hparams/nan": float("nan")}
+        write_run(tmp_path / str(number), f"r{number}", config, {**best, "final/cost_usd": value, "final/steps": value})
+    for words in ([], ["--group-by", "group"], ["--group-by", "group", "--columns", "cost"], ["--json"], ["--csv"]):
+        assert ls(tmp_path, *words).exit_code == 0, words
+    assert (
+        "3 of 4 runs took 80% of the budget, inf USD" in ls(tmp_path, "--group-by", "group", "--columns", "cost").stdout
+    )
+    assert max(map(len, ls(tmp_path).stdout.splitlines())) < 200
+    (grouped,) = json.loads(ls(tmp_path, "--group-by", "group", "--columns", "best", "--json").stdout)
+    assert grouped["n"] == 4
+    assert grouped["final/best/val/loss n"] == 3
+    assert grouped["final/best/val/loss"] == pytest.approx(3.2 / 3 * 1e308)
+    assert len(json.loads(ls(tmp_path, "--group-by", "hparams/nan", "--json").stdout)) == 1
+
+
+def test_damaged_run_is_named_on_one_line(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a\nb\x1b[2J", "a")
+    (folder / "summary.json").write_text("{")
+    said = ls(tmp_path).stdout.splitlines()
+    assert len(said) == 3
+    assert said[-1].startswith("a is damaged: summary.json of ")
+    assert "\x1b" not in said[-1]

@@ -57,7 +57,23 @@ def test_single_runs_and_missing_values_have_no_interval() -> None:
     assert mean_difference(sample([]), sample([2.0])).verdict == "not in both"
     assert mean_difference(sample([1.0, 1.0]), sample([2.0, 2.0])).verdict == "different"
     assert mean_difference(sample([0.1, 0.1]), sample([0.1 + 1e-17, 0.1])).verdict == "equal"
-    assert sample([1.0, None, math.nan, "x", True]).n == 1
+    assert sample([1.0, None, math.nan, "x", True, 10**400]).n == 1
+
+
+@pytest.mark.parametrize("factor", [1e-170, 1e-90, 1e90, 1e170, 5e307])
+def test_very_large_and_small_numbers_have_the_same_verdict(factor: float) -> None:
+    a, b = ([factor * each for each in values] for values in ([1.0, 1.1, 1.2], [2.0, 2.1, 2.3]))
+    found, plain = sample(a), sample([1.0, 1.1, 1.2])
+    assert (found.mean / factor, found.sd / factor) == pytest.approx((plain.mean, plain.sd))
+    expected = mean_difference(plain, sample([2.0, 2.1, 2.3]))
+    difference = mean_difference(found, sample(b))
+    assert (difference.low / factor, difference.high / factor) == pytest.approx((expected.low, expected.high))
+    assert difference.verdict == "different"
+
+
+def test_difference_that_no_float_holds_has_no_interval() -> None:
+    found = mean_difference(sample([-1.7e308, -1.6e308]), sample([1.7e308, 1.6e308]))
+    assert found.verdict == "too large for an interval"
 
 
 def test_groups_are_compared_by_their_means(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.local_log import write_run
 from trackkit import read_run, runs
-from trackkit.reading.digest import MOST_WORDS, digest, markdown
+from trackkit.reading.digest import digest
+from trackkit.reading.digest_text import MOST_WORDS, markdown
 
 CONFIG = {
     "model/class": "Net",
@@ -108,6 +109,18 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert not any("<script" in line for line in shown)
 
 
+def test_values_of_wrong_types_stay_text(tmp_path: Path) -> None:
+    hostile = "\x1b[31m\n# heading <b>"
+    best = {"final/best/val/acc": hostile, "final/best/val/acc_step": [hostile], "final/val/acc": hostile}
+    times = {"final/duration_h": [1], "final/eval_h": "x", "final/checkpoint_h": {}, "final/cost_usd": hostile}
+    text = markdown(digest(read_run(write_run(tmp_path, "a", {}, {**best, **times, "final/steps": hostile}, rows()))))
+    assert "\x1b" not in text
+    assert "<b>" not in text
+    assert not any(line.startswith("# heading") for line in text.splitlines())
+    huge = {"final/val/acc": 0.5, "final/best/val/acc": 0.5, "final/best/val/acc_step": 10**400}
+    assert "1.000e+400" in markdown(digest(read_run(write_run(tmp_path, "b", {}, huge, rows()))))
+
+
 @pytest.mark.parametrize("count", [0, 1, 5000])
 def test_digest_stays_within_its_words(tmp_path: Path, count: int) -> None:
     config = {f"hparams/{number}": "word " * 60 for number in range(200)}
@@ -118,3 +131,10 @@ def test_digest_stays_within_its_words(tmp_path: Path, count: int) -> None:
     text = markdown(digest(read_run(folder)))
     assert len(text.split()) <= MOST_WORDS
     assert "## Findings" in text
+
+
+def test_last_words_are_not_read_through_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a private key")
+    folder = write_run(tmp_path, "a", CONFIG, {"final/status": "failed"}, rows(), status="failed")
+    (folder / "last_words.txt").symlink_to(tmp_path / "key")
+    assert "a private key" not in markdown(digest(read_run(folder)))

@@ -101,3 +101,7 @@ def test_everything_that_is_not_on_the_list_is_refused(text: str) -> None:
 
 def test_texts_are_not_repeated() -> None:
     assert Expression("status * 99999999", KNOWN)(FIELDS) is None
+
+
+def test_integers_do_not_grow_without_end() -> None:
+    assert Expression(" * ".join(["9" * 300] * 6), KNOWN)(FIELDS) is None

@@ -38,6 +38,21 @@ def test_entry_has_the_figures_and_the_text_and_the_run_links_back(tmp_path: Pat
     assert trackkit.read_run(folder).run["notes"] == f"JOURNAL.md: {heading}"
 
 
+def test_hostile_figures_stay_on_their_line(tmp_path: Path) -> None:
+    hostile = "a\n# heading \x1b[2J<b>"
+    best = {"final/best/val/loss": hostile, "final/best/val/loss_step": hostile, "final/steps": hostile}
+    config = {"git/commit": "a\n# \x1b[2J", "trackkit/settings/group": hostile}
+    run = trackkit.read_run(write_run(tmp_path, "a", config, best, status=hostile))
+    journal = tmp_path / "JOURNAL.md"
+    # Of the command line: bytes that are no UTF-8.
+    add_entry(journal, run, "Why \udcff.")
+    assert add_stubs(journal, trackkit.runs(tmp_path)) == ["a # heading [2J&lt;b>"]
+    text = journal.read_text(encoding="utf-8")
+    assert "\x1b" not in text
+    assert "<b>" not in text
+    assert [line for line in text.splitlines() if line.startswith("# ")] == ["# Journal"]
+
+
 def test_stub_is_made_once_for_each_group_that_has_ended(tmp_path: Path) -> None:
     for name, lr, group, status in (
         ("a", 0.1, "sweep|1", "finished"),
@@ -66,4 +81,6 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         add_entry(tmp_path / "JOURNAL.md", run, "  ")
     with pytest.raises(ReadError, match="cannot write the journal"):
         add_entry(tmp_path / "no" / "JOURNAL.md", run, "text")
+    with pytest.raises(ReadError, match="cannot read the journal"):
+        add_stubs(tmp_path, trackkit.runs(tmp_path))
     assert "notes" not in json.loads((tmp_path / "_trackkit/a/run.json").read_text())

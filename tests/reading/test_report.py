@@ -20,7 +20,8 @@ from trackkit.reading.collection import Runs
 from trackkit.reading.curves import Curve, buckets
 from trackkit.reading.page_data import Packed, RunPage
 from trackkit.reading.parallel import dimension, dimensions, varied
-from trackkit.reading.report import View, write_report
+from trackkit.reading.pictures import View
+from trackkit.reading.report import write_report
 from trackkit.reading.runs import read_run, runs
 
 
@@ -119,6 +120,7 @@ def test_fifty_runs_fit_in_ten_megabytes_and_what_does_not_is_named() -> None:
         (View(group_by="hparams/lrr"), "r.html", "did you mean 'hparams/lr'"),
         (View(), "missing/r.html", "cannot write"),
         (View(), ".", "is a folder"),
+        (View(), "x" * 300, "cannot write"),
     ],
 )
 def test_what_can_not_be_written_is_a_clear_error(

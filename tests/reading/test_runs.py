@@ -35,6 +35,12 @@ def ids(runs: Any) -> list[str]:
     return [run.run_id for run in runs]
 
 
+@pytest.mark.parametrize("path", ["./missing", "../missing", "~/missing", "~/missing/run"])
+def test_local_path_is_not_asked_of_a_server(path: str) -> None:
+    with pytest.raises(ReadError, match="it is neither a folder nor an id in your list"):
+        trackkit.runs(path)
+
+
 def test_runs_of_a_folder_are_filtered_sorted_grouped_and_ranked(four: Path) -> None:
     runs = trackkit.runs(four)
     assert ids(runs) == ["d", "a", "b", "c"]

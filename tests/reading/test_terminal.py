@@ -36,6 +36,8 @@ def drawn(*curves: Curve, log: bool = False, terminal: bool = True) -> str:
         (np.exp(-STEPS / 100), True, "1e-06┤"),
         (FALLING * 1e-6, False, "1e-06┤"),
         (STEPS * 0 + 1.7e308, False, "1.7e+308"),
+        (np.append(np.full(1999, 1.0), 1.7e308), False, "1.7e+308"),
+        (np.where(STEPS % 2 == 0, 1.7e308, -1.7e308), False, "-1.7e+308"),
         (STEPS * 0 + 3, False, "3┤"),
         (STEPS * 0, True, "no finite values"),
         (STEPS * np.nan, False, "no finite values"),
@@ -48,10 +50,22 @@ def test_any_values_are_drawn_with_round_numbers_on_the_axis(values: ArrayLike, 
     assert "-0┤" not in text
 
 
+def test_title_does_not_act_on_the_terminal() -> None:
+    out = io.StringIO()
+    draw({"a": curve(FALLING)}, Console(file=out, width=70), title="epoch/val/\x1b[2J")
+    assert out.getvalue().startswith("epoch/val/ [2J\n")
+
+
 def test_one_point_and_no_curve_are_drawn() -> None:
     assert "1┤" in drawn(curve([1.0], [5.0]))
     assert "no finite values" in drawn()
     assert "no finite values" in drawn(curve([], []))
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_few_of_the_largest_values_are_a_table(count: int) -> None:
+    for values in ([1e308] * count, [(-1) ** n * 1e308 for n in range(count)]):
+        assert drawn(curve(values, STEPS[:count])).count("1e+308")
 
 
 def test_several_curves_are_named_in_a_terminal_and_a_table_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

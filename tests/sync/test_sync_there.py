@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(240)
 # Resumes the run online and logs rows of the local log, with the time of now.
 RESEND = """
 import json, sys, wandb
-from trackkit.local_log.reader import finite_words
+from trackkit.local_log.strict import finite_words
 run = wandb.init(project="p", id="r1", resume="allow", settings=wandb.Settings(x_disable_stats=True, console="off"))
 first, last = map(int, sys.argv[2:])
 for line in open(sys.argv[1]):

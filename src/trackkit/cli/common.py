@@ -6,20 +6,32 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trackkit.errors import TrackKitError
 
 if TYPE_CHECKING:
-    from trackkit.local_log.recorded import RecordedRun
     from trackkit.reading.collection import Runs
 
 _FAILED, _USAGE, _CTRL_C = 1, 2, 130
+
+# The argument of commands on one run, and those of commands on many.
+OneRun = Annotated[
+    str, typer.Argument(metavar="RUN", help="Run id, run folder, output folder of one run, or entity/project/id.")
+]
+ManyRuns = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]...",
+        help="Folder with runs, run id, group, or entity/project on W&B. Default: all your runs.",
+        show_default=False,
+    ),
+]
+Where = Annotated[str, typer.Option(help='Only runs for which this is true: "hparams/lr > 1e-4".')]
 
 
 @contextmanager
@@ -57,20 +69,31 @@ def select(words: Sequence[str]) -> Runs:
     Raises:
         ReadError: a word means no run.
     """
-    from trackkit.errors import did_you_mean
-    from trackkit.local_log.regular import ReadError
     from trackkit.reading.collection import Runs
     from trackkit.reading.runs import runs
 
     if not words:
         return runs()
+    return Runs({(run.run_id, run.folder): run for named in meant(words) for run in named}.values())
+
+
+def meant(words: Sequence[str]) -> list[Runs]:
+    """Returns the runs that each word means, as `select` takes them; the user's list of runs is read at most once.
+
+    Raises:
+        ReadError: a word means no run.
+    """
+    from trackkit.errors import did_you_mean
+    from trackkit.local_log.regular import ReadError
+    from trackkit.reading.runs import runs
+
     mine: Runs | None = None
-    found: dict[tuple[str, Path | None], RecordedRun] = {}
+    found = []
     for word in words:
         try:
-            named: Iterable[RecordedRun] = runs(word)
+            found.append(runs(word))
         except ReadError:
-            mine = mine or runs()
+            mine = mine if mine is not None else runs()
             groups = mine.group("group")
             if word not in groups and ("/" in word or os.path.exists(word)):
                 raise
@@ -79,6 +102,5 @@ def select(words: Sequence[str]) -> Runs:
                 hint = did_you_mean(word, known).partition("; known")[0]
                 said = f"no run '{word}': it is neither a folder, nor an id or a group in your list of runs"
                 raise ReadError(f"{said}{hint or '. `trackkit ls` shows them.'}") from None
-            named = groups[word]
-        found.update({(run.run_id, run.folder): run for run in named})
-    return Runs(found.values())
+            found.append(groups[word])
+    return found

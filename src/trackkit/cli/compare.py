@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trackkit.cli.common import errors, select
+from trackkit.cli.common import errors, meant
+from trackkit.local_log.strict import strict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,8 +61,7 @@ def _sides(words: list[str]) -> list[Side]:
     from trackkit.reading.compare import side
 
     found, problems = [], []
-    for word in words:
-        runs = select([word])
+    for word, runs in zip(words, meant(words), strict=True):
         try:
             found.append(side(word, runs))
         except ReadError as error:
@@ -76,7 +75,8 @@ def _sides(words: list[str]) -> list[Side]:
 
 def _write_page(found: Comparison, path: Path, metrics: list[str] | None) -> None:
     from trackkit.reading.collection import Runs
-    from trackkit.reading.report import View, write_report
+    from trackkit.reading.pictures import View
+    from trackkit.reading.report import write_report
 
     runs = Runs({(run.run_id, run.folder): run for side in found.sides for run in side.runs}.values())
     # Runs of groups that have names become one line per group.
@@ -93,9 +93,11 @@ def _page(found: Comparison, console: Console, drawn: Sequence[str]) -> None:
     for number, each in enumerate(found.sides):
         names = ", ".join(run.run_id for run in each.runs[:6]) + (", ..." if len(each.runs) > 6 else "")
         title = visible(each.runs[0].name) if len(each.runs) == 1 else f"{len(each.runs)} runs"
-        console.print(Text.assemble((_letter(number), "bold"), f"  {each.name}: {title} ({names})"), soft_wrap=True)
+        console.print(
+            Text.assemble((_letter(number), "bold"), f"  {each.name}: {title} ({visible(names)})"), soft_wrap=True
+        )
     for note in found.notes:
-        console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"Note: {visible(note)}", style="yellow"), soft_wrap=True)
     _differences(found, console)
     _code(found, console)
     _measures(found, console)
@@ -124,7 +126,7 @@ def _columns(
     console: Console, names: Sequence[str], columns: Mapping[str, Sequence[str]], right: frozenset[str] = frozenset()
 ) -> None:
     """Prints columns beside the names of the rows; as several tables where a terminal is too narrow for one."""
-    from trackkit.reading.terminal import fit, table
+    from trackkit.reading.terminal import fit, table, width
 
     def made(headings: Sequence[str]) -> Table:
         rows = list(zip(names, *(columns[each] for each in headings), strict=True))
@@ -133,8 +135,7 @@ def _columns(
     fit(console, made(list(columns)))
     block: list[str] = []
     for heading in columns:
-        wide = console.options.update(width=10_000)
-        if block and console.measure(made([*block, heading]), options=wide).maximum > console.width:
+        if block and width(console, made([*block, heading])) > console.width:
             console.print(made(block), "")
             block = []
         block.append(heading)
@@ -144,16 +145,18 @@ def _columns(
 def _code(found: Comparison, console: Console) -> None:
     from rich.text import Text
 
+    from trackkit.reading.text_table import visible
+
     known = {each for each in found.commits if each}
     if len(known) < 2 and not any("*" in commit for each in known for commit in each):
         return
     said = ", ".join(f"{_letter(n)} {' '.join(each) or 'unknown'}" for n, each in enumerate(found.commits))
-    console.print(Text(f"\nCode: {said}"))
+    console.print(Text(f"\nCode: {visible(said)}"))
     for line in [*found.log[:_MOST_LOG], *(["..."] if len(found.log) > _MOST_LOG else [])]:
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print(Text(f"  {visible(line)}"), soft_wrap=True)
     files = [*found.files[:_MOST_FILES], *(["..."] if len(found.files) > _MOST_FILES else [])]
     if files:
-        console.print(Text(f"  changed: {', '.join(files)}"), soft_wrap=True)
+        console.print(Text(visible(f"  changed: {', '.join(files)}")), soft_wrap=True)
 
 
 def _measures(found: Comparison, console: Console) -> None:
@@ -242,6 +245,4 @@ def _null(value: Any) -> Any:
         return {key: _null(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_null(each) for each in value]
-    if isinstance(value, float) and not isfinite(value):
-        return None if value != value else "Infinity" if value > 0 else "-Infinity"
-    return value
+    return None if value != value else strict(value)

@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
-from trackkit.cli.common import errors
+from trackkit.cli.common import OneRun, errors
 
 
 def digest(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Run id, run folder, output folder of one run, or entity/project/id.")
-    ],
+    run: OneRun,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Says in at most 1,500 words of Markdown what went well in a run, what went wrong, and what to try."""
     from trackkit.reading.digest import digest as digest_of
-    from trackkit.reading.digest import markdown
+    from trackkit.reading.digest_text import markdown
     from trackkit.reading.runs import neighbors, read_run
 
     with errors():

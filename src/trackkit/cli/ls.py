@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trackkit.cli.common import errors, select
+from trackkit.cli.common import ManyRuns, Where, errors, select
+from trackkit.local_log.strict import strict
 
 if TYPE_CHECKING:
     from trackkit.reading.collection import Runs
@@ -27,20 +28,23 @@ _COMMA = re.compile(r""",(?=(?:[^'"]*(?:'[^']*'|"[^"]*"))*[^'"]*$)(?![^\[(]*[\])
 _COLUMN = re.compile(r"(?:([\w ./@-]+?)\s*=(?!=))?(.*)", re.DOTALL)
 _MOST_DAMAGED, _MOST_OF_BUDGET = 5, 20
 
-# A column: its heading, what it may be called in a table, and its values.
+# The columns of a bill, and what they are called in a table.
+_BILL = {
+    "duration_h": "hours",
+    "gpu_hours": "GPU h",
+    "energy_kWh": "kWh",
+    "cost": "USD",
+    "best": "best",
+    "best_key": "metric",
+    "cost_per_point": "USD per point",
+}
+# Heading to values.
 Columns = dict[str, Sequence[Any]]
 
 
 def ls(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Folder with runs, run id, group, or entity/project on W&B. Default: all your runs.",
-            show_default=False,
-        ),
-    ] = None,
-    where: Annotated[str, typer.Option(help='Only runs for which this is true: "hparams/lr > 1e-4".')] = "",
+    runs: ManyRuns = None,
+    where: Where = "",
     sort: Annotated[
         str,
         typer.Option(
@@ -138,7 +142,7 @@ def _sorted(table: Columns, by: str) -> Columns:
         ExpressionError: it has no such column.
     """
     from trackkit.errors import did_you_mean
-    from trackkit.reading.collection import sort_key
+    from trackkit.reading.collection import order
     from trackkit.reading.expression import ExpressionError
 
     name, descending = by.removeprefix("-"), by.startswith("-")
@@ -146,14 +150,13 @@ def _sorted(table: Columns, by: str) -> Columns:
         return table
     if name not in table:
         raise ExpressionError(f"groups can't be sorted by '{name}'{did_you_mean(name, table)}")
-    values = table[name]
-    order = sorted((n for n, value in enumerate(values) if value is not None), key=lambda n: sort_key(values[n]))
-    order = [*(reversed(order) if descending else order), *(n for n, value in enumerate(values) if value is None)]
-    return {name: [column[number] for number in order] for name, column in table.items()}
+    places = order(table[name], descending)
+    return {name: [column[place] for place in places] for name, column in table.items()}
 
 
 def _print_runs(table: Columns, runs: Runs, chosen: bool) -> None:
     from trackkit.reading.columns import duration, plain
+    from trackkit.reading.text_table import visible
 
     shown: dict[str, list[str]] = {}
     for name, values in table.items():
@@ -172,25 +175,13 @@ def _print_runs(table: Columns, runs: Runs, chosen: bool) -> None:
         typer.secho(f"{lines} of {len(runs)} runs.", dim=True)
     damaged = [row for row in runs.table if row["status"] == "damaged"]
     for row in damaged[:_MOST_DAMAGED]:
-        typer.secho(f"{row['id']} is damaged: {row.get('error', '')}", fg="red")
+        typer.secho(visible(f"{row['id']} is damaged: {row.get('error', '')}"), fg="red")
     if len(damaged) > _MOST_DAMAGED:
         typer.secho(f"{len(damaged) - _MOST_DAMAGED} more are damaged: --columns id,error", fg="red")
 
 
 def _title(name: str) -> str:
     return {"age_h": "age", "duration_h": "duration"}.get(name, name)
-
-
-# The columns of a bill, and what they are called in a table.
-_BILL = {
-    "duration_h": "hours",
-    "gpu_hours": "GPU h",
-    "energy_kWh": "kWh",
-    "cost": "USD",
-    "best": "best",
-    "best_key": "metric",
-    "cost_per_point": "USD per point",
-}
 
 
 def _short(name: str) -> str:
@@ -265,7 +256,7 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 
 def _print_json(table: Columns, sparse: bool) -> None:
-    lines = [dict(zip(table, map(_strict, row), strict=True)) for row in zip(*table.values(), strict=True)]
+    lines = [dict(zip(table, map(strict, row), strict=True)) for row in zip(*table.values(), strict=True)]
     if sparse:
         lines = [{name: value for name, value in line.items() if value is not None} for line in lines]
     typer.echo(json.dumps(lines, indent=1))
@@ -277,16 +268,5 @@ def _print_csv(table: Columns) -> None:
     writer.writerows(map(_csv, row) for row in zip(*table.values(), strict=True))
 
 
-def _strict(value: Any) -> Any:
-    """Returns a value as strict JSON has it; NaN and infinities as the words of the local log."""
-    if isinstance(value, float) and value - value != 0:
-        return {"nan": "NaN", "inf": "Infinity"}.get(str(value), "-Infinity")
-    if isinstance(value, (list, tuple)):
-        return [_strict(each) for each in value]
-    if isinstance(value, dict):
-        return {str(key): _strict(each) for key, each in value.items()}
-    return value
-
-
 def _csv(value: Any) -> Any:
-    return "" if value is None else json.dumps(_strict(value)) if isinstance(value, (list, tuple, dict)) else value
+    return "" if value is None else json.dumps(strict(value)) if isinstance(value, (list, tuple, dict)) else value

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trackkit.cli.common import errors, select
+from trackkit.cli.common import ManyRuns, Where, errors, select
 
 
 class AxisChoice(str, Enum):
@@ -21,16 +21,9 @@ class AxisChoice(str, Enum):
 
 
 def report(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Folder with runs, run id, group, or entity/project on W&B. Default: all your runs.",
-            show_default=False,
-        ),
-    ] = None,
+    runs: ManyRuns = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
-    where: Annotated[str, typer.Option(help='Only runs for which this is true: "hparams/lr > 1e-4".')] = "",
+    where: Where = "",
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", "-m", help="Metric to show; the first ranks the runs. Default: the main ones."),
@@ -48,7 +41,8 @@ def report(
     """Writes one page with curves, a table, hyperparameters and each run's details; it opens without internet."""
     with errors():
         from trackkit.local_log.regular import ReadError
-        from trackkit.reading.report import View, write_report
+        from trackkit.reading.pictures import View
+        from trackkit.reading.report import write_report
 
         found = select(runs or [])
         if where and found:

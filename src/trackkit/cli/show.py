@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trackkit.cli.common import errors
+from trackkit.cli.common import OneRun, errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,9 +18,7 @@ _PAUSE_S = 2.0
 
 
 def show(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Run id, run folder, output folder of one run, or entity/project/id.")
-    ],
+    run: OneRun,
     watch: Annotated[bool, typer.Option("--watch", help="Follow a run that is still being written.")] = False,
     log: Annotated[bool, typer.Option("--log", help="Draw losses on a logarithmic axis.")] = False,
 ) -> None:

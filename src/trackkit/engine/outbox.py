@@ -37,7 +37,7 @@ class Outbox(Sink):
     The first call after the pause tries again, and so does the close. Nothing waits for the pause to end. A sink counts
     as working again after it has worked for as long as the pause was, since some raise one or two calls late.
 
-    Rows are delivered in order. If too many wait, the oldest are lost, and the sink is told of the gap.
+    Rows are delivered in order. If too many wait, the oldest are dropped, and the sink marks a gap.
 
     Args:
         sink: the one that has failed.

@@ -10,6 +10,11 @@ from trackkit.engine.faults import Faults, Group
 from trackkit.engine.run_info import Status
 
 
+def best_key(columns: Mapping[str, Any]) -> str | None:
+    """Returns the column with the best value of the monitored metric, which is written first; None without one."""
+    return next((key for key in columns if key.startswith("final/best/") and f"{key}_step" in columns), None)
+
+
 class Summary:
     """Collects the summary columns and writes them to the sinks.
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import gc
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trackkit.engine.processes import process_life
 from trackkit.engine.records import Gap, Row
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError, parse_json, regular
+from trackkit.local_log.strict import NOT_FINITE
 from trackkit.schema.keys import AXES, Tier
+
+T = TypeVar("T")
 
 # Of a run folder that this version writes, and the newest that it reads: `format` in `run.json`, absent before 1.
 FORMAT = 1
 FILES = ("run.json", "config.json", "summary.json", "rows.jsonl")
-NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 _COUNTS = AXES | {"batch/samples", "batch/tokens"}
 # What others rely on in `run.json`; what is of another type is skipped as damaged.
@@ -38,14 +40,6 @@ _LONGEST = 1 << 24
 _LINES = 20_000
 # Of the file's end, where the last rows are.
 _TAIL = 1 << 16
-
-
-def finite_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the row with "NaN", "Infinity" and "-Infinity" as floats."""
-    return {
-        key: NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else value
-        for key, value in row.items()
-    }
 
 
 def read_folder(folder: Path) -> RecordedRun:
@@ -106,10 +100,19 @@ def last_rows(folder: Path, most: int = 5) -> list[str]:
 
 def last_step(folder: Path) -> int | None:
     """Returns the step of the last row; None without rows."""
+    return _of_last_row(folder, lambda row: int(row["batch/step"] if "batch/step" in row else row["epoch/step"]))
+
+
+def last_time(folder: Path) -> float | None:
+    """Returns the time of the last row, Unix time in seconds; None without rows."""
+    return _of_last_row(folder, lambda row: float(row["_time"]))
+
+
+def _of_last_row(folder: Path, value: Callable[[dict[str, Any]], T]) -> T | None:
+    """Returns a value of the last row that has it."""
     for line in reversed(last_rows(folder)):
         with suppress(ValueError, KeyError, TypeError, OverflowError):
-            values = parse_json(line)
-            return int(values["batch/step"] if "batch/step" in values else values["epoch/step"])
+            return value(parse_json(line))
     return None
 
 

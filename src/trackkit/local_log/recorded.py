@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -128,15 +128,11 @@ class RecordedRun:
         Raises:
             ReadError: no key is meant, or several are.
         """
-        if word in self.keys:
-            return word
-        if f"batch/{word}" in self.keys:
-            return f"batch/{word}"
-        ends = [key for key in self.keys if key.endswith(f"/{word}")]
-        if len(ends) == 1:
-            return ends[0]
-        if ends:
-            raise ReadError(f"several keys end with '{word}': {', '.join(ends)}. Give one of them.")
+        meant = keys_meant(word, self.keys)
+        if len(meant) == 1:
+            return meant[0]
+        if meant:
+            raise ReadError(f"several keys end with '{word}': {', '.join(meant)}. Give one of them.")
         known = {key.partition("/")[2] for key in self.keys}
         hint = did_you_mean(word, known) if known else "; the run has no rows"
         raise ReadError(f"no key '{word}' in the run's history{hint}")
@@ -148,6 +144,12 @@ class RecordedRun:
             ReadError: pandas is not installed.
         """
         return frame(self.history)
+
+
+def keys_meant(word: str, known: Collection[str]) -> list[str]:
+    """Returns the keys that a word may mean: that key, else its `batch/` key, else all that end with it."""
+    whole = next((key for key in (word, f"batch/{word}") if key in known), None)
+    return [whole] if whole is not None else sorted(key for key in known if key.endswith(f"/{word}"))
 
 
 def frame(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -36,6 +35,7 @@ from trackkit.local_log.owner import claim, release
 from trackkit.local_log.private import make_folder, opener
 from trackkit.local_log.reader import FORMAT, read_gap, read_json
 from trackkit.local_log.row_file import RowFile
+from trackkit.local_log.strict import strict
 from trackkit.notices import logger
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -105,7 +105,7 @@ class LocalSink(Sink):
         try:
             text = _encode(line)
         except ValueError:
-            text = _encode(_strict(line))
+            text = _encode(strict(line))
         gap = Gap(1, row.step, row.step)
         self._append(text, gap)
         self._count(gap)
@@ -194,7 +194,7 @@ def replace_json(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file could not be written.
     """
-    data = (json.dumps(_strict(values), indent=1, default=str, allow_nan=False) + "\n").encode()
+    data = (json.dumps(strict(values), indent=1, default=str, allow_nan=False) + "\n").encode()
     spare = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(spare, "wb", opener=opener) as file:
@@ -221,11 +221,3 @@ def _overwrite(path: Path, data: bytes) -> None:
             os.posix_fallocate(file.fileno(), 0, len(data))
         # JSON may end with spaces, so the rest of a longer file is filled with them.
         file.write(data.ljust(size))
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {key: _strict(item) for key, item in value.items()}
-    return [_strict(item) for item in value] if isinstance(value, (list, tuple)) else value

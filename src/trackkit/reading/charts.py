@@ -41,7 +41,7 @@ class Line:
     Attributes:
         number: of the run or the group.
         color: as `#rrggbb`.
-        x, y: points; y is NaN where there is none; shape [n].
+        x, y: points; shape [n]. A NaN in y breaks the line.
         least, most: of the band around it; empty without a band.
         bad: positions of values that are NaN or infinite.
         name: of the run or the group.

@@ -101,10 +101,7 @@ class Runs(Sequence[RecordedRun]):
         Raises:
             ExpressionError: the text is no expression, or names an unknown column.
         """
-        values = self.column(by)
-        order = sorted((n for n, value in enumerate(values) if _has_place(value)), key=lambda n: sort_key(values[n]))
-        rest = [number for number, value in enumerate(values) if not _has_place(value)]
-        return self._derived([*(reversed(order) if descending else order), *rest])
+        return self._derived(order(self.column(by), descending))
 
     def best(self, metric: str, goal: Goal | None = None) -> RecordedRun:
         """Returns the run with the best value of a metric.
@@ -149,8 +146,8 @@ class Runs(Sequence[RecordedRun]):
             values = (value or [None]) if each and isinstance(value, list) else [value]
             for found in (tuple(value) if isinstance(value, list) else value for value in values):
                 groups.setdefault(found if _is_hashable(found) else plain(found), []).append(number)
-        order = sorted(groups, key=lambda value: (value is None, sort_key(value)))
-        return {value: self._derived(groups[value]) for value in order}
+        names = list(groups)
+        return {names[place]: self._derived(groups[names[place]]) for place in order(names)}
 
     def to_pandas(self) -> pandas.DataFrame:
         """Returns all columns as a table, one row per run.
@@ -177,10 +174,13 @@ def _is_hashable(value: Any) -> bool:
     return True
 
 
-def _has_place(value: Any) -> bool:
-    return value is not None and value == value
+def order(values: Sequence[Any], descending: bool = False) -> list[int]:
+    """Returns the places of values in their order: numbers before texts; None and NaN last, whatever the direction."""
+    placed = [place for place, value in enumerate(values) if value is not None and value == value]
+    rest = [place for place, value in enumerate(values) if value is None or value != value]
+    found = sorted(placed, key=lambda place: _sort_key(values[place]))
+    return [*(reversed(found) if descending else found), *rest]
 
 
-def sort_key(value: Any) -> tuple[bool, Any]:
-    """Returns the sort key of a value: numbers before texts."""
+def _sort_key(value: Any) -> tuple[bool, Any]:
     return (False, value) if isinstance(value, (int, float)) else (True, str(value))

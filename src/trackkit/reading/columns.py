@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
-from trackkit.local_log.reader import last_rows, last_step
+from trackkit.engine.summary import best_key
+from trackkit.local_log.reader import last_step, last_time
 from trackkit.local_log.recorded import RecordedRun
-from trackkit.local_log.regular import parse_json
 from trackkit.reading.statistics import is_number
 
-_BEST = "final/best/"
+_RESULTS = ("final/val/", "final/test/", "final/train/")
+_SPEEDS = ("runtime_s", "samples_per_s", "steps_per_s", "tokens_per_s")
 # From here on, numbers have an exponent.
 _LARGE = 1e12
+# Whole numbers below it, such as seeds, have all their digits.
+_LONG = 10**20
 
 # Facts by name, with what they say.
 FACTS: Mapping[str, str] = {
@@ -77,9 +80,19 @@ def facts(run: RecordedRun) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def best_key(summary: Mapping[str, Any]) -> str | None:
-    """Returns the column with the best value of the monitored metric, which is written first; None without one."""
-    return next((key for key in summary if key.startswith(_BEST) and f"{key}_step" in summary), None)
+def results(summary: Mapping[str, Any]) -> dict[str, tuple[Any, Any, Any]]:
+    """Returns metric (`val/loss`) to its last value, its best value, and the step of the best; None where unknown."""
+    keys = [key for key in summary if key.startswith(_RESULTS) and not is_speed(key)]
+    names = [key.removeprefix("final/") for key in keys]
+    return {
+        name: (summary[f"final/{name}"], summary.get(f"final/best/{name}"), summary.get(f"final/best/{name}_step"))
+        for name in names
+    }
+
+
+def is_speed(key: str) -> bool:
+    """Returns whether a key tells how long a training or an evaluation took, rather than a result."""
+    return key.rpartition("/")[2] in _SPEEDS
 
 
 def plain(value: Any, digits: int = 4) -> str:
@@ -88,6 +101,8 @@ def plain(value: Any, digits: int = 4) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int) and abs(value) >= _LONG:
+        return f"{float(value) if is_number(value) else Decimal(value):.{digits}g}"
     if isinstance(value, float):
         return f"{value:.0f}" if 10**digits <= abs(value) < _LARGE else f"{value:.{digits}g}"
     if isinstance(value, (list, tuple)):
@@ -101,7 +116,7 @@ def duration(hours: float) -> str:
         return f"{hours * 3600:.0f} s"
     if hours * 60 < 90:
         return f"{hours * 60:.0f} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d" if hours < _LARGE else f"{hours / 24:.4g} d"
 
 
 def _text(value: Any) -> str | None:
@@ -116,16 +131,10 @@ def _age_h(fields: Mapping[str, Any]) -> float | None:
 def _duration_h(run: RecordedRun) -> float | None:
     if "started" not in run.run:
         return None
-    ended = time.time() if run.status == "running" else run.run.get("ended") or _last_written(run)
+    ended = time.time() if run.status == "running" else run.run.get("ended")
+    if not ended and run.folder is not None:
+        ended = last_time(run.folder)
     return max(0.0, float(ended) - float(run.run["started"])) / 3600 if ended is not None else None
-
-
-def _last_written(run: RecordedRun) -> float | None:
-    """Returns the time of a run's last row, Unix time in seconds."""
-    for line in reversed(last_rows(run.folder)) if run.folder is not None else ():
-        with suppress(ValueError, KeyError, TypeError, OverflowError):
-            return float(parse_json(line)["_time"])
-    return None
 
 
 def _price(config: Mapping[str, Any]) -> Any:

@@ -13,14 +13,14 @@ from trackkit.local_log.regular import ReadError
 from trackkit.reading.collection import Runs
 from trackkit.reading.columns import facts
 from trackkit.reading.comparison import Comparison, Measure, Side
-from trackkit.reading.curves import Curve, at_steps, curve, main_keys
+from trackkit.reading.curves import Curve, Curves, at_steps, main_keys
 from trackkit.reading.differences import varying
 from trackkit.reading.statistics import mean_difference, sample
 from trackkit.record.git import changed_files, commits_between
 from trackkit.schema.goals import Goal, direction
 
-# Metric to the finite curves of the runs of each side that have it.
-Curves = Mapping[str, Sequence[Sequence[Curve]]]
+# Metric to the finite curves of the runs of each side; empty for a run without it.
+Compared = Mapping[str, Sequence[Sequence[Curve]]]
 
 _STEPS = 4
 _METRICS, _MOST_KEYS = 6, 1000
@@ -63,10 +63,9 @@ def compare(sides: Sequence[Side], keys: Sequence[str] | None = None, repository
     known = main_keys(everyone, _MOST_KEYS, results=True)
     wanted = [_key(everyone, key) for key in keys] if keys else known[:_METRICS]
     log, files = _code(sides, repository or Path.cwd())
-    curves = {
-        key: [[curve(run, key).finite for run in each.runs if key in run.keys] for each in sides] for key in wanted
-    }
-    measures = [*_metrics(curves), *_resources(sides)]
+    read = [[Curves(run) for run in each.runs] for each in sides]
+    curves = {key: [[of.curve(key).finite for of in each] for each in read] for key in wanted}
+    measures = [*_metrics(curves), *_resources(sides, read)]
     notes = [*_about_runs(sides), *_about_curves(curves), *_about_code(sides, bool(log or files))]
     if not keys and len(known) > _METRICS:
         notes.append(f"not compared, for brevity: {', '.join(known[_METRICS:])}")
@@ -89,7 +88,7 @@ def overlay(side: Side, key: str) -> Curve:
         side: the side.
         key: whole. Runs without it are left out; empty where no run has it.
     """
-    curves = [found for run in side.runs if key in run.keys and len(found := curve(run, key).finite)]
+    curves = [found for run in side.runs if len(found := Curves(run).curve(key).finite)]
     if len(curves) < 2:
         return curves[0] if curves else Curve(key, np.empty(0), np.empty(0))
     steps = np.unique(np.concatenate([of.x for of in curves]))
@@ -130,7 +129,7 @@ def _one(values: tuple[Any, ...]) -> Any:
     return None if not values else values[0] if len(values) == 1 else list(values)
 
 
-def _metrics(curves: Curves) -> list[Measure]:
+def _metrics(curves: Compared) -> list[Measure]:
     """Returns, for each metric, its value at equal steps, its last, and its best value."""
     found = []
     for key, sides in curves.items():
@@ -162,30 +161,28 @@ def _equal_steps(curves: Sequence[Curve]) -> list[float]:
     return list(found.values())
 
 
-def _resources(sides: Sequence[Side]) -> list[Measure]:
+def _resources(sides: Sequence[Side], read: Sequence[Sequence[Curves]]) -> list[Measure]:
     """Returns time and memory per step, and the bill."""
     found = []
     for key in _RATES:
         goal: Goal = "max" if key.endswith("_per_s") else "min"
-        found.append(_measure(key, key, [[_mean(run, key) for run in each.runs] for each in sides], goal))
+        found.append(_measure(key, key, [[_mean(of, key) for of in each] for each in read], goal))
     for key in _PEAKS:
-        found.append(_measure(f"{key} peak", key, [[_peak(run, key) for run in each.runs] for each in sides], "min"))
+        found.append(_measure(f"{key} peak", key, [[_peak(of, key) for of in each] for each in read], "min"))
     for key in _BILL:
         found.append(_measure(key, key, [[run.summary.get(key) for run in each.runs] for each in sides], "min"))
     found.append(_measure("steps", "", [[facts(run).get("steps") for run in each.runs] for each in sides]))
     return found
 
 
-def _mean(run: RecordedRun, key: str) -> float | None:
-    of = curve(run, key).finite if key in run.keys else None
-    if of is None or not len(of):
-        return None
-    return float(of.y[int(len(of) * _WARM_UP) :].mean())
+def _mean(curves: Curves, key: str) -> float | None:
+    of = curves.curve(key).finite
+    return float(of.y[int(len(of) * _WARM_UP) :].mean()) if len(of) else None
 
 
-def _peak(run: RecordedRun, key: str) -> float | None:
-    of = curve(run, key).finite if key in run.keys else None
-    return float(of.y.max()) if of is not None and len(of) else None
+def _peak(curves: Curves, key: str) -> float | None:
+    of = curves.curve(key).finite
+    return float(of.y.max()) if len(of) else None
 
 
 def _measure(name: str, key: str, values: Sequence[Sequence[Any]], goal: Goal | None = None) -> Measure:
@@ -221,7 +218,7 @@ def _about_runs(sides: Sequence[Side]) -> Iterator[str]:
                 yield f"{run.status}: {run.run_id}; counted as far as it got"
 
 
-def _about_curves(curves: Curves) -> Iterator[str]:
+def _about_curves(curves: Compared) -> Iterator[str]:
     common = {key: sides for key, sides in curves.items() if all(any(map(len, each)) for each in sides)}
     if not common:
         yield "no metric has numbers on all sides"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackkit.local_log.recorded import RecordedRun
+from trackkit.reading.columns import is_speed
 from trackkit.schema.keys import axis_key
 
 Floats = NDArray[np.float64]
@@ -195,6 +196,14 @@ def buckets(of: Curve, most: int = 400) -> Buckets:
     return Buckets(of.x[ends], mean, least, top, lost.astype(np.int64), size, ends)
 
 
+def log_spaced(steps: Floats, most: int) -> Floats:
+    """Returns at most `most` of these rising steps, log-spaced, the first and the last among them."""
+    if len(steps) <= most:
+        return steps
+    chosen: Floats = steps[np.unique(np.geomspace(1, len(steps), most).round().astype(int)) - 1]
+    return chosen
+
+
 def at_steps(of: Curve, steps: Sequence[float] | Floats) -> Floats:
     """Returns a curve's value at given steps: the last one at or before each; NaN before the first."""
     if not len(of):
@@ -217,10 +226,6 @@ def main_keys(runs: Sequence[RecordedRun], most: int = 8, results: bool = False)
 def first_keys(known: Iterable[str], most: int = 8, results: bool = False) -> list[str]:
     """Returns what a reader looks at first: losses, validation metrics, then what tells how training went."""
     known = set(known)
-    validation = sorted(key for key in known if key.startswith("epoch/val/") and not _is_speed(key))
+    validation = sorted(key for key in known if key.startswith("epoch/val/") and not is_speed(key))
     ordered = [*_FIRST, *validation, *(() if results else _NEXT)]
     return [key for number, key in enumerate(ordered) if key in known and key not in ordered[:number]][:most]
-
-
-def _is_speed(key: str) -> bool:
-    return key.rpartition("/")[2] in ("runtime_s", "samples_per_s", "steps_per_s")

@@ -6,25 +6,25 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from trackkit.engine.summary import best_key
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.reading.collection import Runs
-from trackkit.reading.columns import best_key, duration, facts, plain
-from trackkit.reading.curves import Curve, main_keys
+from trackkit.reading.columns import duration, facts, plain, results
+from trackkit.reading.curves import Curve, log_spaced, main_keys
 from trackkit.reading.differences import differences, previous, varying
 from trackkit.reading.findings.end import last_words
 from trackkit.reading.findings.evidence import Evidence
 from trackkit.reading.findings.finding import Finding
 from trackkit.reading.findings.registry import DETECTORS, findings_in
+from trackkit.reading.markdown import code, inline
+from trackkit.reading.statistics import is_number
 from trackkit.redaction.patterns import mask
 
-MOST_WORDS = 1500
 _MOST_SETTINGS, _MOST_RESULTS, _MOST_CURVES, _MOST_ROWS = 24, 16, 6, 10
-_LONGEST = 160
 
 # What a reader asks for first.
 _MATTERS = (
@@ -151,7 +151,7 @@ def digest(run: RecordedRun, others: Runs | None = None) -> Digest:
         found,
         dict(list(deviations.items())[:_MOST_SETTINGS]),
         dict(list(config.items())[:_MOST_SETTINGS]),
-        _results(run),
+        dict(list(results(run.summary).items())[:_MOST_RESULTS]),
         steps,
         curves,
         _time(evidence),
@@ -160,36 +160,22 @@ def digest(run: RecordedRun, others: Runs | None = None) -> Digest:
     )
 
 
-def markdown(of: Digest) -> str:
-    """Returns a digest as Markdown of at most 1,500 words; the least important parts are left out first."""
-    known = of.facts
-    title = f"# {_inline(str(known.get('name') or known.get('id', 'run')))} ({_inline(str(known.get('id', '')))})"
-    head = [title, "", verdict(of), "", *_findings(of.findings)]
-    parts = [_about(known), _settings(of), _results_table(of), _curve_table(of), _time_list(of.time)]
-    parts += [_code("What the run left behind", of.last_words), _code("Last lines printed", of.console)]
-    # From the end: what is printed last is the first to go.
-    kept = [part for part in parts if part]
-    while kept and _words("\n".join(chain(head, *kept))) > MOST_WORDS:
-        kept.pop()
-    text = "\n".join(chain(head, *kept))
-    return " ".join(text.split(" ")[:MOST_WORDS]) + "\n" if _words(text) > MOST_WORDS else text + "\n"
-
-
 def verdict(of: Digest) -> str:
     """Returns one sentence or two: how it ended, the best value, the first warning."""
     known = of.facts
     took = f" in {duration(known['duration_h'])}" if "duration_h" in known else ""
-    steps = f" after {known['steps']} steps" if "steps" in known else ""
+    steps = f" after {inline(plain(known['steps']))} steps" if "steps" in known else ""
     text = f"The run is **{known.get('status', 'unknown')}**{steps}{took}."
     if "best" in known:
         key = str(known["best_key"])
         name = key.removeprefix("final/best/")
         last, _, at = of.results.get(name, (None, None, None))
-        text += f" `{name}`: best {plain(known['best'])} at step {plain(at)}, last {plain(last)}."
+        best, at, last = (inline(plain(value)) for value in (known["best"], at, last))
+        text += f" {inline(code(name))}: best {best} at step {at}, last {last}."
     serious = [each for each in of.findings if each.severity != "low"]
     if not serious:
         return f"{text} Nothing serious was found by {len(DETECTORS)} detectors."
-    return f"{text} {len(serious)} serious finding{'s' * (len(serious) != 1)}; first: {_inline(serious[0].text)}"
+    return f"{text} {len(serious)} serious finding{'s' * (len(serious) != 1)}; first: {inline(serious[0].text)}"
 
 
 def _deviations(run: RecordedRun, others: Runs) -> dict[str, tuple[Any, str, Any]]:
@@ -213,31 +199,16 @@ def _deviations(run: RecordedRun, others: Runs) -> dict[str, tuple[Any, str, Any
     return found
 
 
-def _results(run: RecordedRun) -> dict[str, tuple[Any, Any, Any]]:
-    summary = run.summary
-    speeds = ("runtime_s", "samples_per_s", "steps_per_s", "tokens_per_s")
-    names = [
-        key.removeprefix("final/")
-        for key in summary
-        if key.startswith(("final/val/", "final/test/", "final/train/")) and key.rpartition("/")[2] not in speeds
-    ]
-    return {
-        name: (summary[f"final/{name}"], summary.get(f"final/best/{name}"), summary.get(f"final/best/{name}_step"))
-        for name in names[:_MOST_RESULTS]
-    }
-
-
 def _curves(run: Evidence, found: Sequence[Finding]) -> tuple[list[float], dict[str, list[float]]]:
     """Returns log-spaced steps, and those where something changed, and what the curves are there."""
     curves = [run.curve(key) for key in main_keys([run.run], _MOST_CURVES)]
     if not curves:
         return [], {}
     known = np.unique(np.concatenate([each.x for each in curves]))
-    places = np.unique(np.geomspace(1, len(known), min(_MOST_ROWS, len(known))).round().astype(int)) - 1
     changed = [step for each in found if each.severity != "low" and each.steps for step in each.steps][:8]
-    best = run.run.summary.get(f"{best_key(run.run.summary)}_step")
-    changed += [float(best)] if isinstance(best, (int, float)) else []
-    chosen = np.unique([*known[places], *(step for step in changed if known[0] <= step <= known[-1])])
+    best: Any = run.run.summary.get(f"{best_key(run.run.summary)}_step")
+    changed += [float(best)] if is_number(best) else []
+    chosen = np.unique([*log_spaced(known, _MOST_ROWS), *(step for step in changed if known[0] <= step <= known[-1])])
     return chosen.tolist(), {each.key: [_at(each, a, b) for a, b in _spans(chosen)] for each in curves}
 
 
@@ -262,108 +233,17 @@ def _time(run: Evidence) -> dict[str, Any]:
     step, data = (run.finite(f"batch/{name}_time_s").y[1:] for name in ("step", "data"))
     if len(step) and len(data):
         found["share of time waiting for data"] = float(data.mean() / max(float(step.mean()), 1e-12))
-    summary, hours = run.run.summary, run.run.summary.get("final/duration_h")
+    summary = run.run.summary
+    hours: Any = summary.get("final/duration_h")
     for name in ("eval", "checkpoint"):
-        spent = summary.get(f"final/{name}_h")
-        if spent and hours:
+        spent: Any = summary.get(f"final/{name}_h")
+        if is_number(spent) and is_number(hours) and spent > 0 and hours > 0:
             found[f"share of time in {'evaluations' if name == 'eval' else 'checkpoints'}"] = spent / hours
     for key in ("device/gpu_mem_peak_reserved_GB", "device/rss_GB"):
         if len(run.finite(key)):
             found[f"{key.partition('/')[2]} (most)"] = float(run.finite(key).y.max())
     bill = ("final/gpu_hours", "final/cost_usd")
     return found | {key.partition("/")[2]: summary[key] for key in bill if key in summary}
-
-
-def _findings(found: Sequence[Finding]) -> list[str]:
-    lines = ["## Findings", ""]
-    if not found:
-        return [*lines, f"None: {len(DETECTORS)} detectors looked for what goes wrong in trainings.", ""]
-    for number, each in enumerate(found[:12], 1):
-        where = f"`{each.key}`" if each.key else ""
-        if each.steps is not None:
-            first, last = each.steps
-            where += f", step {first:.0f}" if first == last else f", steps {first:.0f} to {last:.0f}"
-        lines.append(f"{number}. **{each.rule}** ({each.severity}): {_inline(each.text)}")
-        lines.append(f"   Evidence: {where or 'the run as a whole'}; confidence {each.confidence:.0%}.")
-        lines += [f"   Try: {each.advice}"] if each.advice else []
-    return [*lines, ""]
-
-
-def _about(known: Mapping[str, Any]) -> list[str]:
-    names = ("framework", "project", "group", "tags", "commit", "host", "cost", "notes", "folder")
-    lines = [f"- {name}: {_inline(plain(known[name]))}" for name in names if known.get(name)]
-    return ["## The run", "", *lines, ""] if lines else []
-
-
-def _settings(of: Digest) -> list[str]:
-    lines: list[str] = []
-    if of.deviations:
-        rows = [[_key(name), plain(a), plain(b), what] for name, (a, what, b) in of.deviations.items()]
-        lines += ["## What is unlike", "", *_table(["setting", "this run", "other", "compared with"], rows), ""]
-    if of.config:
-        rows = [[_key(name), plain(value)] for name, value in of.config.items()]
-        lines += ["## Settings", "", *_table(["setting", "value"], rows), ""]
-    return lines
-
-
-def _results_table(of: Digest) -> list[str]:
-    if not of.results:
-        return []
-    rows = [[_key(name), *map(plain, values)] for name, values in of.results.items()]
-    return ["## Results", "", *_table(["metric", "last", "best", "at step"], rows), ""]
-
-
-def _curve_table(of: Digest) -> list[str]:
-    if not of.curves:
-        return ["## Curves", "", "No rows were recorded.", ""]
-    cells = zip(*([_cell(value) for value in values] for values in of.curves.values()), strict=True)
-    rows = [[f"{step:.0f}", *values] for step, values in zip(of.steps, cells, strict=True)]
-    note = "Steps are log-spaced, with those where something changed. `batch/*` is the mean since the row above."
-    return ["## Curves", "", note, "", *_table(["step", *map(_key, of.curves)], rows), ""]
-
-
-def _time_list(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"- {name}: {f'{value:.0%}' if name.startswith('share') else plain(value)}" for name, value in found.items()
-    ]
-    return ["## Time and memory", "", *lines, ""] if lines else []
-
-
-def _code(title: str, lines: Sequence[str]) -> list[str]:
-    if not lines:
-        return []
-    # Indented code needs no fence that a line could close.
-    return [f"## {title}", "", *(f"    {_visible(line)[:_LONGEST]}" for line in lines), ""]
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return [f"| {' | '.join(map(_escaped, line))} |" for line in lines]
-
-
-def _escaped(cell: str) -> str:
-    return _inline(cell)[:_LONGEST].replace(chr(92), chr(92) * 2).replace("|", chr(92) + "|")
-
-
-def _key(name: str) -> str:
-    return f"`{name.replace('`', chr(39))}`"
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else plain(value)
-
-
-def _inline(text: str) -> str:
-    """Returns a text on one line, without what Markdown viewers take for HTML."""
-    return " ".join(_visible(mask(text)).replace("<", "&lt;").split())
-
-
-def _visible(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _words(text: str) -> int:
-    return len(text.split())
 
 
 def _finite(value: Any) -> Any:

@@ -15,6 +15,7 @@ import ast
 import difflib
 import operator
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -165,12 +166,12 @@ def _computed(compute: Callable[[Any, Any], Any], left: Evaluate, right: Evaluat
 
 
 def _number(value: Any) -> float | int:
-    """Returns a number as it is. A text times a number could fill the memory.
+    """Returns a number as it is. A text times a number could fill the memory, as could integers without end.
 
     Raises:
         TypeError: it is none.
     """
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)) or (isinstance(value, int) and abs(value) > sys.float_info.max):
         raise TypeError(f"{value!r} is not a number")
     return value
 

@@ -11,7 +11,7 @@ from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError
 from trackkit.reading.collection import Runs
 from trackkit.reading.columns import columns, duration, facts, plain
-from trackkit.reading.text_table import visible
+from trackkit.reading.markdown import inline, table
 from trackkit.record.git import read_git
 from trackkit.redaction.patterns import mask
 
@@ -56,9 +56,9 @@ def add_stubs(path: Path, runs: Runs) -> list[str]:
         The names of the groups that were added.
 
     Raises:
-        ReadError: the journal can't be written.
+        ReadError: the journal can't be read or written.
     """
-    written = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    written = _read(path)
     added = []
     for group, members in runs.group("group").items():
         mark = f"<!-- trackkit group: {_inline(str(group)).replace('--', '- -')} -->"
@@ -67,10 +67,19 @@ def add_stubs(path: Path, runs: Runs) -> list[str]:
             continue
         heading = f"Group {_inline(str(group))} ({len(members)} run{'s' * (len(members) != 1)})"
         _append(path, f"\n## {heading}\n{mark}\n\n{_table(members)}\n\n{_ASK}\n")
-        added.append(str(group))
+        added.append(_inline(str(group)))
         for run in members:
             _link(path, run, heading)
     return added
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ReadError(f"cannot read the journal '{path}': {error.strerror or error}") from error
 
 
 def _figures(run: RecordedRun) -> str:
@@ -83,11 +92,11 @@ def _figures(run: RecordedRun) -> str:
     if "best" in known:
         key = known["best_key"]
         parts.append(
-            f"best {key.removeprefix('final/best/')} {plain(known['best'])} at step {run.summary[f'{key}_step']}"
+            f"best {key.removeprefix('final/best/')} {plain(known['best'])} at step {plain(run.summary[f'{key}_step'])}"
         )
     parts += [f"${known['cost']:.2f}"] if "cost" in known else []
     parts += [f"commit {known['commit']}"] if "commit" in known else []
-    return ", ".join(parts) + (f". Error: {_inline(str(known['error']))}" if "error" in known else "")
+    return ", ".join(map(_inline, parts)) + (f". Error: {_inline(str(known['error']))}" if "error" in known else "")
 
 
 def _table(runs: Runs) -> str:
@@ -97,17 +106,13 @@ def _table(runs: Runs) -> str:
     differ = [key for key in settings if len({plain(row.get(key)) for row in rows}) > 1][:_MOST_SETTINGS]
     best = next((row["best_key"] for row in rows if "best_key" in row), None)
     shown = ["id", "status", *differ, "steps", *([best] if best else [])]
-    lines = [_line(shown), _line(["---"] * len(shown))]
-    return "\n".join([*lines, *(_line([plain(row.get(key)) for key in shown]) for row in rows)])
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(_inline(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+    rows_shown = [[_inline(plain(row.get(key))) for key in shown] for row in rows]
+    return "\n".join(table(list(map(_inline, shown)), rows_shown))
 
 
 def _inline(text: str) -> str:
-    """Returns a text on one short line, without what Markdown, HTML or a terminal would read as more than text."""
-    safe = " ".join(visible(mask(text)).replace("<", "&lt;").replace("`", "'").split())
+    """Returns a text on one short line that is neither code nor HTML."""
+    safe = inline(text).replace("`", "'")
     return safe if len(safe) <= _LONGEST else f"{safe[:_LONGEST]}..."
 
 
@@ -117,7 +122,7 @@ def _append(path: Path, text: str) -> None:
         new = not path.exists() or path.stat().st_size == 0
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            os.write(file, ((_TITLE if new else "") + text).encode())
+            os.write(file, ((_TITLE if new else "") + text).encode(errors="replace"))
         finally:
             os.close(file)
     except OSError as error:

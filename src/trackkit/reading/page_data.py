@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,15 @@ from typing import Any
 import numpy as np
 
 from trackkit.local_log.recorded import RecordedRun
+from trackkit.local_log.strict import strict
 from trackkit.notices import logger
 from trackkit.reading.collection import Runs
 from trackkit.reading.columns import FACTS
 from trackkit.reading.curves import AXES, Axis, Buckets, Curves, Floats, buckets, first_keys
 from trackkit.reading.findings.finding import Finding
 from trackkit.reading.findings.registry import findings
+from trackkit.reading.rollup import main_metric
+from trackkit.reading.statistics import is_number
 from trackkit.redaction.patterns import clip
 from trackkit.redaction.redact import redact
 from trackkit.schema import keys as schema
@@ -31,6 +33,8 @@ MOST_RUNS = 200
 _BUCKETS = 400
 # Points of a metric over all runs: with more runs, each has fewer buckets.
 _POINTS = 24_000
+# A browser's numbers hold smaller integers; larger ones are texts.
+_EXACT = 2**53
 _LINES = 200
 _LINE = 400
 # Of the console of all runs together, in characters.
@@ -115,9 +119,8 @@ def result_column(runs: Runs, metric: str = "") -> str | None:
         word = metric.removeprefix("epoch/")
         tried = (f"final/best/{word}", f"final/{word}", word)
         return next((name for name in tried if name in runs.known and direction(name)), None)
-    monitored = Counter(str(row["best_key"]) for row in runs.table if "best_key" in row)
-    if monitored:
-        return monitored.most_common(1)[0][0]
+    if monitored := main_metric(runs):
+        return monitored
     counted = Counter(name for row in runs.table for name in row if name.startswith("final/") and direction(name))
     first = ("final/best/val/", "final/val/", "final/")
     ordered = sorted(
@@ -132,7 +135,7 @@ def places(runs: Runs, column: str | None) -> list[float | None]:
         return [number / max(1, len(runs) - 1) if len(runs) > 1 else 1.0 for number in range(len(runs))]
     sign = -1 if direction(column) == "min" else 1
     values = [row.get(column) for row in runs.table]
-    known = [n for n, v in enumerate(values) if isinstance(v, (int, float)) and math.isfinite(v)]
+    known = [n for n, v in enumerate(values) if is_number(v)]
     ordered = sorted(known, key=lambda number: sign * values[number])  # type: ignore[operator]
     found: list[float | None] = [None] * len(values)
     for at, number in enumerate(ordered):
@@ -162,12 +165,14 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"nan": "NaN", "inf": "Infinity"}.get(str(value), "-Infinity")
+    if isinstance(value, float):
+        return strict(value)
     if isinstance(value, Mapping):
         return json.dumps({str(key): _strict(each) for key, each in value.items()})
     if isinstance(value, (list, tuple)):
         return ", ".join(str(_strict(each)) for each in value)
+    if isinstance(value, int) and abs(value) >= _EXACT:
+        return str(value)
     return value if value is None or isinstance(value, (bool, int, float)) else clip(str(value), 2000)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trackkit.reading.columns import plain
+from trackkit.reading.statistics import is_number
 
 # Where hyperparameters are, those of the user first.
 _ROOMS = ("hparams/", "optim/", "data/", "model/", "trainer/", "seed/")
@@ -75,6 +76,22 @@ def dimensions(table: Sequence[Mapping[str, Any]], result: str | None, most: int
     return [*kept, last] if kept and last is not None else kept
 
 
+def axes_data(dims: Sequence[Dimension]) -> dict[str, Any] | None:
+    """Returns the data sets `heads` and `ticks` of `charts.parallel_chart`, and the places of each axis."""
+    if not dims:
+        return None
+    return {
+        "heads": [{"dim": n, "label": short_name(each.column)} for n, each in enumerate(dims)],
+        "ticks": [{"dim": n, "pos": at, "label": text} for n, each in enumerate(dims) for at, text in each.ticks],
+        "places": [each.places for each in dims],
+    }
+
+
+def short_name(column: str) -> str:
+    """Returns a column's name as a chart shows it."""
+    return column.removeprefix("hparams/").removeprefix("final/")
+
+
 def dimension(column: str, values: Sequence[Any], few: int = _TICKS) -> Dimension | None:
     """Returns a column as an axis; None if it has too many different words, or no value.
 
@@ -84,7 +101,7 @@ def dimension(column: str, values: Sequence[Any], few: int = _TICKS) -> Dimensio
         few: so many different values, numbers or words, are spread evenly: lines between them are easy to follow.
     """
     known = [value for value in values if value is not None and value == value]
-    numbers = [float(value) for value in known if _is_number(value)]
+    numbers = [float(value) for value in known if is_number(value)]
     if not known:
         return None
     words = {plain(value, 6) for value in known}
@@ -110,16 +127,12 @@ def _scale(column: str, values: Sequence[Any], ordered: Sequence[float]) -> Dime
     width = warp(high) - warp(low)
 
     def place(value: Any) -> float | None:
-        return (warp(float(value)) - warp(low)) / width if width and _is_number(value) else 0.5 if not width else None
+        return (warp(float(value)) - warp(low)) / width if width and is_number(value) else 0.5 if not width else None
 
     ends = [warp(low) + width * part / 4 for part in range(5)] if width else [warp(low)]
     labels = [plain(math.exp(end) if log else end, 3) for end in ends]
     ticks = [(number / 4 if width else 0.5, label) for number, label in enumerate(labels)]
     return Dimension(column, [place(value) if value is not None else None for value in values], ticks)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_text_number(word: str) -> bool:

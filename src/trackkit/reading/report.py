@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections import Counter
@@ -15,14 +16,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
-
 from trackkit.errors import did_you_mean
+from trackkit.local_log.recorded import keys_meant
 from trackkit.local_log.regular import ReadError
 from trackkit.reading import charts
 from trackkit.reading.collection import Runs
 from trackkit.reading.columns import plain
-from trackkit.reading.curves import AXES, Axis, first_keys
+from trackkit.reading.curves import AXES, first_keys
 from trackkit.reading.page_data import (
     Packed,
     RunPage,
@@ -33,37 +33,18 @@ from trackkit.reading.page_data import (
     read_pages,
     result_column,
 )
-from trackkit.reading.parallel import Dimension, dimensions, varied
+from trackkit.reading.parallel import axes_data, dimensions, varied
+from trackkit.reading.pictures import View, picture_spec
 from trackkit.schema.goals import direction
 
 # Of the page, with all curves.
 _MOST_BYTES = 9_000_000
 _SCRIPTS = ("numbers.js", "charts.js", "table.js", "runs.js", "page.js")
 _SHOWN = 6
-# Lines named in a picture.
-_LEGEND = 6
 _PLACEHOLDER = re.compile(r"__([A-Z]+)__")
+_AS_IT_IS = View()
 _Form = Literal["png", "svg"]
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class View:
-    """What the page shows when it opens, and the pictures show.
-
-    Attributes:
-        metrics: keys; empty: the main ones.
-        axis: of the curves.
-        smoothing: weight of the past, from 0 to below 1.
-        log: whether the y axes are logarithmic.
-        group_by: column whose groups of runs become one line; "" for a line per run.
-    """
-
-    metrics: Sequence[str] = ()
-    axis: Axis = "step"
-    smoothing: float = 0.0
-    log: bool = False
-    group_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +71,7 @@ class ReportSummary:
 
 
 def write_report(
-    runs: Runs, path: Path, *, view: View = View(), title: str = "", forms: Sequence[_Form] = ()
+    runs: Runs, path: Path, *, view: View = _AS_IT_IS, title: str = "", forms: Sequence[_Form] = ()
 ) -> ReportSummary:
     """Writes a page, and pictures of its charts beside it.
 
@@ -109,7 +90,7 @@ def write_report(
     if not runs:
         raise ReadError("there are no runs to report. Train with TrackKit, or name a folder with runs.")
     script = charts.bundle()
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ReadError(f"'{path}' is a folder. Name a file, such as '{path / 'report.html'}'.")
     _writing(path, lambda: _try(path))
     runs = masked(runs)
@@ -140,7 +121,7 @@ def write_report(
         "metrics": [{name: each[name] for name in ("key", "goal", "runs")} for each in packed.metrics],
         "leftOut": packed.left_out,
         "withoutCurves": unread,
-        "parallel": _parallel(dims),
+        "parallel": axes_data(dims),
         "pages": [_page(page) for page in pages],
         "charts": {
             "linear": charts.curve_chart().to_dict(),
@@ -156,7 +137,7 @@ def write_report(
     _writing(path, partial(path.write_text, text, encoding="utf-8"))
     pictures = []
     if forms:
-        spec = _picture(title, runs, pages, shown, view, ranked, groups, dims)
+        spec = picture_spec(title, runs, pages, shown, view, ranked, groups, dims)
         for form in forms:
             target = path.with_suffix(f".{form}")
             _writing(target, partial(target.write_bytes, charts.picture(spec, form)))
@@ -186,15 +167,14 @@ def _writing(path: Path, write: Callable[[], _T]) -> _T:
 
 def _find(word: str, known: set[str]) -> str:
     """Returns the key that a word means, as `RecordedRun.find_key` does over all runs."""
-    for key in (word, f"batch/{word}", f"epoch/{word}"):
-        if key in known:
-            return key
-    ends = sorted(key for key in known if key.endswith(f"/{word}"))
-    if len(ends) > 1:
-        raise ReadError(f"several metrics end with '{word}': {', '.join(ends)}. Give one of them.")
-    if not ends:
+    meant = keys_meant(word, known)
+    if f"epoch/{word}" in meant:
+        return f"epoch/{word}"
+    if len(meant) > 1:
+        raise ReadError(f"several metrics end with '{word}': {', '.join(meant)}. Give one of them.")
+    if not meant:
         raise ReadError(f"no run has the metric '{word}'{did_you_mean(word, known) if known else ''}")
-    return ends[0]
+    return meant[0]
 
 
 def _title(runs: Runs) -> str:
@@ -214,20 +194,6 @@ def _groups(runs: Runs, by: str) -> dict[str, list[str | None]]:
         if name == by or len({*texts} - {None}) < len(runs):
             found[name] = texts
     return found
-
-
-def _parallel(dims: Sequence[Dimension]) -> dict[str, Any] | None:
-    if not dims:
-        return None
-    return {
-        "heads": [{"dim": n, "label": _short(each.column)} for n, each in enumerate(dims)],
-        "ticks": [{"dim": n, "pos": at, "label": text} for n, each in enumerate(dims) for at, text in each.ticks],
-        "places": [each.places for each in dims],
-    }
-
-
-def _short(column: str) -> str:
-    return column.removeprefix("hparams/").removeprefix("final/")
 
 
 def _page(page: RunPage) -> dict[str, Any]:
@@ -255,87 +221,3 @@ def _fill(title: str, script: str, data: Mapping[str, Any], blobs: Sequence[tupl
 def _script(text: str) -> str:
     """Returns a script that can't end its element."""
     return re.sub(r"<(?=/script|!--)", r"\\x3c", text, flags=re.IGNORECASE)
-
-
-def _picture(
-    title: str,
-    runs: Runs,
-    pages: Sequence[RunPage],
-    keys: Sequence[str],
-    view: View,
-    ranked: Sequence[float | None],
-    groups: Mapping[str, Sequence[str | None]],
-    dims: Sequence[Dimension],
-) -> dict[str, Any]:
-    """Returns all charts of the page as one specification, with the names of the best runs or groups above."""
-    colors = [charts.color(place) for place in ranked]
-    names = [run.name or run.run_id for run in runs]
-    cells, drawn = [], dict[int, charts.Line]()
-    for key in keys:
-        lines = [
-            _line(number, colors[number], names[number], page, key, view)
-            for number, page in enumerate(pages)
-            if key in page.metrics and view.axis in page.axes[key]
-        ]
-        if view.group_by:
-            lines = _grouped(lines, view.group_by, groups[view.group_by], ranked)
-        drawn.update({line.number: line for line in lines})
-        sets, domain = charts.lines_data(lines, view.log)
-        cell = charts.curve_chart(view.log, domain).to_dict()
-        cells.append(_with_data({**cell, "title": key}, sets))
-    parts: list[dict[str, Any]] = []
-    if cells:
-        best_first = sorted(
-            drawn, key=lambda n: -float(n if view.group_by else -1.0 if (at := ranked[n]) is None else at)
-        )
-        entries = [(drawn[number].color, drawn[number].name) for number in best_first[:_LEGEND]]
-        if len(drawn) > _LEGEND:
-            entries.append((drawn[best_first[-1]].color, f"{drawn[best_first[-1]].name} (the last of {len(drawn)})"))
-        parts = [charts.legend(entries), {"concat": cells, "columns": min(2, len(cells)), "spacing": 28}]
-    params = []
-    if dims:
-        rows = [
-            {"r": r, "dim": n, "pos": each.places[r], "c": colors[r]}
-            for r in range(len(runs))
-            for n, each in enumerate(dims)
-            if each.places[r] is not None
-        ]
-        sides = _parallel(dims) or {}
-        sets = {"lines": rows, "front": [], "heads": sides["heads"], "ticks": sides["ticks"]}
-        below = _with_data(charts.parallel_chart(len(dims)).to_dict(), sets)
-        params = below.pop("params")
-        parts.append(below)
-    return {"title": {"text": title, "fontSize": 18}, "vconcat": parts, "spacing": 32, "params": params}
-
-
-def _with_data(spec: dict[str, Any], sets: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a chart whose layers have their data themselves, so that several can be drawn in one."""
-    layers = [{**layer, "data": {"values": sets[layer["data"]["name"]]}} for layer in spec["layer"]]
-    kept = {name: value for name, value in spec.items() if name not in ("config", "$schema", "data", "datasets")}
-    return {**kept, "layer": layers}
-
-
-def _line(number: int, color: str, name: str, page: RunPage, key: str, view: View) -> charts.Line:
-    of, x = page.metrics[key], page.axes[key][view.axis]
-    return charts.Line(number, color, x, of.smoothed(view.smoothing), bad=x[of.nonfinite > 0], name=name)
-
-
-def _grouped(
-    lines: Sequence[charts.Line], by: str, of: Sequence[str | None], ranked: Sequence[float | None]
-) -> list[charts.Line]:
-    """Returns one line per group; the better its runs are on average, the nearer its color to the scale's end."""
-    members: dict[str, list[int]] = {}
-    for number, name in enumerate(of):
-        members.setdefault(name or "-", []).append(number)
-    means = {
-        name: [place for number in numbers if (place := ranked[number]) is not None]
-        for name, numbers in members.items()
-    }
-    order = sorted(members, key=lambda name: float(np.mean(means[name])) if means[name] else -1.0)
-    found = []
-    for number, name in enumerate(order):
-        kept = [line for line in lines if line.number in members[name]]
-        if kept:
-            paint = charts.color(number / (len(order) - 1) if len(order) > 1 else 1.0)
-            found.append(charts.group_line(number, paint, f"{_short(by)} {name} (n={len(kept)})", kept))
-    return found

@@ -93,15 +93,18 @@ def budget(runs: Runs) -> tuple[str, float, list[tuple[RecordedRun, float]]]:
             break
     else:
         return "", 0.0, []
-    found, so_far = [], 0.0
+    # The sum may be more than a float can hold; that of the ratios is not.
+    largest = max(spent)
+    ratios = [each / largest for each in spent]
+    whole, found, so_far = sum(ratios), [], 0.0
     for number in sorted(range(len(runs)), key=lambda each: -spent[each]):
-        if so_far >= _SHARE * total:
+        if so_far >= _SHARE * whole:
             break
-        so_far += spent[number]
-        found.append((runs[number], spent[number] / total))
+        so_far += ratios[number]
+        found.append((runs[number], ratios[number] / whole))
     return column, total, found
 
 
 def _sum(runs: Runs, column: str) -> float | None:
     found = [row[column] for row in runs.table if is_number(row.get(column))]
-    return float(sum(found)) if found else None
+    return sum(map(float, found)) if found else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from trackkit.local_log import index
 from trackkit.local_log.places import RunOnDisk, find_runs, known_runs, siblings
@@ -18,7 +18,7 @@ from trackkit.reading.collection import Runs
 
 if TYPE_CHECKING:
     from trackkit.engine.records import Gap, Row
-    from trackkit.sync.server_run import ServerRun
+    from trackkit.sync.server_run import Server, ServerRun
 
 # W&B's states that are no status of ours.
 _STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "pending": "running"}
@@ -26,6 +26,7 @@ _STATUS = {"crashed": "failed", "killed": "stopped", "preempting": "running", "p
 _MOST_NAMED = 5
 
 Source = str | os.PathLike[str]
+T = TypeVar("T")
 
 
 def read_run(path: Source) -> RecordedRun:
@@ -93,7 +94,9 @@ def neighbors(run: RecordedRun) -> Runs:
 
 def _is_on_server(path: Source, parts: int) -> bool:
     words = str(path).split("/")
-    return len(words) == parts and all(words) and not os.path.exists(os.path.expanduser(path))
+    # A path that begins so is one of this machine.
+    is_local = words[0] in (".", "..") or words[0][:1] == "~"
+    return len(words) == parts and all(words) and not is_local and not os.path.exists(os.path.expanduser(path))
 
 
 def _open(found: Iterable[RunOnDisk]) -> list[RecordedRun]:
@@ -151,27 +154,26 @@ def _read_wandb_files(run: RunOnDisk) -> RecordedRun:
 
 
 def _read_from_server(path: str) -> RecordedRun:
-    from trackkit.sync.server_run import Server, ServerError
-
-    try:
-        server = Server()
-        run = server.run(path)
-    except ServerError as error:
-        raise ReadError(f"'{path}' is not a folder, and cannot be read from a W&B server: {error}") from error
+    server, run = _ask(path, lambda server: server.run(path))
     if not run.state:
         raise ReadError(f"'{path}' is neither a folder nor a run on {server.url}. Give one of them.")
     return _of_server(run, lambda: run.rows)
 
 
 def _read_project(path: str) -> list[RecordedRun]:
+    server, found = _ask(path, lambda server: server.project(path))
+    return [_of_server(run, lambda path=run.path: server.run(path).rows) for run in found]  # type: ignore[misc]
+
+
+def _ask(path: str, question: Callable[[Server], T]) -> tuple[Server, T]:
+    """Returns the server, and its answer to a question about a path that is none of this machine."""
     from trackkit.sync.server_run import Server, ServerError
 
     try:
         server = Server()
-        found = server.project(path)
+        return server, question(server)
     except ServerError as error:
         raise ReadError(f"'{path}' is not a folder, and cannot be read from a W&B server: {error}") from error
-    return [_of_server(run, lambda path=run.path: server.run(path).rows) for run in found]  # type: ignore[misc]
 
 
 def _of_server(run: ServerRun, rows: Callable[[], list[Row]]) -> RecordedRun:

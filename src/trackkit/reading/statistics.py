@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 CONFIDENCE = 0.95
 NOT_IN_BOTH = "not in both"
 TOO_FEW = "one run tells nothing about chance"
+TOO_LARGE = "too large for an interval"
 # Numbers closer than this, as a share of them, differ by rounding only.
 _ROUNDING = 1e-12
 
@@ -72,8 +74,17 @@ def sample(values: Sequence[Any]) -> Sample:
     numbers = [float(value) for value in values if is_number(value)]
     if not numbers:
         return Sample(0, math.nan, math.nan, math.nan, math.nan)
-    sd = statistics.stdev(numbers) if len(numbers) > 1 else math.nan
-    return Sample(len(numbers), statistics.fmean(numbers), sd, min(numbers), max(numbers))
+    try:
+        mean, sd = _moments(numbers)
+    except OverflowError:
+        # Of the largest numbers, sums and squares are no floats.
+        largest = max(map(abs, numbers))
+        mean, sd = (largest * each for each in _moments([number / largest for number in numbers]))
+    return Sample(len(numbers), mean, sd, min(numbers), max(numbers))
+
+
+def _moments(numbers: Sequence[float]) -> tuple[float, float]:
+    return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else math.nan
 
 
 def mean_difference(a: Sample, b: Sample) -> MeanDifference:
@@ -87,8 +98,12 @@ def mean_difference(a: Sample, b: Sample) -> MeanDifference:
         from scipy import stats
     except ImportError:
         return MeanDifference(value, math.nan, math.nan, "no interval: pip install 'trackkit[report]'")
-    parts = a.sd**2 / a.n, b.sd**2 / b.n
-    error = math.sqrt(sum(parts))
+    # Squares of very large or small deviations are no floats; their ratios are.
+    scale = max(a.sd, b.sd) or 1.0
+    parts = (a.sd / scale) ** 2 / a.n, (b.sd / scale) ** 2 / b.n
+    error = scale * math.sqrt(sum(parts))
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return MeanDifference(value, math.nan, math.nan, TOO_LARGE)
     if error <= _ROUNDING * max(abs(a.mean), abs(b.mean)):
         return MeanDifference(value, value, value)
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (a.n - 1) + parts[1] ** 2 / (b.n - 1))
@@ -97,5 +112,5 @@ def mean_difference(a: Sample, b: Sample) -> MeanDifference:
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Returns whether a value is a finite number that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

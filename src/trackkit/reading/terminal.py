@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trackkit.reading.columns import plain
-from trackkit.reading.curves import Curve, Floats, at_steps, buckets
+from trackkit.reading.curves import Curve, Floats, at_steps, buckets, log_spaced
 from trackkit.reading.text_table import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_LARGEST = 1e150
+# Larger numbers overflow in plotext.
+_LARGEST = 1e300
 _COLORS = ("blue", "red", "green", "magenta", "cyan", "yellow")
 _HEIGHT = 14
 # About two points a column: more of them smear.
@@ -49,8 +50,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: frozens
 def fit(console: Console, *tables: Table) -> None:
     """Widens a console that writes to a pipe or a file, where no line has to be cut."""
     if not console.is_terminal:
-        wide = console.options.update(width=10_000)
-        console.width = max(console.width, *(console.measure(each, options=wide).maximum for each in tables))
+        console.width = max(console.width, *(width(console, each) for each in tables))
+
+
+def width(console: Console, table: Table) -> int:
+    """Returns how many cells a table takes where none of its lines is folded."""
+    return console.measure(table, options=console.options.update(width=10_000)).maximum
 
 
 def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log: bool = False) -> None:
@@ -64,49 +69,59 @@ def draw(curves: Mapping[str, Curve], console: Console, *, title: str = "", log:
     """
     finite = {visible(name): found for name, of in curves.items() if len(found := _drawable(of, log))}
     if title:
-        console.print(title, style="bold", highlight=False, markup=False)
+        console.print(visible(title), style="bold", highlight=False, markup=False)
     if not finite:
         console.print("no finite values", style="dim")
         return
     try:
-        import plotext
+        import plotext  # noqa: F401 -- only whether it is there
     except ImportError:
         _print_points(finite, console)
         hint = "Curves are drawn with plotext: pip install 'trackkit[report]'"
-        console.print(hint, style="dim", markup=False, highlight=False)
-        return
-    if len(finite) > 1 and (console.no_color or not console.is_terminal):
-        # Without colors the curves could not be told apart.
-        _print_points(finite, console)
-        return
-    width = max(30, min(console.width, 120))
-    colors = [_COLORS[number % len(_COLORS)] for number in range(len(finite))]
-    plotext.clear_figure()
-    plotext.theme("clear" if not console.is_terminal else "pro")
-    plotext.plot_size(width, _HEIGHT)
-    reduced = [(of.key, buckets(of, _POINTS_A_COLUMN * width)) for of in finite.values()]
-    means = [Curve(key, each.x, each.mean).finite for key, each in reduced]
-    if not any(map(len, means)):
-        # The sums of such large values are infinite.
+        return console.print(hint, style="dim", markup=False, highlight=False)
+    # Without colors, several curves could not be told apart.
+    is_plain = console.no_color or not console.is_terminal
+    drawn = "" if len(finite) > 1 and is_plain else _plot(finite, console, log)
+    if not drawn:
         return _print_points(finite, console)
-    for color, of in zip(colors, means, strict=True):
-        plotext.plot(of.x.tolist(), of.y.tolist(), marker="braille", color=color)
-    for axis, values in ((plotext.xticks, [of.x for of in means]), (plotext.yticks, [of.y for of in means])):
-        ticks = _ticks(np.concatenate(values), log and axis == plotext.yticks)
-        axis(ticks, [f"{tick:.6g}" for tick in ticks])
-    if log:
-        plotext.yscale("log")
-    drawn = plotext.build()
-    plotext.clear_figure()
-    console.print(_text(drawn if console.is_terminal and not console.no_color else plotext.uncolorize(drawn)))
+    console.print(_text(drawn))
     for name, of in curves.items():
         if lost := len(of) - len(of.finite):
             said = visible(f"{lost} of {len(of)} values of {name} are NaN or infinite.")
             console.print(said, style="yellow", markup=False, highlight=False)
     if len(finite) > 1:
         # plotext's own legend lies on the curves.
-        for color, name in zip(colors, finite, strict=True):
-            console.print(f"  ── {name}", style=color, markup=False, highlight=False)
+        for number, name in enumerate(finite):
+            console.print(f"  ── {name}", style=_color(number), markup=False, highlight=False)
+
+
+def _plot(curves: Mapping[str, Curve], console: Console, log: bool) -> str:
+    """Returns finite curves as drawn by plotext; "" if their values are too large for it."""
+    import plotext
+
+    cells = max(30, min(console.width, 120))
+    reduced = [(of.key, buckets(of, _POINTS_A_COLUMN * cells)) for of in curves.values()]
+    means = [Curve(key, each.x, each.mean).finite for key, each in reduced]
+    if not any(map(len, means)) or any(np.abs(of.y).max(initial=0.0) > _LARGEST for of in curves.values()):
+        # The sums of such large values are infinite, and so is what a plot computes of them.
+        return ""
+    plotext.clear_figure()
+    plotext.theme("clear" if not console.is_terminal else "pro")
+    plotext.plot_size(cells, _HEIGHT)
+    for number, of in enumerate(means):
+        plotext.plot(of.x.tolist(), of.y.tolist(), marker="braille", color=_color(number))
+    for axis, values in ((plotext.xticks, [of.x for of in means]), (plotext.yticks, [of.y for of in means])):
+        ticks = _ticks(np.concatenate(values), log and axis == plotext.yticks)
+        axis(ticks, [f"{tick:.6g}" for tick in ticks])
+    if log:
+        plotext.yscale("log")
+    drawn = str(plotext.build())
+    plotext.clear_figure()
+    return drawn if console.is_terminal and not console.no_color else str(plotext.uncolorize(drawn))
+
+
+def _color(number: int) -> str:
+    return _COLORS[number % len(_COLORS)]
 
 
 def _ticks(values: Floats, log: bool, most: int = 6) -> list[float]:
@@ -131,28 +146,15 @@ def _print_points(curves: Mapping[str, Curve], console: Console) -> None:
 
 def points(curves: Mapping[str, Curve], most: int = _ROWS) -> Table:
     """Returns curves as a table of log-spaced steps, from the first to the last."""
-    steps = spread(np.unique(np.concatenate([of.x for of in curves.values()])), most)
+    steps = log_spaced(np.unique(np.concatenate([of.x for of in curves.values()])), most)
     values = {name: at_steps(of, steps) for name, of in curves.items()}
     rows = [[plain(float(step), 6), *(_cell(each[n]) for each in values.values())] for n, step in enumerate(steps)]
     headings = ["step", *curves]
     return table(headings, rows, frozenset(headings))
 
 
-def spread(steps: Floats, most: int = _ROWS) -> Floats:
-    """Returns at most `most` of these rising steps, log-spaced, the first and the last among them."""
-    if len(steps) <= most:
-        return steps
-    places = np.unique(np.geomspace(1, len(steps), most).round().astype(int)) - 1
-    chosen: Floats = steps[places]
-    return chosen
-
-
 def _drawable(of: Curve, log: bool) -> Curve:
     finite = of.finite
-    if len(finite) and not np.isfinite(finite.y.max() - finite.y.min()):
-        # From the lowest to the highest is no number: a plot needs one.
-        small = np.abs(finite.y) < _LARGEST
-        finite = Curve(of.key, finite.x[small], finite.y[small])
     return Curve(of.key, finite.x[finite.y > 0], finite.y[finite.y > 0]) if log else finite
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from trackkit.local_log.places import root_of, wandb_files
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.reading.collection import Runs
-from trackkit.reading.columns import duration, facts, plain
+from trackkit.reading.columns import duration, facts, is_speed, plain, results
 from trackkit.reading.curves import curve, main_keys
 from trackkit.reading.differences import differences, previous
 from trackkit.reading.findings.registry import findings
@@ -25,7 +25,6 @@ from trackkit.schema.goals import direction
 _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "damaged": "red", "preempted": "yellow"}
 _SEVERITY = {"high": "red", "medium": "yellow", "low": "dim"}
 _MOST_DIFFERENCES, _MOST_RESULTS = 12, 16
-_SPEEDS = ("/runtime_s", "/samples_per_s", "/steps_per_s")
 # Said in the lines above the results.
 _SAID = ("status", "error", "steps", "duration_h", "cost_usd")
 
@@ -114,17 +113,13 @@ def _results(run: RecordedRun, console: Console) -> None:
 
 def _final(run: RecordedRun) -> list[tuple[str, ...]]:
     """Returns name, last value, best value and its step of each metric in the summary."""
-    summary = run.summary
-    results = [key for key in summary if key.startswith(("final/val/", "final/test/", "final/train/"))]
-    names = [key.removeprefix("final/") for key in results if not key.endswith(_SPEEDS)]
-    best = [(summary.get(f"final/best/{name}"), summary.get(f"final/best/{name}_step")) for name in names]
-    return [(name, *map(plain, (summary[f"final/{name}"], *at))) for name, at in zip(names, best, strict=True)]
+    return [(name, *map(plain, values)) for name, values in results(run.summary).items()]
 
 
 def _so_far(run: RecordedRun) -> list[tuple[str, ...]]:
     """Returns the same of a run without a summary, such as a live one."""
     rows = []
-    for key in (key for key in run.keys if key.count("/") > 1 and key[:6] == "epoch/" and not key.endswith(_SPEEDS)):
+    for key in (key for key in run.keys if key.count("/") > 1 and key[:6] == "epoch/" and not is_speed(key)):
         found, name, goal = curve(run, key).finite, key.removeprefix("epoch/"), direction(key)
         if len(found):
             at = None if goal is None or name[:4] != "val/" else (found.y.argmin if goal == "min" else found.y.argmax)()

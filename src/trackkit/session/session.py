@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.run_info import RunInfo, Status
+from trackkit.engine.summary import best_key
 from trackkit.engine.tracker import Tracker
 from trackkit.local_log.reader import last_step
 from trackkit.notices import ensure_heard, first_time, logger, say_once
@@ -251,7 +252,7 @@ class Session:
             took = _duration(columns.get("final/duration_h", 0.0))
             text = "Run '%s': %s after %d steps in %s."
             logger.info(text, self.info.name, self.tracker.status, columns.get("final/steps", 0), took)
-        best = next((key for key in columns if key.startswith("final/best/") and f"{key}_step" in columns), None)
+        best = best_key(columns)
         if best and self._trained:
             name, last = best.removeprefix("final/best/"), columns.get(best.replace("final/best/", "final/"))
             text = "%s: last %.5g, best %.5g at step %d."

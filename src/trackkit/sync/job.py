@@ -107,7 +107,7 @@ class Job:
             trouble = checkpoints.finish()
         result = report(source, server, found, checkpoints.counts, trouble)
         if server.state and source.local is not None and (notes := notes_of(source.local)):
-            self._server.annotate(path, notes)
+            self._server.annotate(server, notes)
         if result.verdict == "complete":
             self._ledger.remember(path, server.url, result.rows)
         return result

@@ -9,7 +9,7 @@ from typing import Any
 
 from trackkit.engine.records import Row
 from trackkit.integrations.wandb.console import lines_there
-from trackkit.local_log.reader import NOT_FINITE
+from trackkit.local_log.strict import NOT_FINITE
 from trackkit.schema.keys import AXES
 from trackkit.sync.gather import Cell, Source, by_cell, cells
 from trackkit.sync.server_run import ServerRun

@@ -16,7 +16,7 @@ from trackkit.engine.records import Row
 from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.files import to_row
 from trackkit.integrations.wandb.server import REFUSED, credentials, explain, probe, put
-from trackkit.local_log.reader import finite_words
+from trackkit.local_log.strict import finite_words
 from trackkit.redaction.patterns import mask
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class ServerRun:
         last_line: the last of them; "" without any.
         artifacts: digest to state of each artifact that the run logged.
         measured: Unix time in seconds of the newest system metrics.
-        fields: name, group, job_type, tags and start.
+        fields: name, group, job_type, tags, notes and start.
     """
 
     path: str
@@ -158,18 +158,18 @@ class Server:
         """Reads the run at `entity/project/run_id`; an empty one without a state if the server does not know it."""
         return self.ask(lambda: self._read(path))
 
-    def annotate(self, path: str, notes: str) -> None:
-        """Adds the lines of notes that the run at `entity/project/run_id` lacks; those that it has stay."""
+    def annotate(self, run: ServerRun, notes: str) -> None:
+        """Adds the lines of notes that a run lacks; those that it has stay."""
+        lines = mask(notes).splitlines()
 
         def add() -> None:
-            run = self._find(path)
-            known = (run.notes or "").splitlines()
-            lacking = [line for line in mask(notes).splitlines() if line not in known]
-            if lacking:
-                run.notes = "\n".join([*known, *lacking])
-                run.update()
+            found = self._find(run.path)
+            known = (found.notes or "").splitlines()
+            found.notes = "\n".join([*known, *(line for line in lines if line not in known)])
+            found.update()
 
-        self.ask(add)
+        if set(lines) - set(run.fields.get("notes", "").splitlines()):
+            self.ask(add)
 
     def project(self, path: str) -> list[ServerRun]:
         """Returns the runs of the project `entity/project`, oldest first, without what takes a request for each run."""
@@ -209,8 +209,14 @@ def _described(run: Any) -> ServerRun:
         state=run.state,
         config={key: value for key, value in run.config.items() if key[:1] != "_"},
         summary=dict(run.summary_metrics),
-        fields={"name": run.name, "group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
-        | {"started": datetime.fromisoformat(run.created_at.replace("Z", "+00:00")).timestamp()},
+        fields={
+            "name": run.name,
+            "group": run.group,
+            "job_type": run.job_type,
+            "tags": list(run.tags),
+            "notes": run.notes or "",
+            "started": datetime.fromisoformat(run.created_at.replace("Z", "+00:00")).timestamp(),
+        },
     )
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from trackkit.engine.records import Row
 from trackkit.local_log.reader import last_rows
+from trackkit.local_log.regular import regular
 from trackkit.reading.columns import plain
 from trackkit.reading.curves import Floats
 from trackkit.reading.findings.evidence import Evidence
 from trackkit.reading.findings.finding import Finding
 from trackkit.record.git import read_git
-
-LAST_WORDS = "last_words.txt"
+from trackkit.session.last_words import LAST_WORDS
 
 
 def crash(run: Evidence) -> Iterator[Finding]:
@@ -128,7 +128,8 @@ def last_words(run: Evidence, most: int = 30) -> list[str]:
     if run.run.folder is None:
         return []
     with suppress(OSError):
-        return (run.run.folder / LAST_WORDS).read_text(encoding="utf-8", errors="replace").splitlines()[:most]
+        path = regular(run.run.folder / LAST_WORDS)
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[:most]
     return last_rows(run.run.folder, 3)
 
 

@@ -11,12 +11,11 @@ import numpy as np
 
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.reading.collection import Runs
-from trackkit.reading.curves import Curve, Floats, curve
+from trackkit.reading.curves import Curve, Curves, Floats
 from trackkit.schema.goals import direction
 
 # Curves of a loss that is to fall, in this order.
 _LOSSES = ("batch/loss", "epoch/train/loss")
-_SPEED = ("runtime_s", "samples_per_s", "steps_per_s", "tokens_per_s")
 # Gaussian noise of standard deviation s has neighbors that differ by 0.954 s in the median.
 _MEDIAN_OF_DIFFERENCES = 0.954
 
@@ -56,11 +55,14 @@ class Evidence:
         self.run, self.others = run, others
         self._curves: dict[str, Curve] = {}
 
+    @cached_property
+    def _all(self) -> Curves:
+        return Curves(self.run)
+
     def curve(self, key: str) -> Curve:
         """Returns a metric along the steps, NaN included; empty if the run has none."""
         if key not in self._curves:
-            empty = Curve(key, np.empty(0), np.empty(0))
-            self._curves[key] = curve(self.run, key) if key in self.run.keys else empty
+            self._curves[key] = self._all.curve(key)
         return self._curves[key]
 
     def finite(self, key: str) -> Curve:
@@ -86,7 +88,7 @@ class Evidence:
     @cached_property
     def validation(self) -> dict[str, Curve]:
         """Validation metrics whose direction is known, with two values at least; losses first."""
-        keys = [key for key in self.run.keys if key.startswith("epoch/val/") and direction(key) and not _is_speed(key)]
+        keys = [key for key in self.run.keys if key.startswith("epoch/val/") and direction(key)]
         keys.sort(key=lambda key: (not key.endswith("/loss"), "loss" not in key, key))
         return {key: self.finite(key) for key in keys if len(self.finite(key)) > 1}
 
@@ -212,7 +214,3 @@ def _gets_better(of: Curve) -> bool:
     first, last, error = thirds(of.y)
     gain = last - first if direction(of.key) == "max" else first - last
     return gain > max(3 * error if len(of) >= 9 else 0.0, 0.1 * abs(first), 0.02)
-
-
-def _is_speed(key: str) -> bool:
-    return key.rpartition("/")[2] in _SPEED
