@@ -8,10 +8,12 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackkit.checkpoints.ledger import LEDGER, Entry, File, Ledger, is_safe_name, parse_line, read_ledger, to_line
+from trackkit.checkpoints.rules import Rules
 
 ENTRY = Entry(
     number=7,
@@ -42,6 +44,30 @@ def test_last_state_of_each_entry_counts(tmp_path: Path) -> None:
     lines = (tmp_path / LEDGER).read_text().splitlines()
     assert len(lines) == 3
     assert all(json.loads(line) for line in lines)
+
+
+def test_options_are_read_back_and_survive_the_loss_of_the_file(tmp_path: Path) -> None:
+    rules = Rules(keep=10, promote={"registry": "r", "alias": "a"})
+    ledger = Ledger(tmp_path)
+    ledger.set_options(rules.options)
+    assert not (tmp_path / LEDGER).exists()
+    ledger.put(ENTRY)
+    assert Rules.recorded(Ledger(tmp_path).options) == rules
+    (tmp_path / LEDGER).unlink()
+    ledger.put(replace(ENTRY, number=8))
+    assert Rules.recorded(Ledger(tmp_path).options) == rules
+    ledger.set_options(Rules(keep=5).options)
+    again = Ledger(tmp_path)
+    assert (Rules.recorded(again.options), len(again.entries)) == (Rules(keep=5), 2)
+
+
+@pytest.mark.parametrize(
+    "damaged", ['{"options":{"keep":0}}', '{"options":{"more":1}}', '{"options":7}', '{"options":']
+)
+def test_damaged_options_are_the_defaults(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / LEDGER).write_text(damaged + "\n" + to_line(ENTRY) + "\n")
+    assert Rules.recorded(Ledger(tmp_path).options) == Rules()
+    assert read_ledger(tmp_path) == [ENTRY]
 
 
 def test_metadata_is_strict_json() -> None:

@@ -16,6 +16,7 @@ from tests.wandb_server.client import run as run_client
 from tests.wandb_server.server import WandbServer
 from trackkit.local_log.regular import ReadError
 from trackkit.reading.expression import ExpressionError
+from trackkit.record.run_config import flatten
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def test_damaged_file_makes_a_run_damaged_but_hides_no_other(tmp_path: Path, nam
 
 
 def test_runs_that_were_killed_have_hours_and_a_bill(tmp_path: Path) -> None:
-    options = {"final_summary": {"price_per_gpu_hour": 2.5}}
-    config = {"runtime/gpu_count": 8, "trackkit/settings/callbacks": options}
+    options = {"callbacks": {"final_summary": {"price_per_gpu_hour": 2.5}}}
+    config = {"runtime/gpu_count": 8, **flatten("trackkit/settings", options)}
     rows = [{"batch/step": 1, "_time": 1.0 + 3600}, {"batch/step": 2, "_time": 1.0 + 7200}]
     write_run(tmp_path, "killed", config, None, rows, status="failed", ended=None)
     (row,) = trackkit.runs(tmp_path).table

@@ -21,7 +21,7 @@ SAVE = """
 import os, signal
 from pathlib import Path
 from tests.support.saving import Saver
-saver = Saver(Path("out").absolute(), {mode!r}, finish_timeout={timeout})
+saver = Saver(Path("out").absolute(), {mode!r}, finish_timeout={timeout}, {more})
 for step, value in enumerate([3.0, 1.0, 2.0, float("nan"), 5.0, 4.0]):
     saver.save(step, value).unlink()
 """
@@ -34,9 +34,11 @@ ALIASES = {
 }
 
 
-def save(server: WandbServer, home: Path, end: str, mode: str = "offline", timeout: float = 10.0) -> None:
+def save(
+    server: WandbServer, home: Path, end: str, mode: str = "offline", timeout: float = 10.0, more: str = ""
+) -> None:
     env = {"PYTHONPATH": str(ROOT), "TRACKKIT_INDEX": "/dev/null"}
-    process = start(server, home, SAVE.format(mode=mode, timeout=timeout) + end, env)
+    process = start(server, home, SAVE.format(mode=mode, timeout=timeout, more=more) + end, env)
     finish(process, None)
 
 
@@ -84,3 +86,10 @@ def test_checkpoints_of_a_failed_online_upload_are_uploaded(wandb_server: WandbS
     wandb_server.faults.clear()
     assert "committed" not in states(entries(tmp_path)).values()
     assert_complete(wandb_server, tmp_path)
+
+
+def test_sync_keeps_to_the_options_of_the_run(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """With `keep: 6` nothing is superseded; the defaults would leave out step 3."""
+    save(wandb_server, tmp_path, "saver.close()", more="keep=6, upload='all'")
+    sync(wandb_server, tmp_path, tmp_path / "out")
+    assert len(versions(wandb_server)) == 6

@@ -24,6 +24,7 @@ PRESENT: frozenset[State] = frozenset({"saved", "staged", "hashed", "handed over
 """States of an entry that a server has, or may still get."""
 
 _MOST = 2**63
+_OPTIONS = '{"options":'
 _LONGEST = 1 << 24
 
 
@@ -134,7 +135,7 @@ class Entry:
 
 
 class Ledger:
-    """The entries of one run, in memory and in its file. Its methods may be called from any thread.
+    """The entries and the settings of one run, in memory and in its file. Its methods may be called from any thread.
 
     What can't be written is kept and written with the next line.
 
@@ -143,11 +144,13 @@ class Ledger:
 
     Attributes:
         lock: held while an entry is read, changed and written.
+        options: of the callback that recorded the run last: sync keeps to them.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LEDGER
-        self._entries = {each.number: each for each in read_ledger(folder)}
+        entries, self.options = _read(folder)
+        self._entries = {each.number: each for each in entries}
         self._unwritten: list[str] = []
         self._file: RowFile | None = None
         self.lock = threading.RLock()
@@ -177,10 +180,21 @@ class Ledger:
             changed = replace(entry, **changes)
             return entry if changed == entry else self.put(changed)
 
+    def set_options(self, options: Mapping[str, Any]) -> None:
+        """Writes the options, if they are new; before the first entry, with it."""
+        with self.lock:
+            if options == self.options:
+                return
+            self.options = dict(options)
+            self._unwritten.append(_to_options(self.options))
+            if self._entries:
+                with suppress(OSError):
+                    self._write()
+
     def close(self) -> None:
         """Closes the file."""
         with self.lock:
-            if self._unwritten:
+            if self._unwritten and self._entries:
                 with suppress(OSError):
                     self._write()
             if self._file is not None:
@@ -193,7 +207,7 @@ class Ledger:
         if not self._file.find():
             # Deleted or replaced: all of it is written again.
             self._file.restart()
-            self._unwritten = [to_line(each) for each in self.entries]
+            self._unwritten = [_to_options(self.options), *map(to_line, self.entries)]
         while self._unwritten:
             self._file.append(self._unwritten[0])
             del self._unwritten[0]
@@ -209,15 +223,35 @@ def to_line(entry: Entry) -> str:
 
 def read_ledger(folder: Path) -> list[Entry]:
     """Returns the entries of a run's folder, by number; skips lines that are damaged. Empty without a ledger."""
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[list[Entry], dict[str, Any]]:
     try:
         text = regular(folder / LEDGER).read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return []
+        return [], {}
     found: dict[int, Entry] = {}
+    options: dict[str, Any] = {}
     for line in text.split("\n"):
-        if 0 < len(line) <= _LONGEST and (entry := parse_line(line)) is not None:
+        if not 0 < len(line) <= _LONGEST:
+            continue
+        if (entry := parse_line(line)) is not None:
             found[entry.number] = entry
-    return [found[number] for number in sorted(found)]
+        elif line.startswith(_OPTIONS):
+            options = _parse_options(line) or options
+    return [found[number] for number in sorted(found)], options
+
+
+def _to_options(options: Mapping[str, Any]) -> str:
+    return json.dumps({"options": options}, separators=(",", ":"), allow_nan=False)
+
+
+def _parse_options(line: str) -> dict[str, Any]:
+    with suppress(ValueError):
+        given = parse_json(line)["options"]
+        return given if isinstance(given, dict) else {}
+    return {}
 
 
 def is_safe_name(name: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from trackkit.checkpoints.ledger import Entry
 from trackkit.checkpoints.naming import check_template
 from trackkit.checkpoints.retention import expendable
+from trackkit.notices import logger
 
 UPLOADS = ("best_and_latest", "all", "none")
 WAITING = ("saved", "staged", "hashed")
@@ -60,6 +61,21 @@ class Rules:
         elif given is None or (isinstance(given, str) and given.strip()):
             return
         raise ValueError(f"'promote' must be an alias or {{registry: ..., alias: ...}}; got {given!r}")
+
+    @classmethod
+    def recorded(cls, options: Mapping[str, Any]) -> Rules:
+        """Returns the rules that a ledger has; with a warning the defaults, if they are damaged."""
+        try:
+            return cls(**options)
+        except (TypeError, ValueError):
+            logger.warning("The run's settings of 'checkpoints' can't be read; the defaults count.")
+            return cls()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options as JSON."""
+        promote = dict(self.promote) if isinstance(self.promote, Mapping) else self.promote
+        return {**asdict(replace(self, promote=None)), "promote": promote}
 
     def promotion(self) -> dict[str, tuple[str, ...]]:
         """Returns what `promote` adds to the best entry: its fields `promoted` and `links`."""

@@ -34,6 +34,7 @@ class Store:
         self, folder: Path, rules: Rules, names: Mapping[str, str], commit: str = "", uploads: Uploads | None = None
     ) -> None:
         self.ledger = Ledger(folder)
+        self.ledger.set_options(rules.options)
         self._staging = Staging(folder)
         self._rules, self._names, self._commit = rules, names, commit
         self._said: set[str] = set()

@@ -14,6 +14,7 @@ from trackkit.reading.statistics import is_number
 
 _RESULTS = ("final/val/", "final/test/", "final/train/")
 _SPEEDS = ("runtime_s", "samples_per_s", "steps_per_s", "tokens_per_s")
+_PRICE = "trackkit/settings/callbacks/final_summary/price_per_gpu_hour"
 # From here on, numbers have an exponent.
 _LARGE = 1e12
 # Whole numbers below it, such as seeds, have all their digits.
@@ -75,7 +76,7 @@ def facts(run: RecordedRun) -> dict[str, Any]:
         "host": _text(fields.get("host") or config.get("runtime/host")),
         "folder": str(run.folder) if run.folder is not None else None,
         "gpu_hours": gpu_hours,
-        "cost": _first_number(summary.get("final/cost_usd"), _product(gpu_hours, _price(config))),
+        "cost": _first_number(summary.get("final/cost_usd"), _product(gpu_hours, config.get(_PRICE))),
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -135,13 +136,6 @@ def _duration_h(run: RecordedRun) -> float | None:
     if not ended and run.folder is not None:
         ended = last_time(run.folder)
     return max(0.0, float(ended) - float(run.run["started"])) / 3600 if ended is not None else None
-
-
-def _price(config: Mapping[str, Any]) -> Any:
-    """Returns the price of a GPU hour that was set; None without one."""
-    callbacks = config.get("trackkit/settings/callbacks")
-    options = callbacks.get("final_summary") if isinstance(callbacks, dict) else None
-    return options.get("price_per_gpu_hour") if isinstance(options, dict) else None
 
 
 def _product(left: Any, right: Any) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,21 @@ from trackkit.integrations.wandb.artifacts import TYPE, Artifacts
 from trackkit.integrations.wandb.files import make
 from trackkit.notices import logger
 
-_OPTIONS = "trackkit/settings/callbacks/checkpoints"
-
 
 class Checkpoints:
     """The checkpoints of one run that has ended. A run without a ledger has none.
 
     Args:
         folder: of the run; None without a local log.
-        config: of the run, which has its settings.
         path: of the run on the server, `entity/project/run_id`.
     """
 
-    def __init__(self, folder: Path | None, config: Mapping[str, Any], path: str) -> None:
+    def __init__(self, folder: Path | None, path: str) -> None:
         self._path = path
         self._ledger: Ledger | None = None
         if folder is not None and (folder / LEDGER).exists():
-            ledger, staging, rules = Ledger(folder), Staging(folder), recorded_rules(config)
+            ledger, staging = Ledger(folder), Staging(folder)
+            rules = Rules.recorded(ledger.options)
             self._folder, self._ledger, self._staging, self._rules = folder, ledger, staging, rules
             self._server = ServerSide(ledger, staging, rules, Artifacts(path), lambda: None)
 
@@ -54,7 +52,8 @@ class Checkpoints:
                 self._ledger.change(entry.number, state="hashed")
         Worker(self._folder, self._ledger, self._staging, self._rules, None).prepare()
         found = [each for each in self._ledger.entries if each.state == "hashed" and each.complete]
-        return [self._ledger.change(each.number, state="handed over") for each in found if self._is_sendable(each)]
+        sendable = [each for each in found if self._is_sendable(each)]
+        return [self._ledger.change(each.number, state="handed over", handed=True) for each in sendable]
 
     def records(self, entries: Sequence[Entry]) -> list[bytes]:
         """Returns entries as W&B's serialized records."""
@@ -98,16 +97,6 @@ class Checkpoints:
         self._staging.free(entry.number)
         logger.warning("The checkpoint of step %d is not uploaded: %s.", entry.step, reason)
         return False
-
-
-def recorded_rules(config: Mapping[str, Any]) -> Rules:
-    """Returns the settings of the checkpoints that a run was recorded with; the defaults if it has no valid ones."""
-    given = config.get(_OPTIONS)
-    try:
-        return Rules(**given) if isinstance(given, Mapping) else Rules()
-    except (TypeError, ValueError):
-        logger.warning("The run's settings of 'checkpoints' can't be read; the defaults count.")
-        return Rules()
 
 
 def to_record(entry: Entry, folder: Path, path: str) -> bytes:

@@ -94,7 +94,7 @@ class Job:
                 self._follow(path, Path(home) / "live")
             server, source = self._server.run(path), gather(self._target)
             found = lacking(source, server)
-            checkpoints = Checkpoints(self._target.folder, source.config, path)
+            checkpoints = Checkpoints(self._target.folder, path)
             unsent = checkpoints.prepare(bool(server.state))
             if found or unsent:
                 self._say(
