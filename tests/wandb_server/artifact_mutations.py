@@ -1,13 +1,13 @@
-"""Answers GraphQL mutations of existing artifacts: use, aliases, metadata, deletion."""
+"""Answers GraphQL mutations of existing artifacts: use, aliases, metadata, links, deletion."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from .artifact_nodes import collection_node, version_node
+from .artifact_nodes import collection_node, linked_node, version_node
 from .artifact_uploads import find_version
-from .artifacts import Collection
+from .artifacts import Collection, Portfolio
 from .execute import GraphQLError, Node
 from .service import Service
 
@@ -56,6 +56,19 @@ def delete_artifact(service: Service, given: dict[str, Any]) -> Node:
     return {"artifact": version_node(service, collection, version)}
 
 
+def link_artifact(service: Service, given: dict[str, Any]) -> Node:
+    """Links a committed version to a collection of links; creates that if it is new."""
+    _, version = find_version(service, given["artifactID"])
+    if version.state != "COMMITTED":
+        raise GraphQLError("only committed artifacts can be linked", status=400)
+    state, key = service.state, (given["entityName"], given["projectName"], given["artifactPortfolioName"])
+    state.project(*key[:2])
+    portfolio = state.portfolios.setdefault(key, Portfolio(state.new_id("ArtifactPortfolio"), *key))
+    portfolio.link(version, [item["alias"] for item in given.get("aliases") or []])
+    membership = linked_node(service, portfolio, version.id)
+    return {"versionIndex": portfolio.members.index(version.id), "artifactMembership": membership}
+
+
 def _sequence(service: Service, given: dict[str, Any]) -> Collection:
     for collection in service.state.collections.values():
         if collection.id == given["artifactSequenceID"] and not collection.deleted:
@@ -84,6 +97,7 @@ MUTATIONS = {
     "addAliases": add_aliases,
     "deleteAliases": delete_aliases,
     "deleteArtifact": delete_artifact,
+    "linkArtifact": link_artifact,
     "deleteArtifactSequence": delete_sequence,
     "updateArtifactSequence": describe_sequence,
 }

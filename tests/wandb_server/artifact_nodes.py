@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from typing import Any
 
-from .artifacts import Collection, Version, digest_hex
+from .artifacts import Collection, Portfolio, Version, digest_hex
 from .execute import Node, connection
 from .nodes import project_info, run_node
 from .service import Service, dumps, opaque, timestamp
@@ -66,6 +66,36 @@ def membership_node(service: Service, collection: Collection, version: Version) 
         "artifactCollection": lambda arguments: collection_node(service, collection),
         "artifact": lambda arguments: version_node(service, collection, version),
         "files": lambda arguments: version_files(service, version, arguments),
+    }
+
+
+def portfolio_node(service: Service, portfolio: Portfolio) -> Node:
+    return {
+        "__typename": "ArtifactPortfolio",
+        "id": portfolio.id,
+        "name": portfolio.name,
+        "project": lambda arguments: project_info(service, portfolio.entity, portfolio.project),
+    }
+
+
+def linked_node(service: Service, portfolio: Portfolio, alias: str) -> Node | None:
+    """Returns the membership of a link, by an alias or a version's id."""
+    found = service.state.version(portfolio.aliases.get(alias, alias))
+    if found is None or found[1].deleted:
+        return None
+    names = [name for name, version_id in portfolio.aliases.items() if version_id == found[1].id]
+    return {
+        "__typename": "ArtifactCollectionMembership",
+        "id": opaque(f"Membership:{portfolio.id}:{found[1].id}"),
+        "versionIndex": portfolio.members.index(found[1].id),
+        "createdAt": timestamp(found[1].created_at),
+        "aliases": [
+            {"__typename": "ArtifactAlias", "id": opaque(f"ArtifactAlias:{portfolio.id}:{name}"), "alias": name}
+            for name in names
+        ],
+        "artifactCollection": lambda arguments: portfolio_node(service, portfolio),
+        "artifact": lambda arguments: version_node(service, *found),
+        "files": lambda arguments: version_files(service, found[1], arguments),
     }
 
 

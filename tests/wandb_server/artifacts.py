@@ -85,6 +85,25 @@ class Version:
 
 
 @dataclass
+class Portfolio:
+    """A collection of links, such as one of a registry: `members` are ids of versions, in the order of linking."""
+
+    id: str
+    entity: str
+    project: str
+    name: str
+    members: list[str] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Alias to the id of its version."""
+
+    def link(self, version: Version, aliases: list[str]) -> None:
+        """Adds a version, and moves the aliases, and `latest`, to it."""
+        if version.id not in self.members:
+            self.members.append(version.id)
+        self.aliases.update(dict.fromkeys([*aliases, "latest"], version.id))
+
+
+@dataclass
 class Collection:
     """A named sequence of versions. Aliases are unique in it; the index of a deleted version is not used again."""
 

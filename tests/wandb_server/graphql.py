@@ -2,7 +2,7 @@
 
 Queries: viewer, serverInfo, entity, organization, project, model, models, artifact, artifactCollection,
 clientIDMapping. Mutations: see `run_mutations`, `artifact_uploads`, `artifact_mutations` and `sweeps`. Not served:
-lists of sweeps, launch, reports, registries and links, tags and new names of collections, distributed artifacts,
+lists of sweeps, launch, reports, lists of registries, removal of links, tags and new names of collections, distributed artifacts,
 multipart uploads, forks and rewinds, automations, teams. `State.unserved` lists requests for them.
 """
 
@@ -69,7 +69,12 @@ def query_root(service: Service) -> Node:
             "id": name,
             "name": name,
             "xxhashDigestsEnabled": False,
-            "organization": None,
+            "organization": {
+                "__typename": "Organization",
+                "name": f"{name}-org",
+                "coreWeaveOrganizationId": None,
+                "orgEntity": {"__typename": "Entity", "id": f"{name}-org", "name": f"{name}-org"},
+            },
             "user": None,
             "project": lambda inner: project_node(service, name, inner.get("name")),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .artifact_nodes import collection_node, membership_node, version_node
+from .artifact_nodes import collection_node, linked_node, membership_node, version_node
 from .artifacts import Collection
 from .execute import Node, connection
 from .filters import matches, ordered
@@ -46,6 +46,9 @@ def project_node(service: Service, entity: str | None, name: str | None) -> Node
 
     def membership(arguments: dict[str, Any]) -> Node | None:
         collection_name, _, alias = arguments["name"].partition(":")
+        linked = state.portfolios.get((project.entity, project.name, collection_name))
+        if linked is not None:
+            return linked_node(service, linked, alias or "latest")
         found = state.collections.get((project.entity, project.name, collection_name))
         version = found.find(alias or "latest") if found else None
         return membership_node(service, found, version) if found and version else None
@@ -81,14 +84,17 @@ def project_node(service: Service, entity: str | None, name: str | None) -> Node
 def full_run_node(service: Service, run: Run) -> Node:
     """Returns a run with the artifacts that it logged and used."""
 
-    def artifacts(ids: list[str]) -> list[Node]:
+    def artifacts(ids: list[str], *states: str) -> list[Node]:
         found = [service.version_of(artifact_id) for artifact_id in ids]
-        return [version_node(service, *pair) for pair in found if pair[1].state == "COMMITTED"]
+        return [version_node(service, *pair) for pair in found if pair[1].state in states]
 
     return {
         **run_node(service, run),
-        "outputArtifacts": lambda arguments: connection(artifacts(run.output_artifacts), arguments),
-        "inputArtifacts": lambda arguments: connection(artifacts(run.input_artifacts), arguments),
+        # As W&B's service does: uploads that have not ended are among them.
+        "outputArtifacts": lambda arguments: connection(
+            artifacts(run.output_artifacts, "PENDING", "COMMITTED"), arguments
+        ),
+        "inputArtifacts": lambda arguments: connection(artifacts(run.input_artifacts, "COMMITTED"), arguments),
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .artifacts import Collection, Version, digest_hex
+from .artifacts import Collection, Portfolio, Version, digest_hex
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class State:
         self.projects: dict[tuple[str, str], Project] = {}
         self.collections: dict[tuple[str, str, str], Collection] = {}
         """By entity, project and name."""
+        self.portfolios: dict[tuple[str, str, str], Portfolio] = {}
+        """By entity (of a registry: the organization's), project and name."""
         self.sweeps: dict[str, Sweep] = {}
         self.blobs: dict[str, bytes] = {}
         """Artifact files by `birth artifact id/hexadecimal digest`."""

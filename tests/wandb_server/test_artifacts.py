@@ -191,3 +191,22 @@ except (ValueError, wandb.errors.CommError):
     assert (changed.tags, changed.summary["after"], "f.txt" in changed.files) == (["t", "new"], 2, False)
     assert (len(changed.history), changed.state) == (40, "finished")
     assert wandb_server.state.unserved == []
+
+
+def test_links_and_their_aliases_are_kept(wandb_server: WandbServer, tmp_path: Path) -> None:
+    run(wandb_server, tmp_path, ARTIFACTS % [("one", []), ("two", [])])
+    code = """
+import wandb
+api = wandb.Api()
+for version in ("v1", "v0"):
+    linked = api.artifact(f"p/model:{version}").link("wandb-registry-model/resnet", ["staging"])
+    print(linked.qualified_name, sorted(linked.aliases), linked.source_name)
+found = api.artifact("test-team-org/wandb-registry-model/resnet:staging")
+print(found.source_name, found.is_link)
+"""
+    assert run(wandb_server, tmp_path, code).splitlines() == [
+        "test-team-org/wandb-registry-model/resnet:v0 ['latest', 'staging'] model:v1",
+        "test-team-org/wandb-registry-model/resnet:v1 ['latest', 'staging'] model:v0",
+        "model:v0 True",
+    ]
+    assert wandb_server.state.unserved == []
