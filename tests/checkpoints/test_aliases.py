@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from trackkit.checkpoints.aliases import best, wanted
 from trackkit.checkpoints.ledger import Entry, State
-from trackkit.checkpoints.retention import DAY_S, expendable, is_ours
+from trackkit.checkpoints.naming import is_ours
+from trackkit.checkpoints.retention import DAY_S, expendable
 
 VALUES = st.one_of(st.none(), st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1.0, 2.0, 3.0]))
 

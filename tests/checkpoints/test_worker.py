@@ -224,7 +224,7 @@ def test_best_is_linked_to_a_registry_at_the_end(tmp_path: Path) -> None:
     for step, value in enumerate([3.0, 1.0, 2.0]):
         run.save(step, value)
     run.close()
-    assert uploads.links == [("wandb-registry-model/resnet", ("staging",))]
+    assert uploads.links == [("wandb-registry-model/resnet", "staging")]
     assert run.entries[1].linked == run.entries[1].links == ("wandb-registry-model/resnet:staging",)
 
 

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trackkit.checkpoints.alignment import entry_of_version
 from trackkit.checkpoints.ledger import Entry
 from trackkit.checkpoints.uploads import UploadError, Version
 
 
 @dataclass
 class Held:
-    """A version that the server has: its number in the ledger, what it holds, and what others see."""
+    """A version that the server has: its number in the ledger, its entry, what it holds, and what others see."""
 
     number: int
-    collection: str
-    digest: str
+    entry: Entry
     content: dict[str, bytes]
     aliases: list[str] = field(default_factory=list)
     state: str = "pending"
+    was: tuple[str, ...] = ()
+
+    @property
+    def collection(self) -> str:
+        return self.entry.collection
+
+    @property
+    def digest(self) -> str:
+        return self.entry.digest
 
 
 class MemoryUploads:
@@ -45,7 +54,7 @@ class MemoryUploads:
         self.versions: list[Held] = []
         self.holds = self.refuses = self.away = False
         self.used: set[tuple[str, str]] = set()
-        self.links: list[tuple[str, tuple[str, ...]]] = []
+        self.links: list[tuple[str, str]] = []
         self.lock = threading.RLock()
         self.chance = chance
 
@@ -55,7 +64,7 @@ class MemoryUploads:
             version = self._version(entry)
             if version is None or version.state == "refused":
                 content = {file.name: (folder / file.name).read_bytes() for file in entry.files}
-                self.versions.append(Held(entry.number, entry.collection, entry.digest, content))
+                self.versions.append(Held(entry.number, entry, content))
             if not self.holds:
                 self.release()
 
@@ -77,9 +86,27 @@ class MemoryUploads:
             found = {}
             for entry in entries:
                 if (each := self._version(entry)) is not None:
-                    name = f"{each.collection}:v{self.versions.index(each)}"
-                    found[entry.number] = Version(each.state, name, tuple(each.aliases))  # type: ignore[arg-type]
+                    found[entry.number] = Version(each.state, self._name(each), tuple(each.aliases), was=each.was)  # type: ignore[arg-type]
             return found
+
+    def others(self, collection: str, known: Collection[str]) -> list[Entry]:
+        with self.lock:
+            self._answer()
+            return [
+                entry_of_version(
+                    each.entry.metadata,
+                    0.0,
+                    collection=collection,
+                    digest=each.digest,
+                    version=self._name(each),
+                    aliases=tuple(each.aliases),
+                )
+                for each in self.live
+                if each.collection == collection and each.digest not in known
+            ]
+
+    def remove_leftovers(self, entries: Sequence[Entry]) -> None:
+        self._answer()
 
     def set_aliases(self, entry: Entry, add: Sequence[str], remove: Sequence[str] = ()) -> None:
         with self.lock:
@@ -89,6 +116,7 @@ class MemoryUploads:
             assert version.state == "committed"
             self._give(version, add)
             version.aliases = [each for each in version.aliases if each not in remove]
+            version.was = entry.was or version.was
 
     def delete(self, entry: Entry, used: bool = False) -> bool:
         with self.lock:
@@ -99,10 +127,11 @@ class MemoryUploads:
                 version.state, version.aliases = "deleted", []
             return True
 
-    def link(self, entry: Entry, target: str, aliases: Sequence[str]) -> None:
+    def link(self, entry: Entry, target: str, alias: str) -> str:
         self._answer()
         assert self._version(entry) is not None
-        self.links.append((target, tuple(aliases)))
+        self.links.append((target, alias))
+        return ""
 
     def use(self, name: str) -> None:
         raise NotImplementedError
@@ -116,6 +145,10 @@ class MemoryUploads:
     def aliases(self) -> dict[str, int]:
         """Alias to the ledger's number of its version; of one collection."""
         return {alias: each.number for each in self.live for alias in each.aliases}
+
+    def _name(self, version: Held) -> str:
+        same = [each for each in self.versions if each.collection == version.collection]
+        return f"{version.collection}:v{same.index(version)}"
 
     def _version(self, entry: Entry) -> Held | None:
         same = [each for each in self.versions if (each.collection, each.digest) == (entry.collection, entry.digest)]

@@ -2,8 +2,9 @@
 
 Queries: viewer, serverInfo, entity, organization, project, model, models, artifact, artifactCollection,
 clientIDMapping. Mutations: see `run_mutations`, `artifact_uploads`, `artifact_mutations` and `sweeps`. Not served:
-lists of sweeps, launch, reports, lists of registries, removal of links, tags and new names of collections, distributed artifacts,
-multipart uploads, forks and rewinds, automations, teams. `State.unserved` lists requests for them.
+lists of sweeps, launch, reports, lists of registries, removal of links, tags and new names of collections,
+distributed artifacts, multipart uploads, forks and rewinds, automations, teams. `State.unserved` lists requests for
+them.
 """
 
 from __future__ import annotations

@@ -34,10 +34,15 @@ def wanted(entries: Iterable[Entry], states: frozenset[State] = PRESENT) -> dict
 
 
 def records(entries: Sequence[Entry]) -> list[Entry]:
-    """Returns the entries of one collection that were the best when they were saved, the best last."""
+    """Returns the entries of one collection that were the best when they were saved, the best last.
+
+    Values of another metric than the newest's can't be compared with it: they give way to its own.
+    """
+    found = sorted((each for each in entries if has_value(each)), key=lambda each: each.number)
+    newest = _metric(found[-1]) if found else None
     best: list[Entry] = []
-    for entry in sorted(entries, key=lambda each: each.number):
-        if has_value(entry) and (not best or _beats(entry, best[-1])):
+    for entry in sorted(found, key=lambda each: _metric(each) == newest):
+        if not best or _beats(entry, best[-1]):
             best.append(entry)
     return best
 
@@ -65,10 +70,13 @@ def has_value(entry: Entry) -> bool:
     return entry.value is not None and not math.isnan(entry.value) and entry.goal in ("min", "max")
 
 
+def _metric(entry: Entry) -> tuple[str, str]:
+    return entry.metric, entry.goal
+
+
 def _beats(entry: Entry, other: Entry) -> bool:
     assert entry.value is not None
     assert other.value is not None
-    if (entry.metric, entry.goal) != (other.metric, other.goal):
-        # The monitored metric was changed between two attempts: values of two metrics can't be compared.
+    if _metric(entry) != _metric(other):
         return True
     return entry.value < other.value if entry.goal == "min" else entry.value > other.value

@@ -72,6 +72,7 @@ class Entry:
         linked: those of `links` that are done.
         handed: whether its upload was ever begun: a server may come to have it even if it is skipped later.
         used: whether it was loaded: retention keeps it.
+        was: promotions that it has lost, such as `production until 2026-11-29, then model-toy:v7`.
         aliases: wanted on the server when the line was written; `aliases.wanted` computes them anew.
         reason: why it is in its state; "" where that is clear.
     """
@@ -102,6 +103,7 @@ class Entry:
     linked: tuple[str, ...] = ()
     handed: bool = False
     used: bool = False
+    was: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     reason: str = ""
 
@@ -121,6 +123,7 @@ class Entry:
             "git_commit": self.commit,
             "saved": self.time,
             **({"hub_url": self.hub_url} if self.hub_url else {}),
+            **({"was": list(self.was)} if self.was else {}),
         }
 
     @property
@@ -265,7 +268,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("number", "step"), (int,)),
     **dict.fromkeys(("epoch", "value", "time"), (int, float)),
     **dict.fromkeys(("resumable", "complete", "shared", "handed", "used"), (bool,)),
-    **dict.fromkeys(("parts", "promoted", "links", "linked", "aliases"), (list,)),
+    **dict.fromkeys(("parts", "promoted", "links", "linked", "was", "aliases"), (list,)),
 }
 
 

@@ -36,6 +36,23 @@ def collection(template: str | None, values: Mapping[str, str]) -> str:
     return name
 
 
+def is_ours(alias: str) -> bool:
+    """Returns whether TrackKit sets an alias of this name itself: it does not hold a version."""
+    return alias in ("latest", "best", "was-best") or alias.startswith("step-")
+
+
+def check_alias(alias: str) -> None:
+    """Checks an alias that a promotion is to give.
+
+    Raises:
+        ValueError: W&B or TrackKit uses it itself, or W&B does not take it.
+    """
+    if is_ours(alias) or re.fullmatch(r"v\d+", alias):
+        raise ValueError(f"the alias {alias!r} is set by TrackKit or W&B itself; choose another, such as 'production'")
+    if not alias.strip() or set(alias) & set("/:"):
+        raise ValueError(f"an alias must be a word without '/' and ':'; got {alias!r}")
+
+
 def check_template(template: str) -> None:
     """Checks a template.
 

@@ -41,8 +41,3 @@ def expendable(
             if not (named or recent or entry.used or entry.promoted or entry.links or entry.number in held):
                 found.append(entry)
     return sorted(found, key=lambda each: each.number)
-
-
-def is_ours(alias: str) -> bool:
-    """Returns whether TrackKit sets an alias of this name itself: it does not hold a version."""
-    return alias in (aliases.LATEST, aliases.BEST, aliases.WAS_BEST) or alias.startswith("step-")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from trackkit.checkpoints.ledger import Entry
-from trackkit.checkpoints.naming import check_template
+from trackkit.checkpoints.naming import check_alias, check_template
 from trackkit.checkpoints.retention import expendable
 from trackkit.notices import logger
 
@@ -57,8 +57,13 @@ class Rules:
         if isinstance(given, Mapping):
             parts = [given.get("registry"), given.get("alias", "")]
             if given.keys() <= {"registry", "alias"} and all(isinstance(part, str) for part in parts) and parts[0]:
+                if alias := given.get("alias"):
+                    check_alias(alias)
                 return
-        elif given is None or (isinstance(given, str) and given.strip()):
+        elif given is None:
+            return
+        elif isinstance(given, str):
+            check_alias(given)
             return
         raise ValueError(f"'promote' must be an alias or {{registry: ..., alias: ...}}; got {given!r}")
 
@@ -103,7 +108,7 @@ class Rules:
         waiting = [each for each in self.expendable(entries, now) if each.state in WAITING]
         return waiting[:-MOST_WAITING] if self.upload == "all" and takes else waiting
 
-    def expendable(self, entries: Sequence[Entry], now: float, held: Sequence[int] = ()) -> list[Entry]:
+    def expendable(self, entries: Sequence[Entry], now: float, held: Collection[int] = ()) -> list[Entry]:
         """Returns the entries that may be deleted."""
         return expendable(entries, self.keep, self.keep_days, now, held)
 

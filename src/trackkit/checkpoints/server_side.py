@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trackkit.checkpoints import aliases
+from trackkit.checkpoints.alignment import Move, align, link
 from trackkit.checkpoints.ledger import Entry, Ledger, State
-from trackkit.checkpoints.retention import is_ours
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.staging import Staging
 from trackkit.checkpoints.uploads import UploadError, Uploads, Version
@@ -23,8 +22,6 @@ PATIENCE_S = 3.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
 # What can't be handed over so often is left for the sync.
 TRIES = 5
-
-COMMITTED: frozenset[State] = frozenset({"committed"})
 
 
 class NoServer:
@@ -62,6 +59,8 @@ class ServerSide(NoServer):
         uploads: the server.
         wake: makes the worker look again; called from any thread.
 
+    Attributes:
+        moves: the promotions that have moved.
     """
 
     def __init__(
@@ -69,6 +68,7 @@ class ServerSide(NoServer):
     ) -> None:
         self._ledger, self._staging, self._rules, self._uploads = ledger, staging, rules, uploads
         self._wake = wake
+        self.moves: list[Move] = []
         uploads.notify = self._notify
         self._answered, self._asked_at = True, 0.0
         self._notified = self._dead = self._warned = False
@@ -179,7 +179,17 @@ class ServerSide(NoServer):
                 self._arrived(entry, version)
             elif version is not None and version.state == "committed" and entry.state != "committed":
                 self._came_late(entry, version)
-        self._align(versions)
+        flying = {(each.collection, each.digest) for each in self._flying()}
+        self._uploads.remove_leftovers(
+            [
+                each
+                for each in asked
+                if (each.collection, each.digest) not in flying or _is_committed(versions.get(each.number))
+            ]
+        )
+        held, moves = align(self._ledger, self._uploads, versions)
+        self._expire(held)
+        self.moves += moves + link(self._ledger, self._uploads)
 
     def _arrived(self, entry: Entry, version: Version | None) -> None:
         """Notes what has become of an upload."""
@@ -207,28 +217,9 @@ class ServerSide(NoServer):
         elif entry.state == "overwritten":
             self._uploads.delete(entry, used=True)
 
-    def _align(self, versions: Mapping[int, Version]) -> None:
-        """Sets the aliases of what is committed, deletes what is beyond retention, and links what is to be linked."""
+    def _expire(self, held: set[int]) -> None:
+        """Deletes what is beyond retention."""
         entries = [each for each in self._ledger.entries if each.state == "committed"]
-        names = aliases.wanted(entries, COMMITTED)
-        taken = {(each.collection, alias) for each in entries for alias in names.get(each.number, ())}
-        held = []
-        for entry in entries:
-            if (version := versions.get(entry.number)) is None:
-                continue
-            want = names.get(entry.number, ())
-            add = [alias for alias in want if alias not in version.aliases]
-            stale = [alias for alias in version.aliases if is_ours(alias) and (entry.collection, alias) not in taken]
-            if add or stale or version.hub_url != entry.hub_url:
-                self._uploads.set_aliases(entry, add, stale)
-            self._ledger.change(entry.number, aliases=want)
-            if any(not is_ours(alias) and alias not in want for alias in version.aliases):
-                held.append(entry.number)
-            for link in entry.links:
-                if link not in entry.linked:
-                    target, _, alias = link.partition(":")
-                    self._uploads.link(entry, target, [alias] if alias else [])
-                    self._ledger.change(entry.number, linked=(*entry.linked, link))
         expendable = self._rules.expendable(entries, time.time(), held)
         gone = {each.number for each in expendable}
         kept = {
@@ -247,3 +238,7 @@ class ServerSide(NoServer):
         self._ledger.change(entry.number, state=state, reason=reason)
         self._staging.free(entry.number)
         logger.warning("The checkpoint of step %d is not at W&B: %s.", entry.step, reason)
+
+
+def _is_committed(version: Version | None) -> bool:
+    return version is not None and version.state == "committed"

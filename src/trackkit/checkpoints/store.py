@@ -11,6 +11,7 @@ from pathlib import Path
 from trackkit.checkpoints import aliases
 from trackkit.checkpoints.ledger import Entry, File, Ledger
 from trackkit.checkpoints.naming import collection
+from trackkit.checkpoints.promotion import promote
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.staging import Staging, note
 from trackkit.checkpoints.uploads import Uploads
@@ -83,23 +84,10 @@ class Store:
                 self.ledger.change(found[-1].number, hub_url=url)
                 self._worker.wake()
 
-    def promote(self) -> None:
-        """Gives the best of each collection what `promote` asks for; an earlier holder of the alias loses it."""
-        given = self._rules.promotion()
-        for best in aliases.best(self.ledger.entries) if given else ():
-            for each in self.ledger.entries:
-                if each.collection == best.collection:
-                    changes = {
-                        field: tuple(dict.fromkeys([*getattr(each, field), *values]))
-                        if each.number == best.number
-                        else tuple(value for value in getattr(each, field) if value not in values)
-                        for field, values in given.items()
-                    }
-                    self.ledger.change(each.number, **changes)
-
     def closing(self) -> None:
         """Hands over what is not yet, within the time that the end of the run may wait."""
-        self.promote()
+        if given := self._rules.promotion():
+            promote(self.ledger, aliases.best(self.ledger.entries), given)
         self._worker.closing()
 
     def closed(self) -> None:

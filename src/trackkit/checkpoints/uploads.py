@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -30,7 +30,7 @@ class Version:
         state: `pending` until the server has all of it; `refused` if it will never have it.
         name: `collection:v3`; "" while it has none.
         aliases: it has now.
-        hub_url: in its metadata.
+        hub_url, was: in its metadata.
         reason: why it was refused.
     """
 
@@ -38,6 +38,7 @@ class Version:
     name: str = ""
     aliases: tuple[str, ...] = ()
     hub_url: str = ""
+    was: tuple[str, ...] = ()
     reason: str = ""
 
 
@@ -66,8 +67,20 @@ class Uploads(Protocol):
     def set_aliases(self, entry: Entry, add: Sequence[str], remove: Sequence[str] = ()) -> None:
         """Gives a committed version aliases, which other versions of its collection lose, and removes some.
 
-        Its metadata become those of the entry, whose `hub_url` may be new.
+        Its metadata become those of the entry, whose `hub_url` and `was` may be new; of an entry without a number,
+        only `was` is written.
         """
+
+    def others(self, collection: str, known: Collection[str]) -> Sequence[Entry]:
+        """Returns the committed versions of a collection that are not of this run, as entries without a number.
+
+        Args:
+            collection: its name.
+            known: the digests of this run's versions.
+        """
+
+    def remove_leftovers(self, entries: Sequence[Entry]) -> None:
+        """Deletes what uploads of entries have left behind that broke off, as `states` has found it."""
 
     def delete(self, entry: Entry, used: bool = False) -> bool:
         """Deletes the version of an entry, with its aliases, if it has one.
@@ -77,11 +90,20 @@ class Uploads(Protocol):
             used: whether to delete it even if a run has used it.
 
         Returns:
-            Whether it is gone; False if a run has used it.
+            Whether it is gone; False if a run has used it, or if another run has logged it first.
         """
 
-    def link(self, entry: Entry, target: str, aliases: Sequence[str]) -> None:
-        """Links a committed version to a registry's collection, such as `wandb-registry-model/resnet`."""
+    def link(self, entry: Entry, target: str, alias: str) -> str:
+        """Links a committed version to a registry's collection, such as `wandb-registry-model/resnet`.
+
+        Args:
+            entry: of the version.
+            target: the collection.
+            alias: that it gets there; "" for none.
+
+        Returns:
+            The version that had the alias before, whose metadata now say so; "" if none had.
+        """
 
     def use(self, name: str) -> None:
         """Records that the run has used a version, `project/collection:alias`."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from trackkit.engine.records import Row
 from trackkit.errors import TrackKitError
+from trackkit.integrations.wandb import _compat
 from trackkit.integrations.wandb.files import to_row
 from trackkit.integrations.wandb.server import REFUSED, credentials, explain, probe, put
 from trackkit.local_log.strict import finite_words
@@ -190,13 +191,17 @@ class Server:
         if run is None:
             return ServerRun(path)
         lines = list(run.console_logs(last=1))
+        committed, pending = _compat.logged_artifacts(run)
         system = run.history(samples=10_000, stream="system", pandas=False)
         return replace(
             _described(run),
             rows=[to_row(_cleaned(row), n) for n, row in enumerate(run.scan_history(page_size=_PAGE, use_cache=False))],
             console=int(lines[-1].number) + 1 if lines else 0,
             last_line=str(lines[-1].content) if lines else "",
-            artifacts={artifact.digest: artifact.state for artifact in run.logged_artifacts()},
+            artifacts={
+                **{each.digest: "PENDING" for each in pending},
+                **{each.digest: each.state for each in committed},
+            },
             measured=max((float(row.get("_timestamp") or 0.0) for row in system), default=0.0),
         )
 

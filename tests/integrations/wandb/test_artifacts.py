@@ -62,6 +62,11 @@ def versions(server: WandbServer, name: str = "model-toy") -> dict[str, list[str
     return {next(iter(version.contents)): sorted(version.aliases) for version in collection.live}
 
 
+def server_states(server: WandbServer, name: str = "model-toy") -> list[str]:
+    """Returns the states of all versions, those that were deleted included."""
+    return [version.state for version in server.state.collection(name).versions]
+
+
 def test_versions_aliases_and_metadata(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = """
 saver = run(name="Größe 1, two words", keep=2)
@@ -214,12 +219,14 @@ time.sleep(300)
     process.wait()
     time.sleep(2.0)
     wandb_server.faults.clear()
+    assert "PENDING" in server_states(wandb_server)
     run(wandb_server, tmp_path, "saver = run()\nsaver.wait_for('committed')\nsaver.close()")
     assert versions(wandb_server) == {
         "step=1.ckpt": ["step-1"],
         "step=2.ckpt": ["step-2", "was-best"],
         "step=3.ckpt": ["best", "latest", "step-3"],
     }
+    assert sorted(server_states(wandb_server)) == ["COMMITTED"] * 3 + ["DELETED"]
 
 
 def test_file_rewritten_in_mid_upload_leaves_no_version(wandb_server: WandbServer, tmp_path: Path) -> None:

@@ -98,6 +98,18 @@ PRIVATE = [
         "The server is asked instead, and a refused checkpoint waits for `trackkit sync`.",
     ),
     Private(
+        "wandb.apis.public.artifacts:RunArtifacts._convert",
+        "Reads the artifacts of a run that has a pending one: wandb's own way ends with an AssertionError.",
+        "0.31.0",
+        "A run with an upload that broke off can't be synced.",
+    ),
+    Private(
+        "wandb.apis.public.api:Api._service_api",
+        "Deletes pending versions, which `Artifact.delete` refuses.",
+        "0.31.0",
+        "Uploads that broke off stay at W&B as pending versions.",
+    ),
+    Private(
         "wandb.sdk.artifacts.artifact_manifest_entry:ArtifactManifestEntry",
         "Refers to a remote checkpoint without asking its storage.",
         "0.31.0",
@@ -229,6 +241,40 @@ def wait_for_upload(artifact: wandb.Artifact) -> str:
     """
     handle = getattr(artifact, "_save_handle", None)
     return str(handle.wait_or(timeout=None).response.log_artifact_response.error_message) if handle is not None else ""
+
+
+def logged_artifacts(run: Any, per_page: int = 50) -> tuple[list[wandb.Artifact], list[Any]]:
+    """Returns the committed artifacts that a run has logged, and the pending ones as W&B's answer describes them.
+
+    Without the private name, a pending one is an AssertionError, as in wandb itself.
+
+    Args:
+        run: of the public API.
+        per_page: how many are asked for at once.
+    """
+    found = run.logged_artifacts(per_page)
+    pending: list[Any] = []
+    with contextlib.suppress(AttributeError):
+        convert = found._convert
+
+        def keep(node: Any) -> Any:
+            if node.state == "COMMITTED":
+                return convert(node)
+            pending.extend([node] * (node.state == "PENDING"))
+            return None
+
+        found._convert = keep
+    return list(found), pending
+
+
+_DELETE = "mutation DeleteArtifact($input: DeleteArtifactInput!) { deleteArtifact(input: $input) { artifact { id } } }"
+
+
+def delete_pending(api: wandb.Api, artifact_id: str) -> None:
+    """Deletes a version that is pending; without the private name, it stays."""
+    with contextlib.suppress(AttributeError):
+        given = {"artifactID": artifact_id, "deleteAliases": True}
+        api._service_api.execute_graphql(_DELETE, variables={"input": given})
 
 
 def netrc_key(url: str) -> str | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from trackkit.checkpoints.alignment import entry_of_version, moved
 from trackkit.checkpoints.hashing import reference_name
 from trackkit.checkpoints.ledger import Entry
 from trackkit.checkpoints.uploads import UploadError, Version
@@ -45,6 +48,7 @@ class Artifacts:
         self._path = run if isinstance(run, str) else f"{run.entity}/{run.project}/{run.id}"
         self._cached: wandb.Api | None = None
         self._found: dict[tuple[str, str], Any] = {}
+        self._pending: list[Any] = []
         self._refused: dict[int, str] = {}
 
     def hand_over(self, entry: Entry, folder: Path) -> None:
@@ -64,19 +68,42 @@ class Artifacts:
 
     def states(self, entries: Sequence[Entry]) -> Mapping[int, Version]:
         """Returns what the server has of a run's entries."""
-        found = self._ask(lambda: list(self._api().run(self._path).logged_artifacts(_PAGE)))
-        # An upload that broke off leaves a pending version beside a later one that is committed.
-        found.sort(key=lambda each: each.state == "COMMITTED")
+        found, self._pending = self._ask(lambda: _compat.logged_artifacts(self._api().run(self._path), _PAGE))
         self._found = {(each.name.partition(":")[0], each.digest): each for each in found}
+        pending = {(each.artifact_sequence.name, each.digest) for each in self._pending}
         versions = {}
         for entry in entries:
-            if (artifact := self._found.get((entry.collection, entry.digest))) is not None:
-                state = "committed" if artifact.state == "COMMITTED" else "pending"
-                hub_url = str(artifact.metadata.get("hub_url", ""))
-                versions[entry.number] = Version(state, artifact.name, tuple(artifact.aliases), hub_url)  # type: ignore[arg-type]
+            key = entry.collection, entry.digest
+            if (artifact := self._found.get(key)) is not None:
+                metadata = artifact.metadata
+                hub_url, was = str(metadata.get("hub_url", "")), tuple(map(str, metadata.get("was") or ()))
+                versions[entry.number] = Version("committed", artifact.name, tuple(artifact.aliases), hub_url, was)
             elif entry.number in self._refused:
                 versions[entry.number] = Version("refused", reason=self._refused[entry.number])
+            elif key in pending:
+                versions[entry.number] = Version("pending")
         return versions
+
+    def own(self) -> list[Entry]:
+        """Returns the committed versions that the run has logged, as entries without a number, oldest first."""
+        self.states(())
+        found = [_to_entry(each) for each in self._found.values() if each.type == TYPE]
+        return sorted(found, key=lambda each: each.time)
+
+    def others(self, collection: str, known: Collection[str]) -> list[Entry]:
+        """Returns the committed versions of a collection whose digests are not known, as entries without a number."""
+        path = f"{self._path.rpartition('/')[0]}/{collection}"
+        found = self._ask(lambda: list(self._api().artifacts(TYPE, path, per_page=_PAGE)))
+        unknown = [each for each in found if each.digest not in known]
+        self._found.update({(collection, each.digest): each for each in unknown})
+        return [_to_entry(each) for each in unknown]
+
+    def remove_leftovers(self, entries: Sequence[Entry]) -> None:
+        """Deletes the pending versions of entries: W&B keeps them for good."""
+        ours = {(each.collection, each.digest) for each in entries if each.digest}
+        for each in [each for each in self._pending if (each.artifact_sequence.name, each.digest) in ours]:
+            self._ask(lambda each=each: _compat.delete_pending(self._api(), each.id))  # type: ignore[misc]
+            self._pending.remove(each)
 
     def set_aliases(self, entry: Entry, add: Sequence[str], remove: Sequence[str] = ()) -> None:
         """Adds aliases to a version, which others of its collection lose, and removes some; writes its metadata."""
@@ -84,26 +111,41 @@ class Artifacts:
 
         def change() -> None:
             artifact.aliases = [each for each in dict.fromkeys([*artifact.aliases, *add]) if each not in remove]
-            artifact.metadata = {**artifact.metadata, **entry.metadata}
+            news = entry.metadata if entry.number else {"was": list(entry.was)} if entry.was else {}
+            artifact.metadata = {**artifact.metadata, **news}
             artifact.save()
 
         self._ask(change)
 
     def delete(self, entry: Entry, used: bool = False) -> bool:
-        """Deletes a version, unless a run has used it; returns whether it is gone."""
+        """Deletes a version, unless a run has used it, or another one has logged it; returns whether it is gone."""
         artifact = self._found.get((entry.collection, entry.digest))
         if artifact is None:
             return True
-        if not used and self._ask(artifact.used_by):
+        if not used and (self._ask(artifact.used_by) or self._is_of_another(artifact)):
             return False
         self._ask(lambda: artifact.delete(delete_aliases=True))
         del self._found[entry.collection, entry.digest]
         return True
 
-    def link(self, entry: Entry, target: str, aliases: Sequence[str]) -> None:
-        """Links a version to a collection of a registry."""
+    def link(self, entry: Entry, target: str, alias: str) -> str:
+        """Links a version to a collection of a registry; returns the version that had the alias there."""
         artifact = self._artifact(entry)
-        self._ask(lambda: artifact.link(target, list(aliases)))
+
+        def change() -> str:
+            before = self._linked(f"{target}:{alias}") if alias else None
+            artifact.link(target, [alias] if alias else [])
+            if before is None or before.source_name == artifact.name:
+                return ""
+            with suppress(Exception):
+                # It may belong to another team.
+                source = self._api().artifact(before.source_qualified_name)
+                was = source.metadata.get("was") or []
+                source.metadata["was"] = [*was, moved(f"{target}:{alias}", artifact.name)]
+                source.save()
+            return str(before.source_name)
+
+        return self._ask(change)
 
     def use(self, name: str) -> None:
         """Records that the live run has used a version."""
@@ -121,6 +163,16 @@ class Artifacts:
             if trouble:
                 self._refused[entry.number] = trouble
         self.notify()
+
+    def _linked(self, name: str) -> Any:
+        try:
+            return self._api().artifact(name)
+        except Exception:  # noqa: BLE001 -- the link itself fails if the server does not answer
+            return None
+
+    def _is_of_another(self, artifact: Any) -> bool:
+        creator = self._ask(artifact.logged_by)
+        return creator is not None and creator.id != self._path.rpartition("/")[2]
 
     def _live(self) -> wandb.Run:
         if self._run is None:
@@ -154,3 +206,10 @@ class Artifacts:
             late = isinstance(error, TimeoutError) and not answer.done()
             text = f"W&B did not answer within {ASK_S:.0f} s" if late else f"{type(error).__name__}: {error}"
             raise UploadError(text, final=type(error).__name__ in _FINAL) from error
+
+
+def _to_entry(artifact: Any) -> Entry:
+    collection = artifact.name.partition(":")[0]
+    created = datetime.fromisoformat(artifact.created_at.replace("Z", "+00:00")).timestamp()
+    names = {"collection": collection, "digest": artifact.digest, "version": artifact.name}
+    return entry_of_version(artifact.metadata, created, aliases=tuple(artifact.aliases), **names)
