@@ -53,26 +53,21 @@ def promote(ledger: Ledger, entries: Sequence[Entry], given: Mapping[str, tuple[
     Returns:
         The entries that had it before.
     """
-    before = []
-    for best in entries:
-        for each in ledger.entries:
-            if each.collection == best.collection and each.number != best.number:
-                before += _withdraw(ledger, each, given)
-        added = {field: tuple(dict.fromkeys([*getattr(best, field), *values])) for field, values in given.items()}
-        ledger.change(best.number, **added)
+    numbers, names = {each.number for each in entries}, {each.collection for each in entries}
+    others = [each for each in ledger.entries if each.number not in numbers]
+    shared = [each for each in others if each.collection in names or "links" in given]
+    before = [each for each in shared if withdraw(ledger, each, given)]
+    for each in entries:
+        added = {field: tuple(dict.fromkeys([*getattr(each, field), *values])) for field, values in given.items()}
+        ledger.change(each.number, **added)
     return before
 
 
-def withdraw(ledger: Ledger, collections: Iterable[str], given: Mapping[str, tuple[str, ...]]) -> list[Entry]:
-    """Takes a promotion from the entries of collections, in the ledger of another run; returns those that had it."""
-    names = set(collections)
-    return [had for each in ledger.entries if each.collection in names for had in _withdraw(ledger, each, given)]
-
-
-def _withdraw(ledger: Ledger, entry: Entry, given: Mapping[str, tuple[str, ...]]) -> list[Entry]:
+def withdraw(ledger: Ledger, entry: Entry, given: Mapping[str, tuple[str, ...]]) -> bool:
+    """Takes a promotion from an entry; returns whether it had it."""
     # A link that was made before is made anew if it comes back.
     fields = {**given, "linked": given.get("links", ())}
     left = {
         field: tuple(each for each in getattr(entry, field) if each not in values) for field, values in fields.items()
     }
-    return [entry] if ledger.change(entry.number, **left) != entry else []
+    return ledger.change(entry.number, **left) != entry

@@ -12,6 +12,7 @@ from trackkit.cli.digest import digest
 from trackkit.cli.doctor import doctor
 from trackkit.cli.journal import journal
 from trackkit.cli.ls import ls
+from trackkit.cli.promote import promote
 from trackkit.cli.report import report
 from trackkit.cli.show import show
 from trackkit.cli.sync import sync
@@ -49,6 +50,7 @@ app.command()(compare)
 app.command()(digest)
 app.command()(report)
 app.command()(checkpoints)
+app.command()(promote)
 app.command()(sync)
 app.command()(doctor)
 app.add_typer(journal, name="journal")

@@ -133,6 +133,14 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
     raise ReadError(f"no run '{word}': it is neither a folder nor an id in your list of runs. Give a run folder{hint}")
 
 
+def is_server_path(path: str | os.PathLike[str], parts: int) -> bool:
+    """Returns whether a word is the path of a run (3 parts) or of a project (2) on a server, and no path here."""
+    words = str(path).split("/")
+    # A path that begins so is one of this machine.
+    is_local = words[0] in (".", "..") or words[0][:1] == "~"
+    return len(words) == parts and all(words) and not is_local and not os.path.exists(os.path.expanduser(path))
+
+
 def _of_folder(folder: Path) -> RunOnDisk:
     return RunOnDisk(str(read_fields(folder).get("run_id", folder.name)), root_of(folder), folder)
 

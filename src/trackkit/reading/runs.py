@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from trackkit.local_log import index
-from trackkit.local_log.places import RunOnDisk, find_runs, known_runs, siblings
+from trackkit.local_log.places import RunOnDisk, find_runs, is_server_path, known_runs, siblings
 from trackkit.local_log.reader import read_folder
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError, parse_json
@@ -39,7 +39,7 @@ def read_run(path: Source) -> RecordedRun:
     Raises:
         ReadError: there is no such run, the folder has several, or the server does not answer.
     """
-    if _is_on_server(path, parts=3):
+    if is_server_path(path, parts=3):
         return _read_from_server(str(path))
     found = find_runs(path)
     if len(found) > 1:
@@ -67,9 +67,9 @@ def runs(source: Source | Iterable[Source] | None = None) -> Runs:
     sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     found: list[RecordedRun] = []
     for each in sources:
-        if _is_on_server(each, parts=3):
+        if is_server_path(each, parts=3):
             found.append(_read_from_server(str(each)))
-        elif _is_on_server(each, parts=2):
+        elif is_server_path(each, parts=2):
             found += _read_project(str(each))
         else:
             found += _open(find_runs(each))
@@ -90,13 +90,6 @@ def neighbors(run: RecordedRun) -> Runs:
         on_disk |= {each.folder: each for each in siblings(run.folder.absolute())}
         on_disk.pop(run.folder.absolute(), None)
     return Runs(_open(on_disk.values()))
-
-
-def _is_on_server(path: Source, parts: int) -> bool:
-    words = str(path).split("/")
-    # A path that begins so is one of this machine.
-    is_local = words[0] in (".", "..") or words[0][:1] == "~"
-    return len(words) == parts and all(words) and not is_local and not os.path.exists(os.path.expanduser(path))
 
 
 def _open(found: Iterable[RunOnDisk]) -> list[RecordedRun]:
