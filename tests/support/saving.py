@@ -50,7 +50,7 @@ class Saver:
     ) -> None:
         self.saves = root / "saves"
         self.saves.mkdir(parents=True, exist_ok=True)
-        config = {"git/commit": "c0ffee"}
+        config = {"git/commit": "c0ffee", "trackkit/settings/project": "p"}
         self.info = run_info(root, run_id, name, time.time(), config, framework="lightning")
         if (self.info.folder / "run.json").exists():
             earlier = read_earlier(root, run_id)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.processes import ROOT
 from tests.support.saving import states
-from tests.support.syncing import sync
+from tests.support.syncing import finish_sync, start_sync, sync, wait_for
 from tests.wandb_server import WandbServer
-from tests.wandb_server.client import finish, start
+from tests.wandb_server.client import finish, kill, start
 from trackkit.checkpoints.ledger import Entry, read_ledger
 from trackkit.checkpoints.staging import Staging
 
@@ -32,6 +34,33 @@ ALIASES = {
     "step=4.ckpt": ["step-4"],
     "step=5.ckpt": ["latest", "step-5"],
 }
+
+
+# Two runs of one collection; each may wait for a file before it saves, or before it ends.
+MEMBER = """
+import sys, time
+from pathlib import Path
+from tests.support.saving import Saver
+saver = Saver(Path({run_id!r}).absolute(), {mode!r}, run_id={run_id!r}, finish_timeout=10.0, keep=1)
+for step, value in {saves!r}:
+    time.sleep(0.02)
+    saver.save(step, value, b"{run_id} %d" % step, monitor={monitor!r}, goal="min")
+    if {mode!r} == "online":
+        saver.wait_for("committed", "deleted")
+saver.close()
+"""
+# Saves while `--watch` follows it.
+SAVING = """
+import time
+from pathlib import Path
+from tests.support.saving import Saver
+saver = Saver(Path("out").absolute(), "offline", finish_timeout=10.0)
+Path("begun").touch()
+for step, value in enumerate([3.0, 1.0, 2.0, float("nan"), 5.0, 4.0]):
+    saver.save(step, value).unlink()
+    time.sleep(0.5)
+saver.close()
+"""
 
 
 def save(
@@ -86,6 +115,111 @@ def test_checkpoints_of_a_failed_online_upload_are_uploaded(wandb_server: WandbS
     wandb_server.faults.clear()
     assert "committed" not in states(entries(tmp_path)).values()
     assert_complete(wandb_server, tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["upload", "CommitArtifact"])
+def test_kill_in_mid_upload_leaves_nothing_pending(wandb_server: WandbServer, tmp_path: Path, fault: str) -> None:
+    wandb_server.faults.set("hang", only=fault)
+    env = {"PYTHONPATH": str(ROOT), "TRACKKIT_INDEX": "/dev/null"}
+    code = SAVE.format(mode="online", timeout=10.0, more="") + "import time; time.sleep(300)"
+    process = start(wandb_server, tmp_path, code, env)
+    wait_for(lambda: "handed over" in states(entries(tmp_path)).values() and 5 in states(entries(tmp_path)))
+    wandb_server.state.wait_for(lambda state: any(each.operation == fault for each in state.requests))
+    kill(process)
+    time.sleep(2.0)
+    wandb_server.faults.clear()
+    assert "PENDING" in [each.state for each in wandb_server.state.collection("model-toy").versions]
+    sync(wandb_server, tmp_path, tmp_path / "out")
+    found = versions(wandb_server)
+    assert {**found, "step=3.ckpt": ["step-3"]} == ALIASES
+    states_there = [each.state for each in wandb_server.state.collection("model-toy").versions]
+    assert states_there.count("COMMITTED") == len(found)
+    assert "PENDING" not in states_there
+    assert "nothing to upload" in sync(wandb_server, tmp_path, tmp_path / "out")
+
+
+def test_kill_of_the_sync_itself_makes_no_version_twice(wandb_server: WandbServer, tmp_path: Path) -> None:
+    save(wandb_server, tmp_path, "saver.close()")
+    wandb_server.faults.set("hang", only="CommitArtifact")
+    process = start_sync(wandb_server, tmp_path, tmp_path / "out", fork_uploads=False)
+    wandb_server.state.wait_for(lambda state: any(each.operation == "CommitArtifact" for each in state.requests))
+    kill(process)
+    time.sleep(2.0)
+    wandb_server.faults.clear()
+    assert_complete(wandb_server, tmp_path)
+    found = [each.state for each in wandb_server.state.collection("model-toy").versions]
+    assert (found.count("COMMITTED"), found.count("PENDING")) == (5, 0)
+
+
+def test_watched_run_is_complete_at_its_end(wandb_server: WandbServer, tmp_path: Path) -> None:
+    process = start(wandb_server, tmp_path, SAVING, {"PYTHONPATH": str(ROOT), "TRACKKIT_INDEX": "/dev/null"})
+    wait_for((tmp_path / "begun").exists)
+    watching = start_sync(wandb_server, tmp_path, tmp_path / "out", "--watch")
+    finish(process)
+    printed = finish_sync(watching, 0)
+    assert re.search(r"^run +0 .* 5/5 +complete$", printed, re.MULTILINE), printed
+    assert versions(wandb_server) == ALIASES
+
+
+def test_remote_checkpoints_are_references(wandb_server: WandbServer, tmp_path: Path) -> None:
+    save(
+        wandb_server, tmp_path, "saver.save(7, 0.5, path='s3://bucket/runs/last.ckpt', series='remote')\nsaver.close()"
+    )
+    printed = sync(wandb_server, tmp_path, tmp_path / "out")
+    assert "6/6" in printed, printed
+    (version,) = wandb_server.state.collection("model-toy-remote").live
+    assert version.contents["last.ckpt"]["ref"] == "s3://bucket/runs/last.ckpt"
+    assert sorted(version.aliases) == ["best", "latest", "step-7"]
+    assert "nothing to upload" in sync(wandb_server, tmp_path, tmp_path / "out")
+
+
+def member(server: WandbServer, home: Path, run_id: str, mode: str, saves: list[Any], monitor: str = "val_loss") -> str:
+    env = {"PYTHONPATH": str(ROOT), "TRACKKIT_INDEX": "/dev/null"}
+    code = MEMBER.format(run_id=run_id, mode=mode, saves=saves, monitor=monitor)
+    process = start(server, home, "from trackkit.notices import ensure_heard\nensure_heard()" + code, env)
+    finish(process)
+    return process.stderr
+
+
+def shared(server: WandbServer) -> dict[str, str]:
+    """Returns alias to the run and step of its version."""
+    live = server.state.collection("model-toy").live
+    files = {version.id: f"{str(version.run).rpartition('/')[2]} {version.metadata['step']}" for version in live}
+    return {alias: files[version.id] for version in live for alias in version.aliases}
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_best_of_a_shared_collection_is_the_best_of_all_runs(
+    wandb_server: WandbServer, tmp_path: Path, order: str, mode: str
+) -> None:
+    """Whichever is synced first; each run keeps its own best and its newest, and deletes nothing of the other."""
+    member(wandb_server, tmp_path, "a", mode, [(0, 3.0), (1, 1.0), (2, 5.0), (3, 6.0)])
+    member(wandb_server, tmp_path, "b", mode, [(0, 4.0), (1, 2.0), (2, 5.0), (13, 7.0)])
+    if mode == "offline":
+        for run_id in order:
+            sync(wandb_server, tmp_path, tmp_path / run_id)
+    elif order == "ba":
+        # A sync of the one that ended first changes nothing.
+        sync(wandb_server, tmp_path, tmp_path / "a")
+    found = shared(wandb_server)
+    assert {alias: found[alias] for alias in ("best", "was-best", "latest")} == {
+        "best": "a 1",
+        "was-best": "a 0",
+        "latest": "b 13",
+    }
+    kept = {f"{str(each.run)[-1]} {each.metadata['step']}" for each in wandb_server.state.collection("model-toy").live}
+    assert kept == {"a 0", "a 1", "a 3", "b 0", "b 1", "b 13"}
+    sync(wandb_server, tmp_path, tmp_path / "b", tmp_path / "a")
+    assert shared(wandb_server) == found
+
+
+def test_runs_that_monitor_different_metrics_share_a_collection(wandb_server: WandbServer, tmp_path: Path) -> None:
+    member(wandb_server, tmp_path, "a", "online", [(0, 3.0), (1, 1.0)])
+    said = member(wandb_server, tmp_path, "b", "online", [(2, 9.0), (3, 8.0), (4, 9.5)], monitor="val_error")
+    assert said.count("monitor different metrics (val_error, val_loss), which can't be compared") == 1
+    found = shared(wandb_server)
+    assert (found["best"], found["was-best"], found["latest"]) == ("b 3", "b 2", "b 4")
 
 
 def test_sync_keeps_to_the_options_of_the_run(wandb_server: WandbServer, tmp_path: Path) -> None:

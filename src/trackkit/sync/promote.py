@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from filelock import Timeout
 
 from trackkit.checkpoints.alignment import Move, moved, note_move
-from trackkit.checkpoints.ledger import Entry, Ledger, read_ledger
+from trackkit.checkpoints.ledger import LEDGER, Entry, Ledger, read_ledger
 from trackkit.checkpoints.naming import check_alias
 from trackkit.checkpoints.promotion import PromotionError, chosen, promote, withdraw
 from trackkit.checkpoints.rules import Rules
@@ -104,6 +104,10 @@ def _here(target: Target, asked: Promotion) -> Iterator[str]:
     ledger = Ledger(target.folder)
     entries = asked.chosen(ledger.entries)
     before = [_named(each) for each in promote(ledger, entries, asked.fields)]
+    if [each.promoted + each.links for each in read_ledger(target.folder)] != [
+        each.promoted + each.links for each in ledger.entries
+    ]:
+        raise PromotionError(f"cannot write '{target.folder / LEDGER}': make it writable")
     before += _withdraw_elsewhere(target, entries, asked)
     trouble, moves = "the upload of the checkpoint is not complete", list[Move]()
     if any(each.state == "committed" for each in entries):
