@@ -32,7 +32,7 @@ def checkpoint_table(run: RecordedRun) -> tuple[dict[str, list[str]], str]:
         "kept": [_kept(each, staging) for each in entries],
         "state": [each.state for each in entries],
         "version": [each.version for each in entries],
-        # Of what is committed, those that it has: another run of the collection may have the best, and a promotion wait.
+        # Of what is committed, those that it has: another run of the collection may have the best, a promotion waits.
         "aliases": [
             ", ".join(each.aliases if each.state == "committed" else names.get(each.number, ())) for each in entries
         ],
