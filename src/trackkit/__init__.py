@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trackkit.errors import SchemaError as SchemaError
     from trackkit.errors import TrackKitError as TrackKitError
     from trackkit.kit import TrackKit as TrackKit
+    from trackkit.reading.load_checkpoint import load_checkpoint as load_checkpoint
     from trackkit.reading.runs import read_run as read_run
     from trackkit.reading.runs import runs as runs
     from trackkit.session.session import log as log
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     __version__: str
     run: wandb.Run | None
 
-__all__ = ["ConfigError", "SchemaError", "TrackKit", "TrackKitError", "finish", "log", "read_run", "run", "runs"]
+__all__ = [
+    *("ConfigError", "SchemaError", "TrackKit", "TrackKitError"),
+    *("finish", "load_checkpoint", "log", "read_run", "run", "runs"),
+]
 
 # Loaded on first use: `import trackkit` installs the import hook and does nothing else.
 _HOMES = {
@@ -38,6 +42,7 @@ _HOMES = {
     "TrackKitError": "trackkit.errors:TrackKitError",
     "TrackKit": "trackkit.kit:TrackKit",
     "log": "trackkit.session.session:log",
+    "load_checkpoint": "trackkit.reading.load_checkpoint:load_checkpoint",
     "read_run": "trackkit.reading.runs:read_run",
     "runs": "trackkit.reading.runs:runs",
 }

@@ -46,15 +46,18 @@ class MemoryUploads:
         used: collection and digest of those that a run has used.
         chance: see above.
         links: target and alias of each link that was made.
+        uses: names of the versions of other runs that the run has used.
     """
 
     def __init__(self, chance: random.Random | None = None, finish_timeout: float = 10.0) -> None:
+        self.path = "team/p/run"
         self.finish_timeout = finish_timeout
         self.notify: Callable[[], None] = lambda: None
         self.versions: list[Held] = []
         self.holds = self.refuses = self.away = False
         self.used: set[tuple[str, str]] = set()
         self.links: list[tuple[str, str]] = []
+        self.uses: list[str] = []
         self.lock = threading.RLock()
         self.chance = chance
 
@@ -133,8 +136,11 @@ class MemoryUploads:
         self.links.append((target, alias))
         return ""
 
-    def use(self, name: str) -> None:
-        raise NotImplementedError
+    def use(self, name: str) -> bool:
+        with self.lock:
+            self._answer()
+            self.uses.append(name)
+            return True
 
     @property
     def live(self) -> list[Held]:

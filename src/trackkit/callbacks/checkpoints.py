@@ -71,6 +71,10 @@ class Checkpoints(Callback):
         if self.store is not None:
             self.store.pushed(url, path)
 
+    def used(self, parent: Any) -> None:
+        if self.store is not None:
+            self.store.used(parent)
+
     def closing(self) -> None:
         if self.store is not None:
             self.store.closing()

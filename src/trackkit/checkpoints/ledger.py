@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -24,7 +24,7 @@ PRESENT: frozenset[State] = frozenset({"saved", "staged", "hashed", "handed over
 """States of an entry that a server has, or may still get."""
 
 _MOST = 2**63
-_OPTIONS = '{"options":'
+_OPTIONS, _USE, _HOME = "options", "use", "server"
 _LONGEST = 1 << 24
 
 
@@ -137,8 +137,24 @@ class Entry:
         return self.complete and self.state in PRESENT
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A checkpoint of another run that this run has loaded.
+
+    Attributes:
+        name: its version, `entity/project/collection:v3`; "" for one that no server had.
+        folder, number: of its run, and of its entry in the ledger there; "" and 0 if only a server knows it.
+        done: whether the server has noted the use.
+    """
+
+    name: str = ""
+    folder: str = ""
+    number: int = 0
+    done: bool = False
+
+
 class Ledger:
-    """The entries and the settings of one run, in memory and in its file. Its methods may be called from any thread.
+    """The entries, the settings and the uses of one run, in memory and in its file. Any thread may call its methods.
 
     What can't be written is kept and written with the next line.
 
@@ -148,12 +164,14 @@ class Ledger:
     Attributes:
         lock: held while an entry is read, changed and written.
         options: of the callback that recorded the run last: sync keeps to them.
+        home: path of the run on the server that has its checkpoints, `entity/project/run_id`; "" before there is one.
+        uses: checkpoints of other runs that this run has loaded.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LEDGER
-        entries, self.options = _read(folder)
-        self._entries = {each.number: each for each in entries}
+        found = _read(folder)
+        self._entries, self.options, self.home, self.uses = found.entries, found.options, found.home, found.uses
         self._unwritten: list[str] = []
         self._file: RowFile | None = None
         self.lock = threading.RLock()
@@ -183,21 +201,36 @@ class Ledger:
             changed = replace(entry, **changes)
             return entry if changed == entry else self.put(changed)
 
+    def note_use(self, use: Use) -> None:
+        """Writes a use, new or done."""
+        with self.lock:
+            self.uses = [*(each for each in self.uses if replace(each, done=use.done) != use), use]
+            self._unwritten.append(_to_part(_USE, asdict(use)))
+            with suppress(OSError):
+                self._write()
+
+    def set_home(self, path: str) -> None:
+        """Writes the path of the run on its server, if it is new."""
+        with self.lock:
+            if path != self.home:
+                self.home = path
+                self._unwritten.append(_to_part(_HOME, {"path": path}))
+
     def set_options(self, options: Mapping[str, Any]) -> None:
         """Writes the options, if they are new; before the first entry, with it."""
         with self.lock:
             if options == self.options:
                 return
             self.options = dict(options)
-            self._unwritten.append(_to_options(self.options))
-            if self._entries:
+            self._unwritten.append(_to_part(_OPTIONS, self.options))
+            if self._entries or self.uses:
                 with suppress(OSError):
                     self._write()
 
     def close(self) -> None:
         """Closes the file."""
         with self.lock:
-            if self._unwritten and self._entries:
+            if self._unwritten and (self._entries or self.uses):
                 with suppress(OSError):
                     self._write()
             if self._file is not None:
@@ -210,7 +243,9 @@ class Ledger:
         if not self._file.find():
             # Deleted or replaced: all of it is written again.
             self._file.restart()
-            self._unwritten = [_to_options(self.options), *map(to_line, self.entries)]
+            uses = [_to_part(_USE, asdict(each)) for each in self.uses]
+            parts = [_to_part(_OPTIONS, self.options), _to_part(_HOME, {"path": self.home}), *uses]
+            self._unwritten = [*parts, *map(to_line, self.entries)]
         while self._unwritten:
             self._file.append(self._unwritten[0])
             del self._unwritten[0]
@@ -226,35 +261,62 @@ def to_line(entry: Entry) -> str:
 
 def read_ledger(folder: Path) -> list[Entry]:
     """Returns the entries of a run's folder, by number; skips lines that are damaged. Empty without a ledger."""
-    return _read(folder)[0]
+    found = _read(folder).entries
+    return [found[number] for number in sorted(found)]
 
 
-def _read(folder: Path) -> tuple[list[Entry], dict[str, Any]]:
+def read_home(folder: Path) -> str:
+    """Returns the path of the run on the server that has its checkpoints, `entity/project/run_id`; "" without one."""
+    return _read(folder).home
+
+
+@dataclass
+class _Content:
+    entries: dict[int, Entry] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    home: str = ""
+    uses: list[Use] = field(default_factory=list)
+
+
+def _read(folder: Path) -> _Content:
+    found = _Content()
     try:
         text = regular(folder / LEDGER).read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return [], {}
-    found: dict[int, Entry] = {}
-    options: dict[str, Any] = {}
+        return found
+    uses: dict[Use, Use] = {}
     for line in text.split("\n"):
         if not 0 < len(line) <= _LONGEST:
             continue
         if (entry := parse_line(line)) is not None:
-            found[entry.number] = entry
-        elif line.startswith(_OPTIONS):
-            options = _parse_options(line) or options
-    return [found[number] for number in sorted(found)], options
+            found.entries[entry.number] = entry
+        elif part := _parse_part(_OPTIONS, line):
+            found.options = part
+        elif part := _parse_part(_HOME, line):
+            found.home = str(part.get("path", ""))
+        elif (part := _parse_part(_USE, line)) and (use := _parse_use(part)) is not None:
+            uses[replace(use, done=False)] = use
+    found.uses = list(uses.values())
+    return found
 
 
-def _to_options(options: Mapping[str, Any]) -> str:
-    return json.dumps({"options": options}, separators=(",", ":"), allow_nan=False)
+def _to_part(name: str, values: Mapping[str, Any]) -> str:
+    return json.dumps({name: values}, separators=(",", ":"), allow_nan=False)
 
 
-def _parse_options(line: str) -> dict[str, Any]:
-    with suppress(ValueError):
-        given = parse_json(line)["options"]
-        return given if isinstance(given, dict) else {}
+def _parse_part(name: str, line: str) -> dict[str, Any]:
+    """Returns what a line that is not an entry has under a name; an empty dictionary without it."""
+    if line.startswith(f'{{"{name}":'):
+        with suppress(ValueError):
+            given = parse_json(line)[name]
+            return given if isinstance(given, dict) else {}
     return {}
+
+
+def _parse_use(given: Mapping[str, Any]) -> Use | None:
+    kinds = {"name": str, "folder": str, "number": int, "done": bool}
+    known = {key: given.get(key) for key in kinds}
+    return Use(**known) if all(type(known[key]) is kind for key, kind in kinds.items()) else None  # type: ignore[arg-type]
 
 
 def is_safe_name(name: str) -> bool:

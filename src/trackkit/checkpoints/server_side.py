@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trackkit.checkpoints.alignment import Move, align, link
-from trackkit.checkpoints.ledger import Entry, Ledger, State
+from trackkit.checkpoints.ledger import Entry, Ledger, State, Use
+from trackkit.checkpoints.parents import version_name
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.staging import Staging
 from trackkit.checkpoints.uploads import UploadError, Uploads, Version
@@ -74,6 +76,7 @@ class ServerSide(NoServer):
         self._notified = self._dead = self._warned = False
         self._mine: set[int] = set()
         self._refused: set[int] = set()
+        self._unknown: set[Use] = set()
         self._tries: dict[int, int] = {}
         self._look_s, self._look_at = FIRST_LOOK_S, 0.0
         self._pause_s, self._retry_at = 0.0, 0.0
@@ -88,7 +91,7 @@ class ServerSide(NoServer):
     def look(self) -> float | None:
         """Asks for the uploads that are under way, if it is time."""
         now = time.monotonic()
-        if self._dead or not self._flying():
+        if self._dead or not (self._flying() or self._uses()):
             return None
         wait = max(self._look_at, self._retry_at) - now
         if wait > 0 and not (self._notified and self._retry_at <= now):
@@ -190,6 +193,7 @@ class ServerSide(NoServer):
         held, moves = align(self._ledger, self._uploads, versions)
         self._expire(held)
         self.moves += moves + link(self._ledger, self._uploads)
+        self._record_uses()
 
     def _arrived(self, entry: Entry, version: Version | None) -> None:
         """Notes what has become of an upload."""
@@ -199,6 +203,7 @@ class ServerSide(NoServer):
                 self._uploads.delete(entry, used=True)
                 self._drop(entry, "overwritten", f"'{name}' was rewritten while it was uploaded")
             else:
+                self._ledger.set_home(self._uploads.path)
                 self._ledger.change(entry.number, state="committed", version=version.name, reason="")
                 self._staging.free(entry.number)
         elif version is not None and version.state == "refused":
@@ -212,6 +217,7 @@ class ServerSide(NoServer):
     def _came_late(self, entry: Entry, version: Version) -> None:
         """Adopts a version whose upload counted as failed: retention deletes it if it is not wanted any more."""
         if entry.state in ("hashed", "skipped"):
+            self._ledger.set_home(self._uploads.path)
             self._ledger.change(entry.number, state="committed", version=version.name, reason="")
             self._staging.free(entry.number)
         elif entry.state == "overwritten":
@@ -233,6 +239,19 @@ class ServerSide(NoServer):
                 self._ledger.change(entry.number, state="deleted", aliases=(), reason="beyond 'keep'")
             else:
                 self._ledger.change(entry.number, used=True)
+
+    def _uses(self) -> list[Use]:
+        """Returns the uses that the server may be able to note."""
+        return [each for each in self._ledger.uses if not each.done and each not in self._unknown]
+
+    def _record_uses(self) -> None:
+        for use in self._uses():
+            name = use.name or version_name(use.folder, use.number)
+            if name and self._uploads.use(name):
+                self._ledger.note_use(replace(use, done=True))
+            else:
+                # Its run is not synced yet: the next sync of this one asks again.
+                self._unknown.add(use)
 
     def _drop(self, entry: Entry, state: State, reason: str) -> None:
         self._ledger.change(entry.number, state=state, reason=reason)

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from trackkit.checkpoints import aliases
-from trackkit.checkpoints.ledger import Entry, File, Ledger
+from trackkit.checkpoints.ledger import Entry, File, Ledger, Use
 from trackkit.checkpoints.naming import collection
+from trackkit.checkpoints.parents import Parent
 from trackkit.checkpoints.promotion import promote
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.staging import Staging, note
@@ -83,6 +84,12 @@ class Store:
             if found:
                 self.ledger.change(found[-1].number, hub_url=url)
                 self._worker.wake()
+
+    def used(self, parent: Parent) -> None:
+        """Notes that the run has loaded a checkpoint of another run."""
+        if parent.artifact or parent.folder:
+            self.ledger.note_use(Use(parent.artifact, parent.folder, parent.number))
+            self._worker.wake()
 
     def closing(self) -> None:
         """Hands over what is not yet, within the time that the end of the run may wait."""

@@ -46,10 +46,12 @@ class Uploads(Protocol):
     """Where the checkpoints of one run go. The worker is its only caller. All methods may raise `UploadError`.
 
     Attributes:
+        path: of the run on the server, `entity/project/run_id`.
         finish_timeout: seconds that the end of the run may wait for it.
         notify: set by the worker; to be called, from any thread, when an upload has ended, well or not.
     """
 
+    path: str
     finish_timeout: float
     notify: Callable[[], None]
 
@@ -105,5 +107,5 @@ class Uploads(Protocol):
             The version that had the alias before, whose metadata now say so; "" if none had.
         """
 
-    def use(self, name: str) -> None:
-        """Records that the run has used a version, `project/collection:alias`."""
+    def use(self, name: str) -> bool:
+        """Records that the run has used a version, `entity/project/collection:v3`; returns whether it exists."""

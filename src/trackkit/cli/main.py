@@ -16,6 +16,7 @@ from trackkit.cli.promote import promote
 from trackkit.cli.report import report
 from trackkit.cli.show import show
 from trackkit.cli.sync import sync
+from trackkit.cli.whois import whois
 
 app = typer.Typer(
     name="trackkit",
@@ -51,6 +52,7 @@ app.command()(digest)
 app.command()(report)
 app.command()(checkpoints)
 app.command()(promote)
+app.command()(whois)
 app.command()(sync)
 app.command()(doctor)
 app.add_typer(journal, name="journal")

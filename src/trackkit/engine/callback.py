@@ -83,6 +83,9 @@ class Callback:
             path: of the checkpoint that has the same weights; "" for the newest.
         """
 
+    def used(self, parent: Any) -> None:
+        """Called when the program has loaded a checkpoint of another run (`checkpoints.parents.Parent`)."""
+
     def ended(self) -> None:
         """Runs when training is over; evaluations may follow."""
 

@@ -141,6 +141,16 @@ class Tracker:
         self.note({"final/hub_url": url})
         self._callbacks.call("pushed", url, path)
 
+    def used(self, parent: Any, config: Mapping[str, Any]) -> None:
+        """Records a checkpoint of another run that the program has loaded.
+
+        Args:
+            parent: see `Callback.used`.
+            config: what the run config says of it.
+        """
+        self._sinks.call("config", config)
+        self._callbacks.call("used", parent)
+
     def evaluates(self, where: Where, samples: int) -> None:
         """Records, once, the size of the set that an evaluation runs on."""
         key, name = f"data/{where.split}_samples", self._names.segment(where)

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from trackkit.checkpoints.parents import Parent, parent_config, take_waiting
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.summary import best_key
@@ -84,6 +85,7 @@ class Session:
         self.exit_code = 0
         self.first_warning: Callable[[Path, str], str] = lambda folder, status: ""
         self._sinks = sinks
+        self._parents: list[Parent] = []
         self._preempted = self._rank_died = False
         self._termination = Termination(self._on_sigterm)
         tracker.hold = self._termination.held
@@ -115,6 +117,7 @@ class Session:
         self.console.start()
         self._say(self.tracker.unused())
         _open_sessions.append(self)
+        self._use_waiting()
         # Registered after wandb.init, so that it runs before W&B's own exit handler.
         atexit.register(self.close)
         # A child of multiprocessing ends by os._exit, after its finalizers and without exit handlers.
@@ -128,6 +131,21 @@ class Session:
             self.tracker.faults.add("trackkit.log", error)
             return True
 
+    def use(self, parent: Parent) -> None:
+        """Records a checkpoint that the program has loaded, unless this run itself has saved it."""
+        if parent.run_id == self.info.run_id or parent in self._parents:
+            return
+        self._parents.append(parent)
+        try:
+            self.tracker.used(parent, recorded(parent_config(self._parents)))
+        except Exception as error:  # noqa: BLE001 -- counted
+            self.tracker.faults.add("the loaded checkpoint", error)
+
+    def _use_waiting(self) -> None:
+        if self.phase == "fitting":
+            for parent in take_waiting():
+                self.use(parent)
+
     def join_fit(self, start: Start) -> None:
         """Continues with a fit in a run without a step: an evaluation opened it, or the fit starts again."""
         self.phase = "fitting"
@@ -140,6 +158,7 @@ class Session:
         )
         self.tracker.faults.left_out(start.faults)
         self.tracker.restart(self.info)
+        self._use_waiting()
 
     def end(self, status: Status, exit_code: int | None = None, error: BaseException | None = None) -> None:
         """Ends the fit or the evaluation; the run stays open for evaluations.

@@ -99,6 +99,11 @@ class Checkpoints:
         return False
 
 
+def owes_uses(folder: Path | None) -> bool:
+    """Returns whether a run has used checkpoints that the server did not have when it was asked last."""
+    return folder is not None and any(not each.done for each in Ledger(folder).uses)
+
+
 def to_record(entry: Entry, folder: Path, path: str) -> bytes:
     """Returns an entry as the record by which W&B's uploader makes a version of it, with the alias `step-N` alone.
 

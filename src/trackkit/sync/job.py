@@ -14,7 +14,7 @@ from trackkit.errors import TrackKitError
 from trackkit.integrations.wandb.files import RunFileReader, read_run_record
 from trackkit.local_log.notes import notes_of
 from trackkit.notices import logger
-from trackkit.sync.checkpoints import Checkpoints
+from trackkit.sync.checkpoints import Checkpoints, owes_uses
 from trackkit.sync.delta import Delta
 from trackkit.sync.gather import Source, gather
 from trackkit.sync.lacking import Lacking, lacking
@@ -65,7 +65,7 @@ class Job:
 
     def _verified(self) -> Report | None:
         found = self._ledger.verified()
-        if not found:
+        if not found or owes_uses(self._target.folder):
             return None
         if not self._server.has(found["path"]):
             self._say("the server does not have it any more: sending it again")

@@ -37,6 +37,7 @@ class Artifacts:
         finish_timeout: seconds that the end of the run may wait.
 
     Attributes:
+        path: of the run, `entity/project/run_id`.
         finish_timeout: see above.
         notify: called when an upload has ended.
     """
@@ -45,7 +46,7 @@ class Artifacts:
         self.finish_timeout = finish_timeout
         self.notify: Callable[[], None] = lambda: None
         self._run = None if isinstance(run, str) else run
-        self._path = run if isinstance(run, str) else f"{run.entity}/{run.project}/{run.id}"
+        self.path = run if isinstance(run, str) else f"{run.entity}/{run.project}/{run.id}"
         self._cached: wandb.Api | None = None
         self._found: dict[tuple[str, str], Any] = {}
         self._pending: list[Any] = []
@@ -68,7 +69,7 @@ class Artifacts:
 
     def states(self, entries: Sequence[Entry]) -> Mapping[int, Version]:
         """Returns what the server has of a run's entries."""
-        found, self._pending = self._ask(lambda: _compat.logged_artifacts(self._api().run(self._path), _PAGE))
+        found, self._pending = self._ask(lambda: _compat.logged_artifacts(self._api().run(self.path), _PAGE))
         self._found = {(each.name.partition(":")[0], each.digest): each for each in found}
         pending = {(each.artifact_sequence.name, each.digest) for each in self._pending}
         versions = {}
@@ -92,7 +93,7 @@ class Artifacts:
 
     def others(self, collection: str, known: Collection[str]) -> list[Entry]:
         """Returns the committed versions of a collection whose digests are not known, as entries without a number."""
-        path = f"{self._path.rpartition('/')[0]}/{collection}"
+        path = f"{self.path.rpartition('/')[0]}/{collection}"
         found = self._ask(lambda: list(self._api().artifacts(TYPE, path, per_page=_PAGE)))
         unknown = [each for each in found if each.digest not in known]
         self._found.update({(collection, each.digest): each for each in unknown})
@@ -147,10 +148,17 @@ class Artifacts:
 
         return self._ask(change)
 
-    def use(self, name: str) -> None:
-        """Records that the live run has used a version."""
-        run = self._live()
-        self._ask(lambda: run.use_artifact(name))
+    def use(self, name: str) -> bool:
+        """Records that the run has used a version; returns whether the server has it."""
+
+        def record() -> bool:
+            api = self._api()
+            if not api.artifact_exists(name):
+                return False
+            api.run(self.path).use_artifact(api.artifact(name))
+            return True
+
+        return self._ask(record)
 
     def _wait(self, entry: Entry, artifact: wandb.Artifact) -> None:
         try:
@@ -172,7 +180,7 @@ class Artifacts:
 
     def _is_of_another(self, artifact: Any) -> bool:
         creator = self._ask(artifact.logged_by)
-        return creator is not None and creator.id != self._path.rpartition("/")[2]
+        return creator is not None and creator.id != self.path.rpartition("/")[2]
 
     def _live(self) -> wandb.Run:
         if self._run is None:
