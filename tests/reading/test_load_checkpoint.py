@@ -155,7 +155,7 @@ CHILD = """
 from pathlib import Path
 import trackkit
 from tests.support.saving import Saver
-child = Saver(Path("child").absolute(), {mode!r}, run_id="child")
+child = Saver(Path("child").absolute(), {mode!r}, run_id="child", name="child")
 from trackkit.checkpoints import parents
 path = trackkit.load_checkpoint({spec!r})
 assert Path(path).read_bytes() == b"weights 1", path
