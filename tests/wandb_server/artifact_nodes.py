@@ -133,6 +133,10 @@ def version_node(service: Service, collection: Collection, version: Version) -> 
         run = service.state.runs.get(version.run or "")
         return run_node(service, run) if run else None
 
+    def links() -> list[Node]:
+        found = [each for each in service.state.portfolios.values() if version.id in each.members]
+        return [node for each in found if (node := linked_node(service, each, version.id)) is not None]
+
     manifest = version.manifest
     current = {
         "__typename": "ArtifactManifest",
@@ -167,6 +171,9 @@ def version_node(service: Service, collection: Collection, version: Version) -> 
         "usedBy": lambda arguments: connection(
             [run_node(service, run) for run in service.state.runs.values() if version.id in run.input_artifacts],
             arguments,
+        ),
+        "artifactMemberships": lambda arguments: connection(
+            [membership_node(service, collection, version), *links()], arguments
         ),
         "files": lambda arguments: version_files(service, version, arguments),
     }

@@ -119,15 +119,22 @@ class Artifacts:
         self._ask(change)
 
     def delete(self, entry: Entry, used: bool = False) -> bool:
-        """Deletes a version, unless a run has used it, or another one has logged it; returns whether it is gone."""
+        """Deletes a version, unless it is used, linked or of another run; returns whether it is gone."""
         artifact = self._found.get((entry.collection, entry.digest))
         if artifact is None:
             return True
-        if not used and (self._ask(artifact.used_by) or self._is_of_another(artifact)):
+        if not used and self.is_held(entry):
             return False
         self._ask(lambda: artifact.delete(delete_aliases=True))
         del self._found[entry.collection, entry.digest]
         return True
+
+    def is_held(self, entry: Entry) -> bool:
+        """Returns whether a version must not be deleted: it is used or linked, or another run has logged it."""
+        artifact = self._artifact(entry)
+        return bool(
+            self._ask(artifact.used_by) or self._ask(lambda: artifact.linked_artifacts) or self._is_of_another(artifact)
+        )
 
     def link(self, entry: Entry, target: str, alias: str) -> str:
         """Links a version to a collection of a registry; returns the version that had the alias there."""
