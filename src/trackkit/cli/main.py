@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from trackkit.cli.checkpoints import checkpoints
+from trackkit.cli.clean import clean
 from trackkit.cli.compare import compare
 from trackkit.cli.digest import digest
 from trackkit.cli.doctor import doctor
@@ -54,6 +55,7 @@ app.command()(checkpoints)
 app.command()(promote)
 app.command()(whois)
 app.command()(sync)
+app.command()(clean)
 app.command()(doctor)
 app.add_typer(journal, name="journal")
 
