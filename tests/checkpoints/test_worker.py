@@ -228,6 +228,46 @@ def test_best_is_linked_to_a_registry_at_the_end(tmp_path: Path) -> None:
     assert run.entries[1].linked == run.entries[1].links == ("wandb-registry-model/resnet:staging",)
 
 
+@pytest.mark.parametrize("promote", ["production", {"registry": "wandb-registry-model/resnet", "alias": "staging"}])
+def test_refused_promotion_stops_nothing_else(
+    tmp_path: Path, promote: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    uploads = MemoryUploads()
+    uploads.denied = {"production", "wandb-registry-model/resnet"}
+    run = saver(tmp_path, uploads, promote=promote, keep=1)
+    for step in range(8):
+        run.save(step, 9.0 - step)
+    run.close()
+    assert uploads.aliases == {"latest": 8, "best": 8, "step-7": 8, "was-best": 7, "step-6": 7}
+    assert len([each for each in caplog.records if "W&B does not" in each.message]) == 1
+    uploads.denied = set()
+    again = saver(tmp_path, uploads, promote=promote, keep=1)
+    again.save(8, 10.0)
+    again.close()
+    assert (uploads.links or uploads.aliases["production"]) in (8, [("wandb-registry-model/resnet", "staging")])
+
+
+def test_latest_of_a_shared_collection_does_not_move_back(tmp_path: Path) -> None:
+    """The older save of one run is uploaded after the newer one of another."""
+    uploads = MemoryUploads()
+    first = saver(tmp_path / "a", uploads, keep=1)
+    uploads.holds = True
+    first.save(0, 1.0, b"of a")
+    wait_for(lambda: len(uploads.versions) == 1)
+    time.sleep(0.01)
+    uploads.holds = False
+    second = saver(tmp_path / "b", uploads, keep=1)
+    pending, uploads.versions[0].state = uploads.versions[0].state, "held"
+    second.save(1, 2.0, b"of b")
+    second.wait_for("committed")
+    uploads.versions[0].state = pending
+    uploads.release()
+    assert uploads.versions[0].aliases == ["latest"]
+    first.close()
+    second.close()
+    assert [sorted(each.aliases) for each in uploads.live] == [["best", "step-0"], ["latest", "step-1"]]
+
+
 def test_used_versions_and_those_with_other_aliases_stay(tmp_path: Path) -> None:
     uploads = MemoryUploads()
     run = saver(tmp_path, uploads, keep=1)
@@ -319,6 +359,11 @@ def test_run_ends_at_once_when_the_server_is_away(tmp_path: Path, caplog: pytest
         ({"keep_days": "a week"}, "'keep_days' must be a number, 0 or more; got 'a week'"),
         ({"weights_only": 1}, "'weights_only' must be true or false; got 1"),
         ({"name": "{model}"}, "'name' has the unknown field {model}; known are {name}, {run_id}, {group}, {series}"),
+        (
+            {"promote": "best"},
+            "the alias 'best' is set by TrackKit or W&B itself; choose another, such as 'production'",
+        ),
+        ({"promote": {"registry": "r/m", "alias": "a:b"}}, "an alias must be a word without '/' and ':'; got 'a:b'"),
         ({"promote": {"alias": "staging"}}, "'promote' must be an alias or {registry: ..., alias: ...}; got {'alias'"),
         ({"keeps": 3}, "unknown option 'keeps' of callback 'checkpoints'; did you mean 'keep'?"),
     ],

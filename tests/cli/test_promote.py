@@ -9,11 +9,12 @@ import pytest
 
 from tests.support.processes import ROOT
 from tests.support.saving import Saver
-from tests.support.syncing import sync
+from tests.support.syncing import sync, wait_for
 from tests.wandb_server import WandbServer
-from tests.wandb_server.client import run, start
+from tests.wandb_server.client import finish, run, start
 from trackkit.checkpoints.ledger import Entry, read_ledger
 from trackkit.checkpoints.promotion import PromotionError, chosen
+from trackkit.sync.promote import Promotion
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -79,6 +80,10 @@ def test_alias_moves_at_once_between_the_runs_of_a_collection(wandb_server: Wand
     assert [each.promoted for each in entries(tmp_path, "a")] == [(), (), ()]
     assert entries(tmp_path, "a")[2].was == (f"production until {today}, then model-toy:v3",)
     assert was(wandb_server, "v2") == [f"production until {today}, then model-toy:v3"]
+    # Back and forth.
+    assert promote(wandb_server, tmp_path, "a", "production")[1] == "before: model-toy:v3"
+    assert aliases(wandb_server)["production"] == "v1"
+    assert promote(wandb_server, tmp_path, "b", "production")[1] == "before: model-toy:v1"
     # Neither run's sync moves it back; what is promoted stays beyond retention.
     sync(wandb_server, tmp_path, tmp_path / "a", tmp_path / "b", TRACKKIT_INDEX=str(tmp_path / "index.jsonl"))
     assert aliases(wandb_server)["production"] == "v3"
@@ -97,6 +102,10 @@ def test_promotion_of_an_offline_run_waits_for_the_sync(wandb_server: WandbServe
     link = "wandb-registry-model/resnet"
     assert promote(wandb_server, tmp_path, "a", "production", "--registry", link)[-1] == waits
     assert wandb_server.state.requests == []
+    wandb_server.faults.deny("LinkArtifact")
+    printed = sync(wandb_server, tmp_path, tmp_path / "a", code=1)
+    assert f"W&B refused the promotion to '{link}:production'" in printed
+    wandb_server.faults.clear()
     sync(wandb_server, tmp_path, tmp_path / "a")
     best = wandb_server.state.collection("model-toy").find("best")
     assert best is not None
@@ -156,6 +165,30 @@ def test_run_on_the_server_alone(wandb_server: WandbServer, tmp_path: Path) -> N
     assert "'test-team/p/nothing' is neither a folder nor a run on http" in line
 
 
+def test_run_that_is_still_being_written(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """Its own process writes its ledger: the alias is set on the server, and protects the version."""
+    code = SAVE.format(out="a", values=[3.0, 1.0], mode="online", more={"keep": 1}).replace(
+        "saver.close()",
+        """
+import time
+Path("saved").touch()
+while not Path("go").exists():
+    time.sleep(0.05)
+for step, value in enumerate([0.5, 0.4, 0.3], 2):
+    saver.save(step, value)
+    saver.wait_for("committed", "deleted")
+saver.close()
+""",
+    )
+    process = start(wandb_server, tmp_path, code, env(tmp_path))
+    wait_for((tmp_path / "saved").exists)
+    assert promote(wandb_server, tmp_path, "a", "production") == ["production: model-toy:v1 (step 1, val_loss 1)"]
+    (tmp_path / "go").touch()
+    finish(process)
+    assert aliases(wandb_server)["production"] == "v1"
+    assert [each.name for each in wandb_server.state.collection("model-toy").live] == ["v1", "v3", "v4"]
+
+
 @pytest.mark.parametrize("alias", ["best", "latest", "was-best", "step-3", "v7", "a/b", " "])
 def test_aliases_of_trackkit_and_wandb_are_refused(wandb_server: WandbServer, tmp_path: Path, alias: str) -> None:
     (line,) = promote(wandb_server, tmp_path, "a", alias, code=1)
@@ -182,3 +215,8 @@ def test_unknown_checkpoint_is_an_error() -> None:
     assert [each.number for each in chosen(entries, "latest")] == [2]
     with pytest.raises(PromotionError, match=r"no checkpoint 'step-9'"):
         chosen(entries, "step-9")
+    entries += [Entry(n, "/a", step=n, state="committed", collection="other") for n in (3, 4)]
+    assert [each.number for each in chosen(entries, "latest")] == [2, 4]
+    assert [each.number for each in chosen(entries, "other:latest")] == [4]
+    with pytest.raises(PromotionError, match="give --checkpoint model:latest or --checkpoint other:latest"):
+        Promotion("production", "wandb-registry-model/resnet", "latest").chosen(entries)

@@ -47,6 +47,7 @@ class MemoryUploads:
         chance: see above.
         links: target and alias of each link that was made.
         uses: names of the versions of other runs that the run has used.
+        denied: aliases and targets that are refused.
     """
 
     def __init__(self, chance: random.Random | None = None, finish_timeout: float = 10.0) -> None:
@@ -58,6 +59,7 @@ class MemoryUploads:
         self.used: set[tuple[str, str]] = set()
         self.links: list[tuple[str, str]] = []
         self.uses: list[str] = []
+        self.denied: set[str] = set()
         self.lock = threading.RLock()
         self.chance = chance
 
@@ -114,6 +116,8 @@ class MemoryUploads:
     def set_aliases(self, entry: Entry, add: Sequence[str], remove: Sequence[str] = ()) -> None:
         with self.lock:
             self._answer()
+            if self.denied & {*add}:
+                raise UploadError("not allowed")
             version = self._version(entry)
             assert version is not None
             assert version.state == "committed"
@@ -133,6 +137,8 @@ class MemoryUploads:
     def link(self, entry: Entry, target: str, alias: str) -> str:
         self._answer()
         assert self._version(entry) is not None
+        if target in self.denied:
+            raise UploadError("no such registry")
         self.links.append((target, alias))
         return ""
 

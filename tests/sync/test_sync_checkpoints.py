@@ -193,21 +193,15 @@ def shared(server: WandbServer) -> dict[str, str]:
 def test_best_of_a_shared_collection_is_the_best_of_all_runs(
     wandb_server: WandbServer, tmp_path: Path, order: str, mode: str
 ) -> None:
-    """Whichever is synced first; each run keeps its own best and its newest, and deletes nothing of the other."""
-    member(wandb_server, tmp_path, "a", mode, [(0, 3.0), (1, 1.0), (2, 5.0), (3, 6.0)])
-    member(wandb_server, tmp_path, "b", mode, [(0, 4.0), (1, 2.0), (2, 5.0), (13, 7.0)])
-    if mode == "offline":
-        for run_id in order:
-            sync(wandb_server, tmp_path, tmp_path / run_id)
-    elif order == "ba":
-        # A sync of the one that ended first changes nothing.
-        sync(wandb_server, tmp_path, tmp_path / "a")
-    found = shared(wandb_server)
-    assert {alias: found[alias] for alias in ("best", "was-best", "latest")} == {
-        "best": "a 1",
-        "was-best": "a 0",
-        "latest": "b 13",
-    }
+    """Online, one after the other; offline, whichever is synced first. None deletes a version of the other."""
+    saves = {"a": [(0, 3.0), (1, 1.0), (2, 5.0), (3, 6.0)], "b": [(0, 4.0), (1, 2.0), (2, 5.0), (13, 7.0)]}
+    for run_id in order if mode == "online" else "ab":
+        member(wandb_server, tmp_path, run_id, mode, saves[run_id])
+    for run_id in order if mode == "offline" else order[:1]:
+        sync(wandb_server, tmp_path, tmp_path / run_id)
+    found, a_first = shared(wandb_server), mode == "offline" or order == "ab"
+    assert (found["best"], found["was-best"]) == ("a 1", "a 0" if a_first else "b 1")
+    assert found["latest"] == ("b 13" if a_first else "a 3")
     kept = {f"{str(each.run)[-1]} {each.metadata['step']}" for each in wandb_server.state.collection("model-toy").live}
     assert kept == {"a 0", "a 1", "a 3", "b 0", "b 1", "b 13"}
     sync(wandb_server, tmp_path, tmp_path / "b", tmp_path / "a")

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from logging import WARNING
 from typing import Any
 
 from trackkit.checkpoints import aliases
 from trackkit.checkpoints.ledger import Entry, Ledger, State, parse_line
 from trackkit.checkpoints.naming import is_ours
-from trackkit.checkpoints.uploads import Uploads, Version
+from trackkit.checkpoints.uploads import UploadError, Uploads, Version
 from trackkit.notices import say_once
 
 COMMITTED: frozenset[State] = frozenset({"committed"})
@@ -54,12 +55,13 @@ def align(ledger: Ledger, uploads: Uploads, versions: Mapping[int, Version]) -> 
         if not _is_alone(own, versions, [each.version for each in ledger.entries if each.collection == collection]):
             others = uploads.others(collection, [each.digest for each in own])
         names = wanted_beside(own, others)
-        moves += _note_moves(ledger, own, others, names, versions, uploads)
-        own = [ledger[each.number] for each in own]
         _set_aliases([*own, *others], names, versions, uploads)
         for entry, want in zip(own, names, strict=False):
             if (version := versions.get(entry.number)) is not None:
-                ledger.change(entry.number, aliases=want)
+                asked = {alias for alias in want if alias in entry.promoted and alias not in version.aliases}
+                ledger.change(entry.number, aliases=tuple(alias for alias in want if alias not in asked))
+                holders = [*own, *others]
+                moves += [move for alias in asked for move in _move(ledger, uploads, entry, alias, holders, versions)]
                 foreign = any(not is_ours(alias) and alias not in want for alias in version.aliases)
                 if foreign or any(alias in _MOVING for alias in want):
                     protected.add(entry.number)
@@ -67,13 +69,20 @@ def align(ledger: Ledger, uploads: Uploads, versions: Mapping[int, Version]) -> 
 
 
 def link(ledger: Ledger, uploads: Uploads) -> list[Move]:
-    """Links what is committed to the registries that the ledger asks for; returns the links made."""
+    """Links what is committed to the registries that the ledger asks for; returns the links made.
+
+    One that is refused is left for the next time.
+    """
     moves = []
     for entry in _committed(ledger):
         for each in entry.links:
             if each not in ledger[entry.number].linked:
                 target, _, alias = each.partition(":")
-                before = uploads.link(entry, target, alias)
+                try:
+                    before = uploads.link(entry, target, alias)
+                except UploadError as error:
+                    say_once("W&B does not link '%s' to '%s': %s", entry.version, target, error, level=WARNING)
+                    continue
                 ledger.change(entry.number, linked=(*ledger[entry.number].linked, each))
                 moves.append(Move(each, entry.version, before))
     return moves
@@ -160,34 +169,32 @@ def _there(entry: Entry, versions: Mapping[int, Version]) -> tuple[str, ...] | N
     return version.aliases if version is not None else None
 
 
-def _note_moves(
+def _move(
     ledger: Ledger,
-    own: Sequence[Entry],
-    others: Sequence[Entry],
-    names: Sequence[tuple[str, ...]],
-    versions: Mapping[int, Version],
     uploads: Uploads,
+    entry: Entry,
+    alias: str,
+    pool: Sequence[Entry],
+    versions: Mapping[int, Version],
 ) -> list[Move]:
-    """Notes on each version that is to lose a promotion which has it next."""
-    moves = []
-    for entry, want in zip(own, names, strict=False):
-        has = _there(entry, versions)
-        for alias in entry.promoted:
-            if has is None or alias in has or alias not in want:
-                continue
-            holders = [each for each in (*own, *others) if alias in (_there(each, versions) or ())]
-            for holder in holders:
-                note_move(uploads, holder, alias, entry.version, ledger)
-            moves.append(Move(alias, entry.version, holders[0].version if holders else ""))
-    return moves
+    """Moves a promotion to an entry's version; one that is refused, such as a protected alias, stops nothing else."""
+    try:
+        uploads.set_aliases(ledger[entry.number], [alias])
+    except UploadError as error:
+        say_once("W&B does not give the alias '%s' to '%s': %s", alias, entry.version, error, level=WARNING)
+        return []
+    ledger.change(entry.number, aliases=(*ledger[entry.number].aliases, alias))
+    holders = [each for each in pool if alias in (_there(each, versions) or ())]
+    for holder in holders:
+        note_move(uploads, holder, alias, entry.version)
+        if holder.number:
+            ledger.change(holder.number, was=(*holder.was, moved(alias, entry.version)))
+    return [Move(alias, entry.version, holders[0].version if holders else "")]
 
 
-def note_move(uploads: Uploads, holder: Entry, alias: str, to: str, ledger: Ledger | None = None) -> None:
-    """Notes on a version that an alias has left it: in the ledger, or for another run's in its metadata."""
-    if holder.number and ledger is not None:
-        ledger.change(holder.number, was=(*ledger[holder.number].was, moved(alias, to)))
-    else:
-        uploads.set_aliases(replace(holder, was=(*holder.was, moved(alias, to))), ())
+def note_move(uploads: Uploads, holder: Entry, alias: str, to: str) -> None:
+    """Notes in the metadata of a version that an alias has left it."""
+    uploads.set_aliases(replace(holder, was=(*holder.was, moved(alias, to))), ())
 
 
 def _set_aliases(
@@ -198,7 +205,7 @@ def _set_aliases(
         if (has := _there(entry, versions)) is None:
             continue
         # Of another run's versions, the aliases that move are set, and no others.
-        add = [alias for alias in want if alias not in has and (entry.number or alias in _MOVING)]
+        add = [alias for alias in want if alias not in has and (is_ours(alias) if entry.number else alias in _MOVING)]
         stale = [
             alias for alias in has if alias not in taken and (is_ours(alias) if entry.number else alias in _MOVING)
         ]

@@ -18,12 +18,13 @@ def chosen(entries: Iterable[Entry], which: str = "best") -> list[Entry]:
 
     Args:
         entries: of one run; those that a server has or may still get count.
-        which: `best`, `latest` or `step-N`.
+        which: `best`, `latest` or `step-N`; of one collection, `collection:best`.
 
     Raises:
         PromotionError: there is none.
     """
-    present = [each for each in entries if each.is_present]
+    collection, _, which = which.rpartition(":")
+    present = [each for each in entries if each.is_present and collection in ("", each.collection)]
     if which == aliases.BEST:
         found = aliases.best(present)
     else:
@@ -59,15 +60,21 @@ def promote(ledger: Ledger, entries: Sequence[Entry], given: Mapping[str, tuple[
     before = [each for each in shared if withdraw(ledger, each, given)]
     for each in entries:
         added = {field: tuple(dict.fromkeys([*getattr(each, field), *values])) for field, values in given.items()}
-        ledger.change(each.number, **added)
+        ledger.change(each.number, **added, **_undone(each, given))
     return before
 
 
 def withdraw(ledger: Ledger, entry: Entry, given: Mapping[str, tuple[str, ...]]) -> bool:
     """Takes a promotion from an entry; returns whether it had it."""
-    # A link that was made before is made anew if it comes back.
-    fields = {**given, "linked": given.get("links", ())}
-    left = {
-        field: tuple(each for each in getattr(entry, field) if each not in values) for field, values in fields.items()
-    }
-    return ledger.change(entry.number, **left) != entry
+    left = {field: _without(getattr(entry, field), values) for field, values in given.items()}
+    return ledger.change(entry.number, **left, **_undone(entry, given)) != entry
+
+
+def _undone(entry: Entry, given: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Returns the fields that say what the server has, without a promotion: if it was there before, it is made anew."""
+    links, promoted = given.get("links", ()), given.get("promoted", ())
+    return {"linked": _without(entry.linked, links), "aliases": _without(entry.aliases, promoted)}
+
+
+def _without(values: Iterable[str], gone: Iterable[str]) -> tuple[str, ...]:
+    return tuple(each for each in values if each not in set(gone))

@@ -15,7 +15,9 @@ def promote(
     registry: Annotated[
         str, typer.Option(help="Link to this collection, such as wandb-registry-model/resnet, with the alias there.")
     ] = "",
-    checkpoint: Annotated[str, typer.Option(help="Which one: best, latest or step-N.")] = "best",
+    checkpoint: Annotated[
+        str, typer.Option(help="Which one: best, latest or step-N; of one collection, NAME:best.")
+    ] = "best",
 ) -> None:
     """Moves an alias to a run's best checkpoint; what had it before is named, and says so in its metadata.
 

@@ -30,7 +30,7 @@ class Promotion:
     Attributes:
         alias: that the checkpoint gets.
         registry: collection of a registry that it is linked to, with the alias there; "" for its own collection.
-        which: checkpoint: `best`, `latest` or `step-N`.
+        which: checkpoint: `best`, `latest` or `step-N`; of one collection, `collection:best`.
     """
 
     alias: str
@@ -55,8 +55,8 @@ class Promotion:
         """
         found = chosen(entries, self.which)
         if self.registry and len(found) > 1:
-            names = ", ".join(f"{each.collection} step-{each.step}" for each in found)
-            raise PromotionError(f"the run has several collections ({names}): name one step, --checkpoint step-N")
+            names = " or ".join(f"--checkpoint {each.collection}:{self.which}" for each in found)
+            raise PromotionError(f"the run has several collections: give {names}")
         return found
 
     def is_done(self, entry: Entry) -> bool:
@@ -89,7 +89,10 @@ def promote_run(word: str, asked: Promotion) -> Iterator[str]:
     if target.folder is None or target.is_running:
         # Its own process writes the ledger.
         server = Server()
-        yield from _on_server(server, target.path(server.entity), asked)
+        path = target.path(server.entity)
+        if target.is_running and not server.has(path):
+            raise PromotionError(f"the run is still being written, and {server.url} does not have it: wait for its end")
+        yield from _on_server(server, path, asked)
     else:
         try:
             with locked(target):
@@ -138,7 +141,7 @@ def _withdraw_elsewhere(target: Target, entries: Sequence[Entry], asked: Promoti
     found = {
         each.folder.resolve(): each for each in [*known_runs(), *siblings(target.folder.absolute())] if each.folder
     }
-    del found[target.folder.resolve()]
+    found.pop(target.folder.resolve(), None)
     project, before = target.path("").rpartition("/")[0], []
     for folder, run in found.items():
         held = [each for each in read_ledger(folder) if _has(each, entries, asked)]
