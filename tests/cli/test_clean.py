@@ -107,6 +107,10 @@ def test_only_what_nothing_protects_is_deleted(wandb_server: WandbServer, tmp_pa
     assert [each.number for each in entries(tmp_path, "a") if each.state == "deleted"] == [1, 7]
     assert sorted(os.listdir(folder / "checkpoints")) == ["6", "99"]
     assert len(os.listdir(tmp_path / "a" / "saves")) == 9
+    process = start(wandb_server, tmp_path, ["-m", "trackkit.cli.main", "checkpoints", "test-team/p/a"], env(tmp_path))
+    assert process.wait() == 0, process.stderr
+    assert process.stdout.splitlines()[-1] == "7 versions in W&B, 21 B."
+    assert process.stdout.splitlines()[3].split() == ["2", "0.2", "0.5", "3", "B", "committed", "v2", "was-best"]
     # It stays verified, and a full sync uploads nothing anew.
     assert clean(wandb_server, tmp_path, "--keep", "2", "--yes")[-1] == "Deleted: 0 versions in W&B (0 B), 0 B here."
     (folder / "sync.json").unlink()

@@ -18,7 +18,7 @@ from trackkit.notices import say_once
 
 COMMITTED: frozenset[State] = frozenset({"committed"})
 _MOVING = (aliases.LATEST, aliases.BEST, aliases.WAS_BEST)
-_SHOWN = ("step", "metric", "value", "goal", "was", "hub_url")
+_SHOWN = ("step", "epoch", "metric", "value", "goal", "was", "hub_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ def entry_of_version(metadata: Mapping[str, Any], saved: float, **fields: Any) -
         fields: of the entry.
     """
     shown = {key: metadata[key] for key in _SHOWN if key in metadata}
+    if isinstance(files := metadata.get("files"), Mapping):
+        shown["files"] = [{"name": name, "size": size} for name, size in files.items()]
     found = parse_line(json.dumps({**shown, "time": metadata.get("saved"), "number": 1, "path": ""}))
     assert found is not None
     return replace(found, number=0, time=found.time or saved, state="committed", **fields)

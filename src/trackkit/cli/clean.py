@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,7 +75,8 @@ def _print(done: Sequence[Cleaned], deleted: bool) -> None:
             "version": [item.version for _, item in items],
         }
         table = TextTable(columns, right=("step", "W&B", "here"))
-        table.fit(shutil.get_terminal_size().columns)
+        if sys.stdout.isatty():
+            table.fit(shutil.get_terminal_size().columns)
         for line in table.lines():
             typer.echo(joined(line))
     for each in done:

@@ -1,51 +1,90 @@
-"""The checkpoints of a recorded run, as a table."""
+"""What became of the checkpoints of a recorded run: of each, where it is, and what all of them take."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trackkit.checkpoints.aliases import wanted
 from trackkit.checkpoints.ledger import Entry, read_ledger
 from trackkit.checkpoints.staging import Staging
+from trackkit.checkpoints.uploads import UploadError
+from trackkit.integrations.wandb.artifacts import Artifacts
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def checkpoint_table(run: RecordedRun) -> tuple[dict[str, list[str]], str]:
-    """Returns the columns of a table with one line per checkpoint, and a sentence with the totals.
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint of a run.
+
+    Attributes:
+        entry: in the run's ledger, or made of the version on a server.
+        aliases: it has or, as long as it is not committed, is to have.
+        path: where the framework's file or folder is, or the URL; "" once it is deleted or replaced by a newer save.
+        staging: folder with TrackKit's links or copies; "" without any.
+    """
+
+    entry: Entry
+    aliases: tuple[str, ...]
+    path: str = ""
+    staging: str = ""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a program may want to know of it."""
+        names = ("number", "step", "epoch", "metric", "value", "goal", "time", "size", "state", "reason", "resumable")
+        given = {name: getattr(self.entry, name) for name in (*names, "collection", "version", "commit", "hub_url")}
+        return {**given, "aliases": list(self.aliases), "path": self.path, "staging": self.staging}
+
+
+def saved_checkpoints(run: RecordedRun) -> list[SavedCheckpoint]:
+    """Returns the checkpoints of a run by number; of a run on a server alone, the versions there, the oldest first.
 
     Raises:
-        ReadError: the run is on a server alone.
+        ReadError: the run has no folder here, and a server does not answer.
     """
     if run.folder is None:
-        raise ReadError(f"the run '{run.run_id}' has no folder here, and its checkpoints are listed there alone")
+        try:
+            found = Artifacts(str(run.run["path"])).own() if "path" in run.run else []
+        except UploadError as error:
+            raise ReadError(f"cannot read the checkpoints of '{run.run_id}' from W&B: {error}") from error
+        return [SavedCheckpoint(each, each.aliases) for each in found]
     entries, staging = read_ledger(run.folder), Staging(run.folder)
     names = wanted(entries)
-    columns: dict[str, list[str]] = {
-        "step": [str(each.step) for each in entries],
-        "epoch": ["" if each.epoch is None else f"{each.epoch:.4g}" for each in entries],
-        "value": ["" if each.value is None else f"{each.value:.5g}" for each in entries],
-        "size": [to_size(each.size) for each in entries],
-        "kept": [_kept(each, staging) for each in entries],
-        "state": [each.state for each in entries],
-        "version": [each.version for each in entries],
-        # Of what is committed, those that it has: another run of the collection may have the best, a promotion waits.
-        "aliases": [
-            ", ".join(each.aliases if each.state == "committed" else names.get(each.number, ())) for each in entries
-        ],
-        "reason": [each.reason for each in entries],
-    }
-    committed = [each for each in entries if each.state == "committed"]
+    newest = {each.path: each.number for each in entries}
+    numbers = set(staging.numbers())
+    return [
+        SavedCheckpoint(
+            each,
+            # Of what is committed, those that it has: another run of the collection may have the best.
+            each.aliases if each.state == "committed" else names.get(each.number, ()),
+            each.path if newest[each.path] == each.number and (each.is_remote or os.path.exists(each.path)) else "",
+            str(staging.folder(each.number)) if each.number in numbers else "",
+        )
+        for each in entries
+    ]
+
+
+def totals(saved: Sequence[SavedCheckpoint]) -> list[str]:
+    """Returns sentences on what the checkpoints of a run take: on this disk, and in W&B."""
     # Two saves of the same content are one version.
-    stored = {(each.collection, each.digest): each.size for each in committed}
-    own = _own_bytes(staging.home)
-    return columns, (
-        f"{len(entries)} saved, {len(stored)} versions in W&B ({to_size(sum(stored.values()))}); "
-        f"staging here: {to_size(own)} that nothing else has."
-    )
+    stored = {(each.entry.collection, each.entry.digest): each.entry.size for each in saved if _is_committed(each)}
+    in_wandb = f"{len(stored)} version{'s' * (len(stored) != 1)} in W&B, {to_size(sum(stored.values()))}."
+    if saved and not any(each.entry.number for each in saved):
+        return [in_wandb]
+    kept = _sizes(each.path for each in saved if each.path and not each.entry.is_remote)
+    folders = [each.staging for each in saved if each.staging]
+    own = sum(size for file, size in _sizes(folders).items() if file not in kept)
+    said = [f"{len(saved)} saved; {in_wandb}", f"On this disk: {to_size(sum(kept.values()))} of the framework's files."]
+    if folders:
+        said.append(f"Staging: {to_size(own)} more, in {os.path.dirname(folders[0])}")
+    return said
 
 
 def to_size(count: float) -> str:
@@ -57,13 +96,11 @@ def to_size(count: float) -> str:
     return f"{count:.3g} {_UNITS[-1]}"
 
 
-def _kept(entry: Entry, staging: Staging) -> str:
-    """Returns where the files of an entry are on this machine."""
-    places = {"framework": os.path.exists(entry.path), "staging": staging.folder(entry.number).is_dir()}
-    return "+".join(name for name, there in places.items() if there)
+def _is_committed(each: SavedCheckpoint) -> bool:
+    return each.entry.state == "committed"
 
 
-def _own_bytes(folder: Path) -> int:
-    """Returns the bytes of the files below a folder that have no other hard link."""
-    found = [path.stat() for path in folder.rglob("*") if path.is_file()]
-    return sum(each.st_size for each in found if each.st_nlink == 1)
+def _sizes(places: Iterable[str]) -> dict[tuple[int, int], int]:
+    """Returns device and inode of each file at or below some places to its bytes: hard links are one file."""
+    files = [file for place in places for file in (Path(place), *Path(place).rglob("*")) if file.is_file()]
+    return {(found.st_dev, found.st_ino): found.st_size for found in map(os.stat, files)}
