@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.processes import ROOT
 from tests.support.saving import Saver
@@ -14,6 +15,7 @@ from tests.wandb_server import WandbServer
 from tests.wandb_server.client import finish, run, start
 from trackkit.checkpoints.ledger import Entry, read_ledger
 from trackkit.checkpoints.promotion import PromotionError, chosen
+from trackkit.cli.main import app
 from trackkit.sync.promote import Promotion
 
 pytestmark = pytest.mark.timeout(180)
@@ -90,6 +92,8 @@ def test_alias_moves_at_once_between_the_runs_of_a_collection(wandb_server: Wand
     save(wandb_server, tmp_path, "b", [0.4, 0.3, 0.2, 0.1], keep=1)
     assert aliases(wandb_server)["production"] == "v3"
     assert wandb_server.state.unserved == []
+    shown = CliRunner().invoke(app, ["checkpoints", str(tmp_path / "a")]).stdout
+    assert f"production until {today}, then model-toy:v3" in shown
 
 
 def test_promotion_of_an_offline_run_waits_for_the_sync(wandb_server: WandbServer, tmp_path: Path) -> None:
@@ -105,8 +109,10 @@ def test_promotion_of_an_offline_run_waits_for_the_sync(wandb_server: WandbServe
     wandb_server.faults.deny("LinkArtifact")
     printed = sync(wandb_server, tmp_path, tmp_path / "a", code=1)
     assert f"W&B refused the promotion to '{link}:production'" in printed
+    assert "a: staging: model-toy:v1" in printed
     wandb_server.faults.clear()
-    sync(wandb_server, tmp_path, tmp_path / "a")
+    printed = sync(wandb_server, tmp_path, tmp_path / "a")
+    assert f"a: {link}:production: model-toy:v1" in printed
     best = wandb_server.state.collection("model-toy").find("best")
     assert best is not None
     assert {"staging", "best"} <= set(best.aliases)

@@ -182,18 +182,16 @@ class ServerSide(NoServer):
                 self._arrived(entry, version)
             elif version is not None and version.state == "committed" and entry.state != "committed":
                 self._came_late(entry, version)
-        flying = {(each.collection, each.digest) for each in self._flying()}
-        self._uploads.remove_leftovers(
-            [
-                each
-                for each in asked
-                if (each.collection, each.digest) not in flying or _is_committed(versions.get(each.number))
-            ]
-        )
         held, moves = align(self._ledger, self._uploads, versions)
+        self.moves += moves
         self._expire(held)
-        self.moves += moves + link(self._ledger, self._uploads)
+        self.moves += link(self._ledger, self._uploads)
         self._record_uses()
+        flying = {(each.collection, each.digest) for each in self._flying()}
+        ended = [each for each in asked if (each.collection, each.digest) not in flying]
+        # Beside a committed version of the same content, a pending one is a leftover in any case.
+        done = [each for each in asked if (found := versions.get(each.number)) and found.state == "committed"]
+        self._uploads.remove_leftovers([*ended, *done])
 
     def _arrived(self, entry: Entry, version: Version | None) -> None:
         """Notes what has become of an upload."""
@@ -257,7 +255,3 @@ class ServerSide(NoServer):
         self._ledger.change(entry.number, state=state, reason=reason)
         self._staging.free(entry.number)
         logger.warning("The checkpoint of step %d is not at W&B: %s.", entry.step, reason)
-
-
-def _is_committed(version: Version | None) -> bool:
-    return version is not None and version.state == "committed"

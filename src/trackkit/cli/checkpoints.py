@@ -62,6 +62,8 @@ def _print_collection(saved: Sequence[SavedCheckpoint]) -> None:
     for each in saved:
         if each.entry.reason:
             reasons.setdefault(f"{each.entry.state}, {each.entry.reason}", []).append(str(each.entry.step))
+        for was in each.entry.was:
+            reasons.setdefault(was, []).append(str(each.entry.step))
     for reason, steps in reasons.items():
         few = ", ".join(steps[:5]) + (f" and {len(steps) - 5} more" if len(steps) > 5 else "")
         typer.echo(visible(f"{reason}: step{'s' * (len(steps) > 1)} {few}"))

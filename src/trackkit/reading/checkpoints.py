@@ -39,7 +39,9 @@ class SavedCheckpoint:
     def fields(self) -> dict[str, Any]:
         """What a program may want to know of it."""
         names = ("number", "step", "epoch", "metric", "value", "goal", "time", "size", "state", "reason", "resumable")
-        given = {name: getattr(self.entry, name) for name in (*names, "collection", "version", "commit", "hub_url")}
+        given = {
+            name: getattr(self.entry, name) for name in (*names, "collection", "version", "commit", "hub_url", "was")
+        }
         return {**given, "aliases": list(self.aliases), "path": self.path, "staging": self.staging}
 
 

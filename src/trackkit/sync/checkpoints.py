@@ -85,6 +85,15 @@ class Checkpoints:
         return f"W&B refused the promotion to {', '.join(map(repr, refused))}" if refused else ""
 
     @property
+    def moves(self) -> list[str]:
+        """The promotions that were carried out, as lines."""
+        if self._ledger is None:
+            return []
+        return [
+            f"{each.what}: {each.now}" + f", before {each.before}" * bool(each.before) for each in self._server.moves
+        ]
+
+    @property
     def counts(self) -> tuple[int, int]:
         """How many checkpoints are committed, and how many should be."""
         found = self._wanted()

@@ -105,6 +105,8 @@ class Job:
                 upload(delta.path, self._server)
                 server, found = self._read_back(path, source)
             trouble = checkpoints.finish()
+            for line in checkpoints.moves:
+                self._say(line)
         result = report(source, server, found, checkpoints.counts, trouble)
         if server.state and source.local is not None and (notes := notes_of(source.local)):
             self._server.annotate(server, notes)
