@@ -140,7 +140,7 @@ def _clean(target: Target, path: str, limits: Limits, delete: bool) -> Iterator[
         if delete and is_gone:
             uploads.delete(entry, used=True)
             # The ledger is last: a version that is gone although the ledger has it is noted the next time.
-            ledger.change(entry.number, state="deleted", aliases=(), reason="deleted by `trackkit clean`")
+            ledger.change(entry.number, state="deleted", aliases=(), reason="by `trackkit clean`")
         if delete and is_free:
             staging.free(entry.number)
         if item.version or item.staged:
