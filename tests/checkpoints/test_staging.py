@@ -277,6 +277,27 @@ def test_number_of_staged_checkpoints_is_bounded(tmp_path: Path) -> None:
     assert {each.reason for each in saver.entries if each.state == "skipped"} == {"superseded before its turn"}
 
 
+def test_save_while_the_last_staged_one_is_freed_is_linked(tmp_path: Path) -> None:
+    """The worker frees a checkpoint, and with it the empty folder, while the training thread links the next."""
+    (tmp_path / "a.ckpt").write_bytes(b"weights")
+    staging, stopped = Staging(tmp_path), threading.Event()
+
+    def free() -> None:
+        while not stopped.is_set():
+            staging.free(0)
+
+    worker_thread = threading.Thread(target=free)
+    worker_thread.start()
+    entries = [Entry(number, str(tmp_path / "a.ckpt"), files=note(tmp_path / "a.ckpt")) for number in range(1, 100)]
+    linked = []
+    for entry in entries:
+        linked.append(staging.link(entry))
+        staging.free(entry.number)
+    stopped.set()
+    worker_thread.join()
+    assert all(linked)
+
+
 def test_ledger_survives_a_full_disk(tmp_path: Path) -> None:
     disk = SmallDisk(tmp_path / "disk")
     try:

@@ -10,6 +10,7 @@ import errno
 import fnmatch
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -86,6 +87,8 @@ class Staging:
     def __init__(self, folder: Path) -> None:
         self.home = folder / STAGING
         self._clones = True
+        # Held while a folder is made: `free`, in the worker, removes an empty one.
+        self._lock = threading.Lock()
         # Why the last file could not be linked.
         self.error: OSError | None = None
 
@@ -144,7 +147,7 @@ class Staging:
     def free(self, number: int) -> None:
         """Removes the files of an entry."""
         shutil.rmtree(self.folder(number), ignore_errors=True)
-        with suppress(OSError):
+        with suppress(OSError), self._lock:
             self.home.rmdir()
 
     def numbers(self) -> list[int]:
@@ -158,7 +161,7 @@ class Staging:
         try:
             if target.exists():
                 return True
-            make_folder(target.parent)
+            self._make_folder(target)
             # `os.link` follows no link: the file that Lightning's `save_last="link"` points to is meant.
             source = os.path.realpath(_source(entry, file))
             if self._clones and self._clone(source, target):
@@ -178,6 +181,10 @@ class Staging:
             return False
         return True
 
+    def _make_folder(self, target: Path) -> None:
+        with self._lock:
+            make_folder(target.parent)
+
     def _clone(self, source: str, target: Path) -> bool:
         """Makes a copy that shares the blocks on disk (btrfs, XFS); returns whether the file system can."""
         try:
@@ -195,7 +202,7 @@ class Staging:
     def _copy_file(self, source: Path, target: Path, file: File) -> None:
         spare = target.with_name(f".{target.name}.part")
         try:
-            make_folder(target.parent)
+            self._make_folder(target)
             with _opened(source, file) as given, spare.open("wb") as copy:
                 _check(given.fileno(), file)
                 shutil.copyfileobj(given, copy, _BLOCK)
