@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackkit.checkpoints.ledger import LEDGER, Entry, File, Ledger, is_safe_name, parse_line, read_ledger, to_line
+from trackkit.checkpoints.ledger import (
+    LEDGER,
+    STATES,
+    Entry,
+    File,
+    Ledger,
+    is_safe_name,
+    parse_line,
+    read_ledger,
+    to_line,
+)
 from trackkit.checkpoints.rules import Rules
 
 ENTRY = Entry(
@@ -153,3 +163,16 @@ def test_deleted_ledger_is_written_again(tmp_path: Path) -> None:
 def test_names_that_leave_the_folder_are_refused() -> None:
     assert [is_safe_name(name) for name in ("a", "a/b", "a b")] == [True] * 3
     assert [is_safe_name(name) for name in ("", "/a", "../a", "a/../../b", "a\0")] == [False] * 5
+
+
+def test_present_entries_and_uploaded_bytes_follow_every_change(tmp_path: Path) -> None:
+    ledger, chance = Ledger(tmp_path), random.Random(0)
+    for number in range(1, 40):
+        ledger.put(Entry(number, "/a", collection=chance.choice("ab"), files=(File("a", number),)))
+        changed = chance.randint(1, number)
+        ledger.change(changed, state=chance.choice(STATES), version=chance.choice(["", "a:v1"]))
+        again = Ledger(tmp_path)
+        assert ledger.entries == again.entries
+        assert ledger.present == again.present == [each for each in ledger.entries if each.is_present]
+        assert ledger.uploaded == again.uploaded
+        assert ledger.last("a") == next((each for each in ledger.entries[::-1] if each.collection == "a"), None)

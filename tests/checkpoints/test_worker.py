@@ -64,6 +64,18 @@ def test_versions_are_the_newest_and_the_protected(tmp_path: Path) -> None:
         assert each.content == {f"step={each.number - 1}.ckpt": b"weights %d" % (each.number - 1)}
 
 
+def test_thousand_saves_leave_the_newest_and_the_protected(tmp_path: Path) -> None:
+    uploads = MemoryUploads()
+    run = saver(tmp_path, uploads, upload="all", keep=3)
+    for step in range(1000):
+        run.save(step, abs(step - 400.2)).unlink()
+    run.close()
+    assert {each.number - 1 for each in uploads.live} == {399, 400, 997, 998, 999}
+    assert {each.step for each in run.entries if each.is_present} == {399, 400, 997, 998, 999}
+    assert {each.state for each in run.entries} <= {"committed", "deleted", "skipped"}
+    assert Staging(run.folder).numbers() == []
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_server_ends_as_the_ledger_says_after_any_failures(tmp_path: Path, seed: int) -> None:
     """Questions fail, uploads end in any order, and the process is replaced at any moment."""

@@ -132,7 +132,7 @@ def moved(alias: str, to: str) -> str:
 
 
 def _committed(ledger: Ledger) -> list[Entry]:
-    return [each for each in ledger.entries if each.state == "committed"]
+    return [each for each in ledger.present if each.state == "committed"]
 
 
 def _without_moved(ledger: Ledger, entry: Entry, version: Version | None) -> Entry:

@@ -166,12 +166,17 @@ class Ledger:
         options: of the callback that recorded the run last: sync keeps to them.
         home: path of the run on the server that has its checkpoints, `entity/project/run_id`; "" before there is one.
         uses: checkpoints of other runs that this run has loaded.
+        uploaded: bytes that were uploaded so far, those of deleted versions included.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LEDGER
         found = _read(folder)
-        self._entries, self.options, self.home, self.uses = found.entries, found.options, found.home, found.uses
+        # In the order of the numbers: new ones are higher. Those that are present are few, however many there are.
+        self._entries = {number: found.entries[number] for number in sorted(found.entries)}
+        self._present = {each.number: each for each in self._entries.values() if each.is_present}
+        self.uploaded = sum(map(_uploaded, self._entries.values()))
+        self.options, self.home, self.uses = found.options, found.home, found.uses
         self._unwritten: list[str] = []
         self._file: RowFile | None = None
         self.lock = threading.RLock()
@@ -180,7 +185,18 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """All entries, in the order of their numbers."""
         with self.lock:
-            return [self._entries[number] for number in sorted(self._entries)]
+            return list(self._entries.values())
+
+    @property
+    def present(self) -> list[Entry]:
+        """The entries that a server has, or may still get, in the order of their numbers."""
+        with self.lock:
+            return list(self._present.values())
+
+    def last(self, collection: str) -> Entry | None:
+        """Returns the newest entry of a collection; None if there is none."""
+        with self.lock:
+            return next((each for each in reversed(self._entries.values()) if each.collection == collection), None)
 
     def __getitem__(self, number: int) -> Entry:
         return self._entries[number]
@@ -188,7 +204,15 @@ class Ledger:
     def put(self, entry: Entry) -> Entry:
         """Writes an entry, new or changed, and returns it."""
         with self.lock:
+            before = self._entries.get(entry.number)
+            self.uploaded += _uploaded(entry) - (_uploaded(before) if before is not None else 0)
             self._entries[entry.number] = entry
+            if not entry.is_present:
+                self._present.pop(entry.number, None)
+            elif before is None or before.is_present:
+                self._present[entry.number] = entry
+            else:
+                self._present = {each.number: each for each in self._entries.values() if each.is_present}
             self._unwritten.append(to_line(entry))
             with suppress(OSError):
                 self._write()
@@ -249,6 +273,10 @@ class Ledger:
         while self._unwritten:
             self._file.append(self._unwritten[0])
             del self._unwritten[0]
+
+
+def _uploaded(entry: Entry) -> int:
+    return entry.size if entry.version or entry.state == "handed over" else 0
 
 
 def to_line(entry: Entry) -> str:

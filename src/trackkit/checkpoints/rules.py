@@ -88,15 +88,20 @@ class Rules:
             return {"links": (f"{self.promote['registry']}:{self.promote.get('alias', '')}".rstrip(":"),)}
         return {"promoted": (self.promote,)} if self.promote else {}
 
-    def refusal(self, entry: Entry, entries: Sequence[Entry]) -> str:
-        """Returns why an entry is never uploaded, whatever is saved after it; "" if it may be."""
+    def refusal(self, entry: Entry, uploaded: int) -> str:
+        """Returns why an entry is never uploaded, whatever is saved after it; "" if it may be.
+
+        Args:
+            entry: saved or hashed.
+            uploaded: bytes that the run has uploaded so far.
+        """
         if self.upload == "none":
             return "'upload' is 'none'"
         if not entry.complete:
             return "the framework marks it as incomplete"
         if entry.size > self.max_GB * _GB:
             return f"larger than 'max_GB' ({self.max_GB:g})"
-        if self.uploaded(entries) + entry.size > self.max_total_GB * _GB:
+        if uploaded + entry.size > self.max_total_GB * _GB:
             return f"'max_total_GB' ({self.max_total_GB:g}) is reached"
         return ""
 
@@ -111,11 +116,6 @@ class Rules:
     def expendable(self, entries: Sequence[Entry], now: float, held: Collection[int] = ()) -> list[Entry]:
         """Returns the entries that may be deleted."""
         return expendable(entries, self.keep, self.keep_days, now, held)
-
-    @staticmethod
-    def uploaded(entries: Sequence[Entry]) -> int:
-        """Returns the bytes that were uploaded so far, those of deleted versions included."""
-        return sum(each.size for each in entries if each.version or each.state == "handed over")
 
 
 def _is_number(value: Any) -> bool:

@@ -107,7 +107,7 @@ class ServerSide(NoServer):
         """Hands over the next hashed entry, unless another is under way; at the end of the run, one after another."""
         if self._dead or time.monotonic() < self._retry_at or (self._flying() and not closing):
             return False
-        for entry in self._ledger.entries:
+        for entry in self._ledger.present:
             if entry.state == "hashed" and entry.number not in self._refused:
                 return self._try(functools.partial(self._begin, entry))
         return False
@@ -129,7 +129,7 @@ class ServerSide(NoServer):
         self._wake()
 
     def _flying(self) -> list[Entry]:
-        return [each for each in self._ledger.entries if each.state == "handed over"]
+        return [each for each in self._ledger.present if each.state == "handed over"]
 
     def _try(self, question: Callable[[], None]) -> bool:
         """Asks the server; returns whether it answered. After a failure there is a pause, longer each time."""
@@ -151,7 +151,7 @@ class ServerSide(NoServer):
 
     def _begin(self, entry: Entry) -> None:
         """Hands over one entry."""
-        if refusal := self._rules.refusal(entry, self._ledger.entries):
+        if refusal := self._rules.refusal(entry, self._ledger.uploaded):
             self._drop(entry, "skipped", refusal)
             return
         if name := self._staging.changed(entry):
@@ -174,7 +174,7 @@ class ServerSide(NoServer):
 
     def _update(self) -> None:
         """Reads what the server has, and sets right what is not as it should be."""
-        asked = [each for each in self._ledger.entries if each.state == "committed" or each.handed]
+        asked = [each for each in self._ledger.entries if each.state == "committed" or (each.handed and each.state != "deleted")]
         versions = self._uploads.states(asked)
         for entry in asked:
             version = versions.get(entry.number)
@@ -223,13 +223,13 @@ class ServerSide(NoServer):
 
     def _expire(self, held: set[int]) -> None:
         """Deletes what is beyond retention."""
-        entries = [each for each in self._ledger.entries if each.state == "committed"]
+        entries = [each for each in self._ledger.present if each.state == "committed"]
         expendable = self._rules.expendable(entries, time.time(), held)
         gone = {each.number for each in expendable}
         kept = {
             (each.collection, each.digest)
-            for each in self._ledger.entries
-            if each.is_present and each.number not in gone
+            for each in self._ledger.present
+            if each.number not in gone
         }
         for entry in expendable:
             # Two saves of the same content are one version.

@@ -104,8 +104,8 @@ class Store:
 
     def _has_twin(self, entry: Entry) -> bool:
         """Returns whether the save before it, of the same weights, is kept: Lightning's `last.ckpt` is a second one."""
-        before = [each for each in self.ledger.entries if each.collection == entry.collection]
-        return bool(before) and before[-1].is_present and before[-1].step == entry.step
+        before = self.ledger.last(entry.collection)
+        return before is not None and before.is_present and before.step == entry.step
 
     def _files(self, entry: Entry) -> tuple[File, ...]:
         if entry.is_remote:
@@ -117,7 +117,7 @@ class Store:
             return ()
 
     def _staged(self, entry: Entry) -> Entry:
-        refusal = self._rules.refusal(entry, self.ledger.entries)
+        refusal = self._rules.refusal(entry, self.ledger.uploaded)
         if refusal:
             if "max_" in refusal and refusal not in self._said:
                 self._said.add(refusal)

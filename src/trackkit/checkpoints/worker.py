@@ -82,7 +82,7 @@ class Worker:
         self._over.wait(max(LEAST_S if self._server.answers else 0.0, self._deadline - time.monotonic()))
         if self._skipped > 1:
             logger.info("%d superseded checkpoints were not uploaded.", self._skipped)
-        if left := [each for each in self._ledger.entries if each.is_present and each.state != "committed"]:
+        if left := [each for each in self._ledger.present if each.state != "committed"]:
             self._server.say_left(left, self._folder)
 
     def _work(self) -> None:
@@ -105,10 +105,10 @@ class Worker:
 
     def _step(self) -> float | None:
         """Does one thing; returns seconds until the next look: 0 if there is more, None if nothing is to be done."""
-        entries, now = self._ledger.entries, time.monotonic()
+        entries, now = self._ledger.present, time.monotonic()
         pause: float | None = None
         for entry in entries:
-            if entry.state == "saved" and entry.complete and now >= self._retry.get(entry.number, 0.0):
+            if entry.state == "saved" and now >= self._retry.get(entry.number, 0.0):
                 wait = self._stage(entry)
                 if wait is None:
                     return 0.0
@@ -119,8 +119,8 @@ class Worker:
             return 0.0
         # Before the hashing, which may take long: what is committed, is said to be.
         wait = self._server.look()
-        for entry in self._ledger.entries:
-            if entry.state == "staged" and entry.complete:
+        for entry in self._ledger.present:
+            if entry.state == "staged":
                 self._hash(entry)
                 return 0.0
         if self._server.hand_over(self._closing):
@@ -151,7 +151,7 @@ class Worker:
         except OSError as error:
             self._retry[entry.number] = time.monotonic() + RETRY_S
             self._ledger.change(entry.number, reason=f"can't be staged: {error.strerror}")
-            say_once("Cannot stage the checkpoint '%s' (%s); it is tried again.", entry.path, error.strerror)
+            say_once("Cannot stage checkpoints in '%s' (%s); it is tried again.", self._staging.home, error.strerror)
             return RETRY_S
         else:
             self._ledger.change(entry.number, files=entry.files, state="staged", shared=False, reason="")

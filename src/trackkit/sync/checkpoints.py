@@ -100,11 +100,11 @@ class Checkpoints:
         return sum(each.state == "committed" for each in found), len(found)
 
     def _wanted(self) -> list[Entry]:
-        return [each for each in self._ledger.entries if each.is_present] if self._ledger is not None else []
+        return self._ledger.present if self._ledger is not None else []
 
     def _is_sendable(self, entry: Entry) -> bool:
         assert self._ledger is not None
-        refusal = self._rules.refusal(entry, self._ledger.entries)
+        refusal = self._rules.refusal(entry, self._ledger.uploaded)
         changed = self._staging.changed(entry)
         if not (refusal or changed):
             return True
