@@ -22,7 +22,7 @@ def files(path: Path) -> set[str]:
     return {str(Path(place, name).relative_to(path)) for place, _, names in os.walk(path) for name in names}
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp2", "huggingface"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2", "fsdp2-async", "huggingface"])
 def test_each_save_is_recorded_once_with_all_parts(kind: str, tmp_path: Path) -> None:
     done = run_torchrun(SCRIPT, str(tmp_path), kind, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -35,10 +35,18 @@ def test_each_save_is_recorded_once_with_all_parts(kind: str, tmp_path: Path) ->
         staged = Staging(run.folder).folder(entry.number)
         assert files(Path(entry.path)) == {each.name for each in entry.files} == files(staged), entry
     found = {name for each in entries for name in files(Path(each.path))}
-    if kind == "fsdp2":
+    if kind.startswith("fsdp2"):
         assert {"__0_0.distcp", "__1_0.distcp", ".metadata", "meta.pt"} <= found
     if kind == "huggingface":
         assert {"rng_state_0.pth", "rng_state_1.pth", "trainer_state.json"} <= found
     else:
         assert [(each.metric, each.goal) for each in entries] == [("val_loss", "min")] * 2
         assert all(each.value is not None for each in entries)
+
+
+def test_save_that_a_killed_rank_left_half_written_is_no_checkpoint(tmp_path: Path) -> None:
+    done = run_torchrun(SCRIPT, str(tmp_path), "fsdp2", "killed", cwd=tmp_path)
+    assert done.returncode != 0
+    (entry,) = read_ledger(local_run(tmp_path).folder)
+    assert (entry.step, entry.state) == (2, "hashed")
+    assert (tmp_path / "ckpt" / "epoch=1-step=4.ckpt" / "__0_0.distcp").exists()

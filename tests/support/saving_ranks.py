@@ -1,11 +1,13 @@
-"""Saves checkpoints under torchrun, into `OUT/ckpt`: `saving_ranks.py OUT ddp|fsdp2|huggingface`.
+"""Saves checkpoints under torchrun, into `OUT/ckpt`: `saving_ranks.py OUT ddp|fsdp2|fsdp2-async|huggingface [killed]`.
 
-Hugging Face's rank 1 writes its part two seconds late.
+Rank 1 writes its parts late: its first ones by two seconds with Hugging Face, by three with `fsdp2-async`; it may be killed
+as it writes its second ones.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,30 +19,40 @@ from trackkit import TrackKit
 
 
 def main() -> None:
-    out, kind = Path(sys.argv[1]), sys.argv[2]
+    out, kind, killed = Path(sys.argv[1]), sys.argv[2], "killed" in sys.argv[3:]
     torch.set_num_threads(1)
     if kind == "huggingface":
         import transformers
 
         if os.environ["RANK"] == "1":
-            transformers.Trainer._save_rng_state = _late(transformers.Trainer._save_rng_state)  # type: ignore[method-assign]  # noqa: SLF001 -- the last file that a rank writes
+            transformers.Trainer._save_rng_state = _late(transformers.Trainer._save_rng_state, 2.0, killed)  # type: ignore[method-assign]  # noqa: SLF001 -- the last file that a rank writes
         from tests.support.huggingface_toys import make_trainer
 
         make_trainer(out / "ckpt", [TrackKit(dir=str(out))], save_strategy="steps", save_steps=2).train()
     else:
+        if os.environ["RANK"] == "1":
+            from torch.distributed.checkpoint import FileSystemWriter as writer
+
+            seconds = 3.0 if kind == "fsdp2-async" else 0.0
+            writer.write_data = _late(writer.write_data, seconds, killed)  # type: ignore[method-assign]
         _lightning(out, kind)
 
 
-def _late(save: Any) -> Any:
-    def late(*args: Any) -> None:
-        time.sleep(2.0)
-        save(*args)
+def _late(save: Any, seconds: float, killed: bool) -> Any:
+    pauses = [seconds]
+
+    def late(*args: Any) -> Any:
+        if killed and not pauses:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(pauses.pop() if pauses else 0.0)
+        return save(*args)
 
     return late
 
 
 def _lightning(out: Path, kind: str) -> None:
     from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.plugins.io import AsyncCheckpointIO
     from lightning.pytorch.strategies import ModelParallelStrategy
     from torch.distributed.fsdp import fully_shard
 
@@ -55,9 +67,11 @@ def _lightning(out: Path, kind: str) -> None:
             self.log("val_loss", float(3 - self.current_epoch), sync_dist=True)
 
     best = ModelCheckpoint(out / "ckpt", monitor="val_loss", save_top_k=-1)
-    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1) if kind == "fsdp2" else kind
-    module = Sharded() if kind == "fsdp2" else Logging()
+    sharded = kind.startswith("fsdp2")
+    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1) if sharded else kind
+    module = Sharded() if sharded else Logging()
     given: dict[str, Any] = {"strategy": strategy, "devices": 2, "enable_checkpointing": True, "max_epochs": 2}
+    given["plugins"] = [AsyncCheckpointIO()] if kind == "fsdp2-async" else None
     trainer([TrackKit(dir=str(out)), best], **given).fit(module, data(4), data(2, seed=5))
 
 

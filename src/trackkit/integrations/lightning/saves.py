@@ -63,6 +63,7 @@ class Saves:
         writer = _compat.background_writer(self._trainer)
         if writer is not None and wrap(writer, "save_checkpoint", self._write):
             self._unwritten = {}
+            wrap(self._trainer.strategy.checkpoint_io, "save_checkpoint", self._queue)
 
     @property
     def outlast_errors(self) -> bool:
@@ -75,11 +76,7 @@ class Saves:
         path = _text(filepath)
         if not self._trainer.is_global_zero or os.path.basename(path).startswith(FINDERS):
             return
-        checkpoint = self._described(path, not weights_only)
-        if self._unwritten is None:
-            self._saving = checkpoint
-        else:
-            self._unwritten.setdefault(path, []).append(checkpoint)
+        self._saving = self._described(path, not weights_only)
 
     def ends(self) -> None:
         """Reports the save, unless it is written in the background. (All ranks have written their parts.)"""
@@ -126,6 +123,16 @@ class Saves:
                 return original(*args, **kwargs)
             finally:
                 self._saver = None
+
+        return save_checkpoint
+
+    def _queue(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        # A sharded checkpoint is written by the strategy itself, and does not come here.
+        def save_checkpoint(*args: Any, **kwargs: Any) -> Any:
+            saving, self._saving = self._saving, None
+            if saving is not None and self._unwritten is not None:
+                self._unwritten.setdefault(saving.path, []).append(saving)
+            return original(*args, **kwargs)
 
         return save_checkpoint
 
