@@ -89,10 +89,10 @@ class ServerSide(NoServer):
         self._answered, self._retry_at, self._look_at = not self._dead, 0.0, 0.0
 
     def look(self) -> float | None:
-        """Asks for the uploads that are under way, if it is time."""
+        """Asks for the uploads that are under way, if it is time; returns seconds until the next question."""
         now = time.monotonic()
         if self._dead or not (self._flying() or self._uses()):
-            return None
+            return None if self._dead or self._retry_at <= now else self._retry_at - now
         wait = max(self._look_at, self._retry_at) - now
         if wait > 0 and not (self._notified and self._retry_at <= now):
             return wait

@@ -140,6 +140,26 @@ def test_refused_artifact_is_uploaded_by_the_next_attempt(wandb_server: WandbSer
     assert versions(wandb_server) == {"step=1.ckpt": ["best", "step-1"], "step=2.ckpt": ["latest", "step-2"]}
 
 
+def test_checkpoint_that_wandb_cannot_take_is_left_and_holds_up_no_other(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    """A name that wandb refuses before it asks the server, from a ledger that was changed."""
+    code = """
+saver = run()
+with saver.store.ledger.lock:
+    saver.save(1)
+    saver.store.ledger.change(1, collection="no/name")
+saver.save(2)
+while saver.store.ledger[2].state != "committed":
+    time.sleep(0.05)
+saver.close()
+"""
+    process = run(wandb_server, tmp_path, code)
+    assert states(entries(tmp_path)) == {1: "hashed", 2: "committed"}
+    assert entries(tmp_path)[0].reason.startswith("refused: Artifact name")
+    assert "W&B does not have the checkpoint of step 1 yet." in process.stderr
+
+
 def test_checkpoints_outlive_wandb_core(wandb_server: WandbServer, tmp_path: Path) -> None:
     code = """
 def kill_core():

@@ -57,12 +57,17 @@ class Artifacts:
         import wandb
 
         run = self._live()
-        artifact = wandb.Artifact(entry.collection, TYPE, metadata=entry.metadata)
-        if entry.is_remote:
-            _compat.add_reference(artifact, entry.path, reference_name(entry.path))
-        for file in entry.files:
-            _compat.add_hashed_file(artifact, (folder / file.name).absolute(), file.name, file.md5)
         self._refused.pop(entry.number, None)
+        try:
+            artifact = wandb.Artifact(entry.collection, TYPE, metadata=entry.metadata)
+            if entry.is_remote:
+                _compat.add_reference(artifact, entry.path, reference_name(entry.path))
+            for file in entry.files:
+                _compat.add_hashed_file(artifact, (folder / file.name).absolute(), file.name, file.md5)
+        except Exception as error:  # noqa: BLE001 -- refused by wandb rather than by the server
+            self._refused[entry.number] = str(error)
+            self.notify()
+            return
         self._ask(lambda: run.log_artifact(artifact, aliases=[f"step-{entry.step}"]))
         # It may wait for hours, and must not hold up the program's exit.
         threading.Thread(target=self._wait, args=(entry, artifact), name="trackkit-upload", daemon=True).start()
