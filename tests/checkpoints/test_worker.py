@@ -182,19 +182,24 @@ def test_incomplete_checkpoints_are_recorded_only(tmp_path: Path) -> None:
     assert run.entries[0].reason == "the framework marks it as incomplete"
 
 
-def test_optimizer_files_are_left_out_of_folders(tmp_path: Path) -> None:
+def test_optimizer_files_are_left_out_of_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     uploads = MemoryUploads()
     run = saver(tmp_path, uploads, weights_only=True)
     for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "config.json"):
         run.write(f"checkpoint-1/{name}", b"x")
     run.save(1, path=run.saves / "checkpoint-1")
-    run.save(2)
+    run.save(2, resumable=False)
+    assert not caplog.records
+    for step in (3, 4):
+        run.save(step)
     run.close()
-    assert [sorted(each.content) for each in uploads.versions] == [
-        ["config.json", "model.safetensors"],
-        ["step=2.ckpt"],
+    assert sorted(uploads.versions[0].content) == ["config.json", "model.safetensors"]
+    assert [each.resumable for each in run.entries] == [False, False, True, True]
+    assert [each.message for each in caplog.records if "weights_only" in each.message] == [
+        "'weights_only' can't leave the optimizer's state out of a checkpoint that is one file. Give Lightning's "
+        "ModelCheckpoint `save_weights_only=True`."
     ]
-    assert [each.resumable for each in run.entries] == [False, True]
 
 
 def test_every_monitor_has_a_collection(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from trackkit.checkpoints.staging import Staging, note
 from trackkit.checkpoints.uploads import Uploads
 from trackkit.checkpoints.worker import Worker
 from trackkit.engine.records import Checkpoint
-from trackkit.notices import logger
+from trackkit.notices import logger, say_once
 
 
 class Store:
@@ -71,6 +71,11 @@ class Store:
                 commit=self._commit,
                 collection=collection(self._rules.name, {**self._names, "series": checkpoint.series}),
             )
+            if self._rules.weights_only and entry.resumable and os.path.isfile(path):
+                say_once(
+                    "'weights_only' can't leave the optimizer's state out of a checkpoint that is one file. Give "
+                    "Lightning's ModelCheckpoint `save_weights_only=True`."
+                )
             if checkpoint.again and self._has_twin(entry):
                 return self.ledger.put(replace(entry, state="skipped", reason="same weights as the one before"))
             entry = self._staged(replace(entry, files=self._files(entry)))
