@@ -203,7 +203,7 @@ def test_folder_that_other_ranks_still_write_is_waited_for(tmp_path: Path) -> No
     other.start()
     while not (folder / "shard-1.bin").exists():
         time.sleep(0.01)
-    saver.save(1, path=folder, shared=True)
+    saver.save(1, path=folder, shared=True, parts=("rng_state_1.pth",))
     other.join()
     (entry,) = saver.wait_for("hashed")
     shutil.rmtree(folder)
@@ -211,6 +211,24 @@ def test_folder_that_other_ranks_still_write_is_waited_for(tmp_path: Path) -> No
     expected = {"shard-0.bin": b"rank 0", "shard-1.bin": b"rank 1" * 6, "rng_state_1.pth": b"rng"}
     assert staged(saver, entry) == expected
     assert not entry.shared
+    # A line for each change, not for each look.
+    assert (saver.folder / LEDGER).read_text().count("\n") < 10
+
+
+def test_part_of_a_killed_rank_is_waited_for_and_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "PARTS_S", 1.2)
+    saver = Saver(tmp_path)
+    saver.write("checkpoint-1/rng_state_0.pth", b"rank 0")
+    saver.save(1, path=saver.saves / "checkpoint-1", shared=True, parts=("rng_state_0.pth", "rng_state_1.pth"))
+    (entry,) = saver.wait_for("hashed")
+    saver.close()
+    assert staged(saver, entry) == {"rng_state_0.pth": b"rank 0"}
+    assert [record.message for record in caplog.records] == [
+        "The checkpoint of step 1 lacks 'rng_state_1.pth', which another rank should have written within 1 s: it is "
+        "kept without."
+    ]
 
 
 def test_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ QUIET_S = 1.0
 
 _BLOCK = 1 << 22
 PARTS_S = 10.0
-"""Parts that are missing for so long are on another node's disk."""
+"""Parts that are missing for so long are on another node's disk, or their rank was killed."""
 
 _FICLONE = 0x40049409
 
@@ -223,11 +223,10 @@ def is_quiet(entry: Entry, now: float) -> bool:
     return all(now - file.mtime / 1e9 > QUIET_S for file in entry.files)
 
 
-def has_parts(entry: Entry, now: float) -> bool:
-    """Returns whether the parts that other ranks write last are there, or have not come for `PARTS_S`."""
+def missing_parts(entry: Entry) -> list[str]:
+    """Returns the parts that other ranks write last and that are not there; none if the framework has deleted all."""
     folder = Path(entry.path)
-    late = now - entry.time > PARTS_S or not folder.is_dir()
-    return late or all((folder / part).exists() for part in entry.parts)
+    return [part for part in entry.parts if not (folder / part).exists()] if folder.is_dir() else []
 
 
 def _source(entry: Entry, file: File) -> Path:

@@ -11,7 +11,7 @@ from trackkit.checkpoints import hashing
 from trackkit.checkpoints.ledger import Entry, Ledger
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.server_side import NoServer, ServerSide
-from trackkit.checkpoints.staging import Changed, Gone, Staging, has_parts, is_quiet
+from trackkit.checkpoints.staging import PARTS_S, Changed, Gone, Staging, is_quiet, missing_parts
 from trackkit.checkpoints.uploads import Uploads
 from trackkit.notices import logger, say_once
 
@@ -131,10 +131,17 @@ class Worker:
     def _stage(self, entry: Entry) -> float | None:
         """Stages what could not be linked at the save; returns None, or seconds until it can be."""
         if entry.shared:
-            written = has_parts(entry, time.time())
-            entry = self._ledger.put(self._staging.rescan(entry, self._rules.weights_only))
-            if not (written and is_quiet(entry, time.time())):
+            missing, late = missing_parts(entry), time.time() - entry.time > PARTS_S
+            found = self._staging.rescan(entry, self._rules.weights_only)
+            entry = self._ledger.change(entry.number, files=found.files)
+            if (missing and not late) or not is_quiet(entry, time.time()):
                 return _QUIET_TICK_S
+            if missing:
+                logger.warning(
+                    "The checkpoint of step %d lacks '%s', which another rank should have written within %.0f s: it is "
+                    "kept without.",
+                    *(entry.step, missing[0], PARTS_S),
+                )
         failed = self._staging.error
         if failed is not None and failed.errno == errno.EXDEV:
             say_once(
