@@ -1,7 +1,7 @@
 """Saves checkpoints under torchrun, into `OUT/ckpt`: `saving_ranks.py OUT ddp|fsdp2|fsdp2-async|huggingface [killed]`.
 
-Rank 1 writes its parts late: its first ones by two seconds with Hugging Face, by three with `fsdp2-async`; it may be killed
-as it writes its second ones.
+Rank 1 writes its first parts late: by two seconds with Hugging Face, by three with `fsdp2-async`. It may be killed as
+it writes its second ones.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
         make_trainer(out / "ckpt", [TrackKit(dir=str(out))], save_strategy="steps", save_steps=2).train()
     else:
         if os.environ["RANK"] == "1":
-            from torch.distributed.checkpoint import FileSystemWriter as writer
+            from torch.distributed.checkpoint.filesystem import FileSystemWriter as writer
 
             seconds = 3.0 if kind == "fsdp2-async" else 0.0
             writer.write_data = _late(writer.write_data, seconds, killed)  # type: ignore[method-assign]

@@ -174,7 +174,11 @@ class ServerSide(NoServer):
 
     def _update(self) -> None:
         """Reads what the server has, and sets right what is not as it should be."""
-        asked = [each for each in self._ledger.entries if each.state == "committed" or (each.handed and each.state != "deleted")]
+        asked = [
+            each
+            for each in self._ledger.entries
+            if each.state == "committed" or (each.handed and each.state != "deleted")
+        ]
         versions = self._uploads.states(asked)
         for entry in asked:
             version = versions.get(entry.number)
@@ -226,11 +230,7 @@ class ServerSide(NoServer):
         entries = [each for each in self._ledger.present if each.state == "committed"]
         expendable = self._rules.expendable(entries, time.time(), held)
         gone = {each.number for each in expendable}
-        kept = {
-            (each.collection, each.digest)
-            for each in self._ledger.present
-            if each.number not in gone
-        }
+        kept = {(each.collection, each.digest) for each in self._ledger.present if each.number not in gone}
         for entry in expendable:
             # Two saves of the same content are one version.
             if (entry.collection, entry.digest) in kept or self._uploads.delete(entry):
