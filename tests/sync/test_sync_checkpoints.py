@@ -106,6 +106,8 @@ def test_checkpoints_of_an_offline_run_are_uploaded_once(wandb_server: WandbServ
 def test_checkpoints_of_a_killed_run_are_uploaded(wandb_server: WandbServer, tmp_path: Path) -> None:
     """Killed right after the last save, before anything need be hashed."""
     save(wandb_server, tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    # As if it was killed between the ledger's line and the removal of the files.
+    Staging(tmp_path / "out" / "_trackkit" / "run").folder(99).mkdir()
     assert_complete(wandb_server, tmp_path)
 
 

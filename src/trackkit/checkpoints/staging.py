@@ -11,7 +11,7 @@ import fnmatch
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +149,11 @@ class Staging:
         shutil.rmtree(self.folder(number), ignore_errors=True)
         with suppress(OSError), self._lock:
             self.home.rmdir()
+
+    def tidy(self, present: Iterable[Entry]) -> None:
+        """Removes what a process that was killed has left of entries that are not present, or committed."""
+        for number in set(self.numbers()) - {each.number for each in present if each.state != "committed"}:
+            self.free(number)
 
     def numbers(self) -> list[int]:
         """Returns the numbers of the entries that have files here."""

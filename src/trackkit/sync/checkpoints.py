@@ -50,6 +50,7 @@ class Checkpoints:
             if entry.state == "handed over":
                 # An earlier upload broke off.
                 self._ledger.change(entry.number, state="hashed")
+        self._staging.tidy(self._ledger.present)
         Worker(self._folder, self._ledger, self._staging, self._rules, None).prepare()
         found = [each for each in self._ledger.entries if each.state == "hashed" and each.complete]
         sendable = [each for each in found if self._is_sendable(each)]
