@@ -109,7 +109,11 @@ class ServerSide(NoServer):
             return False
         for entry in self._ledger.present:
             if entry.state == "hashed" and entry.number not in self._refused:
-                return self._try(functools.partial(self._begin, entry))
+                if self._try(functools.partial(self._begin, entry)):
+                    return True
+                # The next look is after the pause, not with the next save.
+                self._wake()
+                return False
         return False
 
     def settle(self) -> bool:
