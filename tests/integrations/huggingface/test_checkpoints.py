@@ -19,6 +19,7 @@ from tests.support.toy import Net, Points
 from tests.support.warm import run_script
 from tests.wandb_server import WandbServer
 from trackkit import TrackKit, finish
+from trackkit.checkpoints.aliases import wanted
 from trackkit.checkpoints.ledger import read_ledger
 from trackkit.engine import records
 from trackkit.integrations.huggingface import _compat
@@ -116,6 +117,31 @@ def test_checkpoints_without_an_evaluation_have_no_value(tmp_path: Path) -> None
     assert [(each.step, each.value, each.goal, each.resumable) for each in watch.checkpoints] == [
         *((2, None, "max", False), (3, None, "max", False), (4, 0.5, "max", False), (6, 0.5, "max", False))
     ]
+
+
+def test_best_strategy_saves_are_the_best(tmp_path: Path) -> None:
+    given = {"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "loss"}
+    watch, trainer = prepare(tmp_path, save_total_limit=1, load_best_model_at_end=True, **given)
+    trainer.train()
+    finish()
+    assert watch.info is not None
+    entries = read_ledger(watch.info.folder)
+    assert [each.step for each in entries] == watch.steps
+    assert watch.files == trainer.saved
+    assert entries[-1].path == trainer.state.best_model_checkpoint
+    assert {"best", "latest"} <= set(wanted(entries)[entries[-1].number])
+
+
+def test_adapters_are_checkpoints_without_the_base_model(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="PEFT is not a development dependency")
+    model = peft.get_peft_model(Net(), peft.LoraConfig(target_modules=["0"]))
+    watch, trainer = prepare(tmp_path, model=model, label_names=["labels"])
+    trainer.train()
+    assert watch.files == trainer.saved
+    for _, names in watch.files:
+        assert {"adapter_config.json", "adapter_model.safetensors", "trainer_state.json"} <= names
+        assert "model.safetensors" not in names
+    assert watch.columns["final/tracker_errors"] == 0
 
 
 def test_resumed_and_epoch_checkpoints_are_reported_once(tmp_path: Path) -> None:

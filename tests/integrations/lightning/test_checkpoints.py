@@ -22,6 +22,7 @@ from tests.support.lightning_toys import Logging, data, trainer, untouched
 from trackkit import TrackKit, finish
 from trackkit.checkpoints.aliases import wanted
 from trackkit.checkpoints.ledger import read_ledger
+from trackkit.checkpoints.staging import Staging
 from trackkit.engine import records
 from trackkit.integrations.memory import MemorySink
 
@@ -168,6 +169,44 @@ def test_each_of_several_monitors_has_a_series(isolated: Path) -> None:
     assert [row[:4] for row in loss] == [("loss", step, "val_loss", "min") for step in (4, 8, 12)]
     assert [row[4] for row in loss] == [3.0, pytest.approx(math.nan, nan_ok=True), 2.0]
     assert [each.epoch for each in watch.checkpoints if "steps" in each.path] == [0.75, 1.5, 2.25, 3.0]
+
+
+class Moving(Callback):
+    """Changes the working directory in mid-training."""
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        os.makedirs("elsewhere", exist_ok=True)
+        os.chdir("elsewhere")
+
+
+class Slashed(Worse):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/my loss", self.losses_to_log[self.current_epoch])
+
+
+def test_unusual_names_are_kept_with_their_content(isolated: Path) -> None:
+    """Folders and spaces in names, a counter, the same name again, and a relative path in a folder that is left."""
+    callbacks = [
+        Moving(),
+        ModelCheckpoint("a", "best/{epoch}-{val/my loss:.1f}", monitor="val/my loss", save_top_k=1),
+        ModelCheckpoint("b", "same", save_top_k=2, monitor="epoch", mode="max"),
+        ModelCheckpoint("c", "same", save_top_k=1, enable_version_counter=False, save_weights_only=True),
+    ]
+    watch, _ = fit(Slashed([3.0, 2.0, 1.0]), callbacks)
+    finish()
+    assert watch.info is not None
+    entries = read_ledger(watch.info.folder)
+    root = Path(watch.checkpoints[0].path).parents[3]
+    assert [str(Path(each.path).relative_to(root)) for each in entries if each.series == "val/my loss"] == [
+        f"a/best/epoch={epoch}-val/my loss={loss}.ckpt" for epoch, loss in enumerate(("3.0", "2.0", "1.0"))
+    ]
+    assert {Path(each.path).name for each in entries if "/b/" in each.path} == {"same.ckpt", "same-v1.ckpt"}
+    assert {Path(each.path).name for each in entries if "/c/" in each.path} == {"same.ckpt"}
+    assert [each.step for each in entries if not each.resumable] == [4, 8, 12]
+    assert {each.state for each in entries} == {"hashed"}
+    for entry in entries:
+        staged = Staging(watch.info.folder).folder(entry.number) / entry.files[0].name
+        assert torch.load(staged, weights_only=False)["global_step"] == entry.step
 
 
 class Custom(Checkpoint):
