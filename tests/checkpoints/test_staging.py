@@ -157,7 +157,7 @@ def test_file_rewritten_in_place_is_no_longer_the_checkpoint(tmp_path: Path) -> 
     saver.wait_for("hashed", "overwritten")
     saver.close()
     assert states(saver.entries) == {1: "overwritten", 2: "hashed"}
-    assert saver.entries[0].reason == "'step=1.ckpt' was rewritten while it was staged"
+    assert saver.entries[0].reason == "'step=1.ckpt' was deleted or rewritten while it was staged"
     assert Staging(saver.folder).numbers() == [2]
 
 
@@ -340,3 +340,17 @@ def test_file_without_permission_is_recorded(tmp_path: Path) -> None:
     saver.close()
     expected = "hashed" if os.access(path, os.R_OK) else "skipped"
     assert saver.entries[0].state == expected
+
+
+def test_staged_files_that_the_user_deletes_are_missed(tmp_path: Path) -> None:
+    """The run's folder is deleted in training; the ledger and later checkpoints are kept."""
+    saver = Saver(tmp_path)
+    with saver.store.ledger.lock:
+        saver.save(1)
+        shutil.rmtree(saver.folder)
+    saver.save(2)
+    saver.wait_for("hashed", "overwritten")
+    saver.close()
+    assert states(saver.entries) == {1: "overwritten", 2: "hashed"}
+    assert saver.entries[0].reason == "'step=1.ckpt' was deleted or rewritten while it was staged"
+    assert staged(saver, saver.entries[1]) == {"step=2.ckpt": b"weights 2"}

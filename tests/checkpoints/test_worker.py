@@ -326,7 +326,7 @@ def test_version_of_a_file_that_was_rewritten_in_mid_upload_is_deleted(tmp_path:
     uploads.release()
     run.wait_for("committed", "overwritten")
     run.close()
-    assert run.entries[1].reason == "'step=2.ckpt' was rewritten while it was uploaded"
+    assert run.entries[1].reason == "'step=2.ckpt' was deleted or rewritten while it was uploaded"
     assert [each.state for each in uploads.versions] == ["committed", "deleted"]
     assert uploads.aliases == {"latest": 1, "best": 1, "step-1": 1}
 

@@ -159,7 +159,7 @@ class ServerSide(NoServer):
             self._drop(entry, "skipped", refusal)
             return
         if name := self._staging.changed(entry):
-            self._drop(entry, "overwritten", f"'{name}' was rewritten before it was uploaded")
+            self._drop(entry, "overwritten", f"'{name}' was deleted or rewritten before it was uploaded")
             return
         # Before the call: after a SIGKILL within it, the next attempt asks the server.
         self._ledger.change(entry.number, state="handed over", handed=True, reason="")
@@ -207,7 +207,7 @@ class ServerSide(NoServer):
             if name := self._staging.changed(entry):
                 # The server may have the new content under the old digest.
                 self._uploads.delete(entry, used=True)
-                self._drop(entry, "overwritten", f"'{name}' was rewritten while it was uploaded")
+                self._drop(entry, "overwritten", f"'{name}' was deleted or rewritten while it was uploaded")
             else:
                 self._ledger.set_home(self._uploads.path)
                 self._ledger.change(entry.number, state="committed", version=version.name, reason="")

@@ -176,7 +176,7 @@ class Worker:
             self._give_up(entry, "skipped", f"can't be read: {error.strerror}")
             return
         if name:
-            self._give_up(entry, "overwritten", f"'{name}' was rewritten while it was staged")
+            self._give_up(entry, "overwritten", f"'{name}' was deleted or rewritten while it was staged")
         else:
             self._ledger.change(entry.number, files=found.files, digest=found.digest, state="hashed")
 
