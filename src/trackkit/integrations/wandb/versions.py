@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackkit.checkpoints.hashing import md5
+from trackkit.integrations.wandb import _compat
 from trackkit.integrations.wandb.artifacts import TYPE
 from trackkit.integrations.wandb.server import ask
 
@@ -104,8 +105,8 @@ def versions_of_run(path: str) -> list[StoredVersion]:
     """
 
     def find(api: wandb.Api) -> list[StoredVersion]:
-        logged = api.run(path).logged_artifacts()
-        return [_stored(each) for each in logged if each.type == TYPE and each.state == "COMMITTED"]
+        committed, _ = _compat.logged_artifacts(api.run(path))
+        return [_stored(each) for each in committed if each.type == TYPE]
 
     return ask(find)
 
