@@ -194,6 +194,7 @@ print("RUN", trackkit.load_checkpoint("test-team/p/run:was-best"))
 path = trackkit.load_checkpoint("test-team/p/model-toy")
 print("ARTIFACT", path, open(path).read())
 open(path, "w").write("damaged")
+open(path + ".onnx", "w").write("mine")
 print("AGAIN", open(trackkit.load_checkpoint("test-team/p/model-toy:best")).read())
 for spec in ("test-team/p/model-toy:none", "test-team/p/run:none", "test-team/p/no-run"):
     try:
@@ -212,6 +213,7 @@ print("WHOIS", origin.users, origin.checkpoint["metric"], origin.checkpoint["ver
     assert "step=0.ckpt" in printed
     assert "step=1.ckpt weights 1" in printed
     assert "AGAIN weights 1" in printed
+    assert [path.read_text() for path in tmp_path.glob("artifacts/*/*.onnx")] == ["mine"]
     assert printed.count("ERROR") == 3, printed
 
 

@@ -62,7 +62,7 @@ class StoredVersion:
         return ["/".join(run.path) for run in ask(lambda api: self.artifact.used_by())]
 
     def download(self, folder: Path) -> None:
-        """Downloads all files to a folder that is whole once it exists; does nothing if it exists and is unchanged.
+        """Downloads all files to a folder, which gets them at once if it is new; does nothing if they are there.
 
         Raises:
             Unanswered: the server did not answer.
@@ -77,9 +77,13 @@ class StoredVersion:
             ask(lambda api: self.artifact.download(str(spare), skip_cache=True), DOWNLOAD_S)
             if damaged := _damaged(spare, entries):
                 raise DamagedError(f"'{damaged}' of '{self.name}' arrived damaged. Try again.")
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(spare, folder)
+            if not folder.exists():
+                os.replace(spare, folder)
+                return
+            # What else is in the folder is the user's.
+            for name in entries:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(spare / name, folder / name)
         finally:
             shutil.rmtree(spare, ignore_errors=True)
 
