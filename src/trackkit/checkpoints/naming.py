@@ -38,7 +38,12 @@ def collection(template: str | None, values: Mapping[str, str]) -> str:
 
 def is_ours(alias: str) -> bool:
     """Returns whether TrackKit sets an alias of this name itself: it does not hold a version."""
-    return alias in ("latest", "best", "was-best") or alias.startswith("step-")
+    return alias in ("latest", "best", "was-best") or is_step(alias)
+
+
+def is_step(alias: str) -> bool:
+    """Returns whether an alias is `step-N`, which protects no version; the user's own `step-final` does."""
+    return re.fullmatch(r"step-\d+", alias) is not None
 
 
 def check_alias(alias: str) -> None:

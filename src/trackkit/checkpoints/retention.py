@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from trackkit.checkpoints import aliases
 from trackkit.checkpoints.ledger import Entry
+from trackkit.checkpoints.naming import is_step
 
 DAY_S = 86_400.0
 
@@ -36,7 +37,7 @@ def expendable(
     found: list[Entry] = []
     for group in aliases.collections(each for each in entries if each.is_present).values():
         for entry in group[: max(0, len(group) - keep)]:
-            named = any(not alias.startswith("step-") for alias in names[entry.number])
+            named = any(not is_step(alias) for alias in names[entry.number])
             recent = keep_days is not None and now - entry.time < keep_days * DAY_S
             if not (named or recent or entry.used or entry.promoted or entry.links or entry.number in held):
                 found.append(entry)

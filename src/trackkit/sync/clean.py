@@ -11,6 +11,7 @@ from filelock import Timeout
 
 from trackkit.checkpoints.ledger import LEDGER, Entry, read_ledger
 from trackkit.checkpoints.ledger import Ledger as Checkpoints
+from trackkit.checkpoints.naming import is_step
 from trackkit.checkpoints.retention import expendable
 from trackkit.checkpoints.staging import Staging
 from trackkit.checkpoints.uploads import UploadError
@@ -122,7 +123,7 @@ def _clean(target: Target, path: str, limits: Limits, delete: bool) -> Iterator[
     entries = ledger.entries
     found = uploads.states([each for each in entries if each.digest])
     versions = {number: each for number, each in found.items() if each.state == "committed"}
-    held = {number for number, each in versions.items() if any(alias[:5] != "step-" for alias in each.aliases)}
+    held = {number for number, each in versions.items() if not all(map(is_step, each.aliases))}
     gone = {each.number for each in expendable(entries, limits.keep, held=held) if each.state == "committed"}
     # Two saves of the same content are one version: it stays if one of them does.
     kept = {_content(each) for each in entries if each.is_present and each.number not in gone}
