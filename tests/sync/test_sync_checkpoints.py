@@ -14,7 +14,7 @@ from tests.support.saving import states
 from tests.support.syncing import finish_sync, start_sync, sync, wait_for
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import finish, kill, start
-from trackkit.checkpoints.ledger import Entry, read_ledger
+from trackkit.checkpoints.ledger import Entry, Ledger, read_ledger
 from trackkit.checkpoints.staging import Staging
 
 pytestmark = pytest.mark.timeout(180)
@@ -223,3 +223,28 @@ def test_sync_keeps_to_the_options_of_the_run(wandb_server: WandbServer, tmp_pat
     save(wandb_server, tmp_path, "saver.close()", more="keep=6, upload='all'")
     sync(wandb_server, tmp_path, tmp_path / "out")
     assert len(versions(wandb_server)) == 6
+
+
+def test_sync_uploads_up_to_the_total_of_the_run(wandb_server: WandbServer, tmp_path: Path) -> None:
+    save(wandb_server, tmp_path, "saver.close()", more="keep=6, max_total_GB=20e-9")
+    sync(wandb_server, tmp_path, tmp_path / "out")
+    assert list(versions(wandb_server)) == ["step=0.ckpt", "step=1.ckpt"]
+    assert set(states(entries(tmp_path)).values()) == {"committed", "skipped"}
+
+
+def test_sync_takes_no_file_of_this_machine_for_a_checkpoint(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """The ledger of a folder from somebody else says that ranks still write where a private file is."""
+    save(wandb_server, tmp_path, "saver.close()", more="keep=6")
+    secret = tmp_path / "private" / "secret"
+    secret.parent.mkdir()
+    secret.write_text("secret")
+    inside = tmp_path / "out" / "checkpoint-8"
+    inside.mkdir()
+    (inside / "link").symlink_to(secret)
+    ledger = Ledger(tmp_path / "out" / "_trackkit" / "run")
+    for number, path in ((7, secret.parent), (8, inside)):
+        ledger.put(Entry(number, str(path), step=number, shared=True, collection="model-toy"))
+    ledger.close()
+    sync(wandb_server, tmp_path, tmp_path / "out")
+    held = [content for each in wandb_server.state.collection("model-toy").versions for content in each.contents]
+    assert sorted(held) == [f"step={step}.ckpt" for step in range(6)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,11 +51,16 @@ class Checkpoints:
             if entry.state == "handed over":
                 # An earlier upload broke off.
                 self._ledger.change(entry.number, state="hashed")
-        self._staging.tidy(self._ledger.present)
+        self._staging.tidy(self._ledger.entries)
+        for entry in self._ledger.present:
+            if entry.shared and not self._is_inside(entry):
+                # The folder may come from somebody else: no file of this machine is added to what was noted.
+                self._ledger.change(entry.number, shared=False)
         Worker(self._folder, self._ledger, self._staging, self._rules, None).prepare()
         found = [each for each in self._ledger.entries if each.state == "hashed" and each.complete]
-        sendable = [each for each in found if self._is_sendable(each)]
-        return [self._ledger.change(each.number, state="handed over", handed=True) for each in sendable]
+        # One after another: what is noted as handed over counts in the total of the next.
+        change = self._ledger.change
+        return [change(each.number, state="handed over", handed=True) for each in found if self._is_sendable(each)]
 
     def records(self, entries: Sequence[Entry]) -> list[bytes]:
         """Returns entries as W&B's serialized records."""
@@ -99,6 +105,13 @@ class Checkpoints:
         """How many checkpoints are committed, and how many should be."""
         found = self._wanted()
         return sum(each.state == "committed" for each in found), len(found)
+
+    def _is_inside(self, entry: Entry) -> bool:
+        """Returns whether a checkpoint lies in the run's output folder, with no link out of it."""
+        root = os.path.realpath(self._folder.parent.parent)
+        folders = (Path(entry.path), self._staging.folder(entry.number))
+        found = (path for folder in folders for path in (folder, *folder.rglob("*")))
+        return all(Path(os.path.realpath(path)).is_relative_to(root) for path in found)
 
     def _wanted(self) -> list[Entry]:
         return self._ledger.present if self._ledger is not None else []
