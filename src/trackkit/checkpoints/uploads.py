@@ -92,7 +92,7 @@ class Uploads(Protocol):
             used: whether to delete it even if a run has used it.
 
         Returns:
-            Whether it is gone; False if it is used or linked, or if another run has logged it first.
+            Whether it is gone; False if it is used or linked, or, with `used` too, if another run has logged it first.
         """
 
     def link(self, entry: Entry, target: str, alias: str) -> str:

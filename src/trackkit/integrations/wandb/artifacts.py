@@ -128,7 +128,7 @@ class Artifacts:
         artifact = self._found.get((entry.collection, entry.digest))
         if artifact is None:
             return True
-        if not used and self.is_held(entry):
+        if self._is_of_another(artifact) or (not used and self.is_held(entry)):
             return False
         self._ask(lambda: artifact.delete(delete_aliases=True))
         del self._found[entry.collection, entry.digest]
