@@ -23,8 +23,9 @@ def promote(
 
     Without the server, or before the checkpoint is uploaded, `trackkit sync` does it.
     """
+    from trackkit.reading.text_table import visible
     from trackkit.sync.promote import Promotion, promote_run
 
     with errors():
         for line in promote_run(run, Promotion(alias, registry.rstrip(":/"), checkpoint)):
-            typer.echo(line)
+            typer.echo(visible(line))
