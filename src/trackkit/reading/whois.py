@@ -101,7 +101,7 @@ def _checkpoint(found: FoundCheckpoint, stored: StoredVersion | None) -> dict[st
         "version": stored.name if stored is not None else entry.version or "not on W&B" if entry is not None else "",
         "aliases": ", ".join(stored.aliases if stored is not None else found.aliases) or "none",
         "step": str(given.get("step", UNKNOWN)),
-        "epoch": UNKNOWN if given.get("epoch") is None else f"{given['epoch']:.4g}",
+        "epoch": UNKNOWN if given.get("epoch") is None else plain(given["epoch"]),
         "metric": metric.strip(),
         "saved": time.strftime("%Y-%m-%d %H:%M", time.localtime(saved)) if isinstance(saved, (int, float)) else UNKNOWN,
         "size": to_size(size),
