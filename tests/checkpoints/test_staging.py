@@ -354,3 +354,64 @@ def test_staged_files_that_the_user_deletes_are_missed(tmp_path: Path) -> None:
     assert states(saver.entries) == {1: "overwritten", 2: "hashed"}
     assert saver.entries[0].reason == "'step=1.ckpt' was deleted or rewritten while it was staged"
     assert staged(saver, saver.entries[1]) == {"step=2.ckpt": b"weights 2"}
+
+
+def test_name_that_is_not_utf8_holds_up_no_other(tmp_path: Path) -> None:
+    saver = Saver(tmp_path)
+    folder = saver.saves / "checkpoint-1"
+    folder.mkdir()
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.bin")).write_bytes(b"weights")
+    saver.save(1, path=folder)
+    saver.save(2)
+    saver.wait_for("hashed", "skipped")
+    saver.close()
+    assert states(saver.entries) == {1: "skipped", 2: "hashed"}
+
+
+def test_folder_written_by_a_clock_that_is_ahead_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    saver = Saver(tmp_path)
+    ahead = time.time() + 3600
+    path = saver.write("checkpoint-1/model.bin", b"weights").parent
+    os.utime(path / "model.bin", (ahead, ahead))
+    saver.save(1, path=path, shared=True)
+    saver.wait_for("hashed")
+    saver.close()
+
+
+def test_staged_files_outlast_a_ledger_that_cannot_be_read(tmp_path: Path) -> None:
+    saver = Saver(tmp_path)
+    saver.save(1).unlink()
+    saver.wait_for("hashed")
+    saver.close()
+    (saver.folder / LEDGER).write_text("damaged")
+    again = Saver(tmp_path)
+    again.save(2)
+    again.close()
+    assert (Staging(saver.folder).folder(1) / "step=1.ckpt").read_bytes() == b"weights 1"
+    assert [each.number for each in again.entries] == [2]
+
+
+def test_link_to_another_place_is_no_staging_to_tidy(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "1"
+    mine.mkdir(parents=True)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / STAGING).symlink_to(mine.parent)
+    Staging(run).tidy([Entry(1, "/saves/1.ckpt", state="skipped")])
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("keeps_times", [True, False])
+def test_copy_of_the_run_s_folder_has_the_same_checkpoints(tmp_path: Path, keeps_times: bool) -> None:
+    saver = Saver(tmp_path / "a")
+    saver.save(1).unlink()
+    saver.wait_for("hashed")
+    saver.close()
+    copy = tmp_path / "b"
+    shutil.copytree(saver.folder, copy, copy_function=shutil.copy2 if keeps_times else shutil.copy)
+    entry = saver.entries[0]
+    assert Staging(copy).changed(entry) == ""
+    unhashed = replace(entry, files=tuple(replace(file, md5="") for file in entry.files))
+    assert Staging(copy).changed(unhashed) == ("" if keeps_times else "step=1.ckpt")
+    (Staging(copy).folder(1) / "step=1.ckpt").write_bytes(b"weights X")
+    assert Staging(copy).changed(entry) == "step=1.ckpt"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -326,7 +327,7 @@ def test_version_of_a_file_that_was_rewritten_in_mid_upload_is_deleted(tmp_path:
     uploads.release()
     run.wait_for("committed", "overwritten")
     run.close()
-    assert run.entries[1].reason == "'step=2.ckpt' was deleted or rewritten while it was uploaded"
+    assert run.entries[1].reason == "'step=2.ckpt' was rewritten while it was uploaded"
     assert [each.state for each in uploads.versions] == ["committed", "deleted"]
     assert uploads.aliases == {"latest": 1, "best": 1, "step-1": 1}
 
@@ -389,3 +390,29 @@ def test_wrong_options_are_errors(options: dict[str, object], message: str) -> N
     with pytest.raises(ConfigError) as error:
         build_callbacks({"checkpoints": options})
     assert message in str(error.value)
+
+
+def test_version_stays_when_its_staged_files_are_deleted_in_mid_upload(tmp_path: Path) -> None:
+    uploads = MemoryUploads()
+    run = saver(tmp_path, uploads)
+    uploads.holds = True
+    run.save(1)
+    wait_for(lambda: len(uploads.versions) == 1)
+    shutil.rmtree(Staging(run.folder).home)
+    uploads.release()
+    run.wait_for("committed")
+    run.close()
+    assert [each.state for each in uploads.versions] == ["committed"]
+
+
+def test_alias_of_the_user_that_begins_like_ours_stays_and_protects(tmp_path: Path) -> None:
+    uploads = MemoryUploads()
+    run = saver(tmp_path, uploads, keep=1)
+    run.save(0)
+    run.wait_for("committed")
+    uploads.versions[0].aliases.append("step-final")
+    for step in range(1, 4):
+        run.save(step)
+        run.wait_for("committed", "deleted")
+    run.close()
+    assert uploads.aliases["step-final"] == 1

@@ -204,10 +204,10 @@ class ServerSide(NoServer):
     def _arrived(self, entry: Entry, version: Version | None) -> None:
         """Notes what has become of an upload."""
         if version is not None and version.state == "committed":
-            if name := self._staging.changed(entry):
+            if name := self._staging.rewritten(entry):
                 # The server may have the new content under the old digest.
                 self._uploads.delete(entry, used=True)
-                self._drop(entry, "overwritten", f"'{name}' was deleted or rewritten while it was uploaded")
+                self._drop(entry, "overwritten", f"'{name}' was rewritten while it was uploaded")
             else:
                 self._ledger.set_home(self._uploads.path)
                 self._ledger.change(entry.number, state="committed", version=version.name, reason="")

@@ -11,12 +11,13 @@ import fnmatch
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from trackkit.checkpoints.hashing import md5
 from trackkit.checkpoints.ledger import STAGING, Entry, File
 from trackkit.local_log.private import make_folder
 
@@ -134,25 +135,33 @@ class Staging:
         return replace(entry, files=tuple(staged))
 
     def changed(self, entry: Entry) -> str:
-        """Returns the name of a staged file that is missing or not as it was noted; "" if all are."""
-        for file in entry.files:
-            try:
-                now = _noted(file.name, self.folder(entry.number) / file.name)
-            except OSError:
-                return file.name
-            if not same(now, file):
-                return file.name
-        return ""
+        """Returns the name of a staged file that is missing, or not as it was noted; "" if there is none."""
+        folder = self.folder(entry.number)
+        missing = (file.name for file in entry.files if not (folder / file.name).is_file())
+        return next(missing, "") or self.rewritten(entry)
+
+    def rewritten(self, entry: Entry) -> str:
+        """Returns the name of a staged file that is not as it was noted; "" if there is none, or if all are deleted."""
+        folder = self.folder(entry.number)
+        there = (file for file in entry.files if (folder / file.name).is_file())
+        return next((file.name for file in there if not holds(folder / file.name, file)), "")
 
     def free(self, number: int) -> None:
         """Removes the files of an entry."""
+        if self.home.is_symlink():
+            # What is behind it may be somebody else's.
+            return
         shutil.rmtree(self.folder(number), ignore_errors=True)
         with suppress(OSError), self._lock:
             self.home.rmdir()
 
-    def tidy(self, present: Iterable[Entry]) -> None:
-        """Removes what a process that was killed has left of entries that are not present, or committed."""
-        for number in set(self.numbers()) - {each.number for each in present if each.state != "committed"}:
+    def tidy(self, entries: Collection[Entry]) -> None:
+        """Removes what a process that was killed has left of entries that are not present, or committed.
+
+        Without any entry, nothing: the ledger can't be read, and the files may be the only copy.
+        """
+        kept = {each.number for each in entries if each.is_present and each.state != "committed"}
+        for number in set(self.numbers()) - kept if entries else ():
             self.free(number)
 
     def numbers(self) -> list[int]:
@@ -192,20 +201,22 @@ class Staging:
 
     def _clone(self, source: str, target: Path) -> bool:
         """Makes a copy that shares the blocks on disk (btrfs, XFS); returns whether the file system can."""
+        spare = _spare(target)
         try:
             import fcntl
 
-            with open(source, "rb") as given, open(target, "xb") as file:
+            with open(source, "rb") as given, spare.open("wb") as file:
                 fcntl.ioctl(file.fileno(), _FICLONE, given.fileno())
+            os.replace(spare, target)
         except (OSError, ImportError) as error:
-            _remove(target)
+            _remove(spare)
             unable = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
             self._clones = isinstance(error, OSError) and error.errno not in unable
             return False
         return True
 
     def _copy_file(self, source: Path, target: Path, file: File) -> None:
-        spare = target.with_name(f".{target.name}.part")
+        spare = _spare(target)
         try:
             self._make_folder(target)
             with _opened(source, file) as given, spare.open("wb") as copy:
@@ -223,9 +234,22 @@ def same(now: File, then: File) -> bool:
     return (now.inode, now.size, now.mtime) == (then.inode, then.size, then.mtime)
 
 
+def holds(path: Path, file: File) -> bool:
+    """Returns whether a file has the content that was noted, also in a copy of the folder; hashes it if it must.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    now = _noted(file.name, path)
+    if same(now, file) or now.size != file.size:
+        return now.size == file.size
+    return md5(path) == file.md5 if file.md5 else now.mtime == file.mtime
+
+
 def is_quiet(entry: Entry, now: float) -> bool:
     """Returns whether no file of an entry has changed for `QUIET_S`, at the Unix time `now` in seconds."""
-    return all(now - file.mtime / 1e9 > QUIET_S for file in entry.files)
+    # A file server's clock may be ahead.
+    return all(abs(now - file.mtime / 1e9) > QUIET_S for file in entry.files)
 
 
 def missing_parts(entry: Entry) -> list[str]:
@@ -266,6 +290,11 @@ def _names(folder: Path) -> Iterator[str]:
 
 def _matches(name: str, patterns: Mapping[str, str] | tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(part, pattern) for pattern in patterns for part in (name, name.rpartition("/")[2]))
+
+
+def _spare(target: Path) -> Path:
+    """Returns where a file is written until it is whole."""
+    return target.with_name(f".{target.name}.part")
 
 
 def _remove(path: Path) -> bool:

@@ -42,7 +42,7 @@ class Store:
         self._said: set[str] = set()
         entries = self.ledger.entries
         self._number = max([each.number for each in entries] + self._staging.numbers(), default=0)
-        self._staging.tidy(self.ledger.present)
+        self._staging.tidy(entries)
         self._worker = Worker(folder, self.ledger, self._staging, rules, uploads)
         if any(each.is_present and each.state != "committed" for each in entries):
             self._worker.wake()

@@ -172,8 +172,10 @@ class Worker:
             name = name or self._staging.changed(entry)
         except hashing.Stopped:
             return
-        except OSError as error:
-            self._give_up(entry, "skipped", f"can't be read: {error.strerror}")
+        except (OSError, ValueError) as error:
+            # A name that is not UTF-8 can't be hashed.
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._give_up(entry, "skipped", f"can't be read: {reason}")
             return
         if name:
             self._give_up(entry, "overwritten", f"'{name}' was deleted or rewritten while it was staged")

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from trackkit.checkpoints import parents
-from trackkit.checkpoints.hashing import md5
 from trackkit.checkpoints.ledger import Entry, Ledger
 from trackkit.checkpoints.parents import Parent
-from trackkit.checkpoints.staging import Staging, note, same
+from trackkit.checkpoints.staging import Staging, holds
 from trackkit.integrations.wandb.server import Unanswered
 from trackkit.integrations.wandb.versions import DamagedError, StoredVersion, find_version
 from trackkit.local_log.recorded import RecordedRun
@@ -80,15 +79,11 @@ def _is_as_saved(entry: Entry) -> bool:
     """Returns whether the framework's own file or folder still is what was saved."""
     path = Path(entry.path)
     try:
-        now = {file.name: file for file in note(path)}
         for file in entry.files:
-            found = now[file.name]
             # What was copied, rather than linked, was noted as the copy.
-            if not same(found, file) and not (
-                file.md5 and found.size == file.size and md5(path / file.name if path.is_dir() else path) == file.md5
-            ):
+            if not holds(path / file.name if path.is_dir() else path, file):
                 return False
-    except (OSError, KeyError):
+    except OSError:
         return False
     return bool(entry.files)
 
