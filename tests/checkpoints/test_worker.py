@@ -17,7 +17,9 @@ from tests.support.saving import Saver, states
 from trackkit.callbacks import build_callbacks
 from trackkit.checkpoints import server_side, worker
 from trackkit.checkpoints.aliases import wanted
+from trackkit.checkpoints.ledger import Entry
 from trackkit.checkpoints.staging import Staging
+from trackkit.checkpoints.uploads import UploadError
 from trackkit.engine.sink import Sink
 from trackkit.errors import ConfigError
 
@@ -416,3 +418,18 @@ def test_alias_of_the_user_that_begins_like_ours_stays_and_protects(tmp_path: Pa
         run.wait_for("committed", "deleted")
     run.close()
     assert uploads.aliases["step-final"] == 1
+
+
+def test_refused_deletion_stops_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Keeps(MemoryUploads):
+        def delete(self, entry: Entry, used: bool = False) -> bool:
+            raise UploadError("permission denied")
+
+    uploads = Keeps()
+    run = saver(tmp_path, uploads, keep=1, promote={"registry": "wandb-registry-model/toy", "alias": "staging"})
+    for step in range(5):
+        run.save(step, 5.0 - step)
+        run.wait_for("committed")
+    run.close()
+    assert uploads.links == [("wandb-registry-model/toy", "staging")]
+    assert "W&B does not delete 'model-toy:v" in caplog.text

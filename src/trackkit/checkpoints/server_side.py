@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from logging import WARNING
 from pathlib import Path
 
 from trackkit.checkpoints.alignment import Move, align, link
@@ -14,7 +15,7 @@ from trackkit.checkpoints.parents import version_name
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.staging import Staging
 from trackkit.checkpoints.uploads import UploadError, Uploads, Version
-from trackkit.notices import logger
+from trackkit.notices import logger, say_once
 
 # Seconds between two questions about an upload that takes long: the first, and the longest.
 FIRST_LOOK_S, LONGEST_LOOK_S = 1.0, 30.0
@@ -236,8 +237,15 @@ class ServerSide(NoServer):
         gone = {each.number for each in expendable}
         kept = {(each.collection, each.digest) for each in self._ledger.present if each.number not in gone}
         for entry in expendable:
-            # Two saves of the same content are one version.
-            if (entry.collection, entry.digest) in kept or self._uploads.delete(entry):
+            try:
+                # Two saves of the same content are one version.
+                is_gone = (entry.collection, entry.digest) in kept or self._uploads.delete(entry)
+            except UploadError as error:
+                if error.final:
+                    raise
+                say_once("W&B does not delete '%s', which is beyond 'keep': %s", entry.version, error, level=WARNING)
+                return
+            if is_gone:
                 self._ledger.change(entry.number, state="deleted", aliases=(), reason="beyond 'keep'")
             else:
                 self._ledger.change(entry.number, used=True)
