@@ -188,7 +188,7 @@ def test_incomplete_checkpoints_are_recorded_only(tmp_path: Path) -> None:
 def test_optimizer_files_are_left_out_of_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     uploads = MemoryUploads()
-    run = saver(tmp_path, uploads, weights_only=True)
+    run = saver(tmp_path, uploads, weights_only=True, keep=4)
     for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "config.json"):
         run.write(f"checkpoint-1/{name}", b"x")
     run.save(1, path=run.saves / "checkpoint-1")
