@@ -125,7 +125,7 @@ def test_runs_that_are_not_old_or_not_verified_are_left_alone(wandb_server: Wand
     lines = clean(wandb_server, tmp_path, "--older-than", "12h", "--yes")
     assert lines == [
         "a: left alone: it has ended later than that",
-        f"b: left alone: no sync has verified it: run `trackkit sync {offline}` first",
+        f"b: left alone: no sync has verified it since its last change: run `trackkit sync {offline}` first",
         "Deleted: 0 versions in W&B (0 B), 0 B here.",
     ]
     assert live(wandb_server) == ["v0", "v1", "v2"]

@@ -106,7 +106,7 @@ def _why_not(target: Target, verified: dict[str, Any], limits: Limits) -> str:
     if target.is_running:
         return "it is still being written"
     if not verified:
-        return f"no sync has verified it: run `trackkit sync {target.folder}` first"
+        return f"no sync has verified it since its last change: run `trackkit sync {target.folder}` first"
     if Staging(target.folder).home.is_symlink():
         return f"'{Staging(target.folder).home}' is a link to another place"
     files = (target.folder / name for name in ("run.json", "rows.jsonl"))
