@@ -98,9 +98,9 @@ def test_alias_moves_at_once_between_the_runs_of_a_collection(wandb_server: Wand
 
 def test_promotion_of_an_offline_run_waits_for_the_sync(wandb_server: WandbServer, tmp_path: Path) -> None:
     save(wandb_server, tmp_path, "a", [3.0, 1.0, 2.0], "offline", keep=1)
-    waits = f"This waits for `trackkit sync {tmp_path}/a/_trackkit/a`: the upload of the checkpoint is not complete."
+    waits = f"This waits for `trackkit sync {tmp_path}/a/_trackkit/a`: the checkpoint is not uploaded yet."
     assert promote(wandb_server, tmp_path, "a", "staging") == [
-        "staging: model-toy step-1 (step 1, val_loss 1)",
+        "staging: model-toy step-1 (val_loss 1)",
         waits,
     ]
     link = "wandb-registry-model/resnet"

@@ -32,11 +32,11 @@ CASES = [
     for name, kind in CALLBACKS.items()
     for method in entries(Callback, kind)
 ]
-# The Hugging Face adapter announces only steps that make rows, so nothing is forgotten. These trainings save nothing
-# and push nothing to a model hub.
+# The Hugging Face adapter announces only steps that make rows, so nothing is forgotten. These trainings save and
+# load nothing, and push nothing to a model hub.
 NEVER_CALLED = {
     ("huggingface", "forget"),
-    *((framework, method) for framework in FRAMEWORKS for method in ("checkpoint", "pushed")),
+    *((framework, method) for framework in FRAMEWORKS for method in ("checkpoint", "pushed", "used")),
 }
 
 

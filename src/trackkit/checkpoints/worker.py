@@ -99,8 +99,11 @@ class Worker:
             self._awake.wait(RETRY_S if pause is None else min(pause, RETRY_S))
             self._awake.clear()
         self._idle.set()
-        while not self._server.settle() and time.monotonic() < self._deadline:
-            time.sleep(LOOK_S)
+        try:
+            while not self._server.settle() and time.monotonic() < self._deadline:
+                time.sleep(LOOK_S)
+        except Exception:  # noqa: BLE001 -- logged
+            logger.exception("The checkpoints on W&B can't be checked; `trackkit sync` does it")
         self._over.set()
 
     def _step(self) -> float | None:

@@ -61,6 +61,8 @@ def saved_checkpoints(run: RecordedRun) -> list[SavedCheckpoint]:
     names = wanted(entries)
     newest = {each.path: each.number for each in entries}
     numbers = set(staging.numbers())
+    # A second save of the same weights, such as Lightning's `last.ckpt`, has no files of its own.
+    kept = [each for each in entries if each.files or each.is_remote or each.state != "skipped"]
     return [
         SavedCheckpoint(
             each,
@@ -69,7 +71,7 @@ def saved_checkpoints(run: RecordedRun) -> list[SavedCheckpoint]:
             each.path if newest[each.path] == each.number and (each.is_remote or os.path.exists(each.path)) else "",
             str(staging.folder(each.number)) if each.number in numbers else "",
         )
-        for each in entries
+        for each in kept
     ]
 
 

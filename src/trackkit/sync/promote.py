@@ -112,7 +112,7 @@ def _here(target: Target, asked: Promotion) -> Iterator[str]:
     ]:
         raise PromotionError(f"cannot write '{target.folder / LEDGER}': make it writable")
     before += _withdraw_elsewhere(target, entries, asked)
-    trouble, moves = "the upload of the checkpoint is not complete", list[Move]()
+    trouble, moves = "the checkpoint is not uploaded yet", list[Move]()
     if any(each.state == "committed" for each in entries):
         trouble, moves = _settle(target, ledger)
     entries = [ledger[each.number] for each in entries]
@@ -190,8 +190,10 @@ def _on_server(server: Server, path: str, asked: Promotion) -> Iterator[str]:
 
 
 def _line(asked: Promotion, entry: Entry) -> str:
-    value = f", {entry.metric} {entry.value:.5g}" if entry.value is not None else ""
-    return f"{asked.what}: {_named(entry)} (step {entry.step}{value})"
+    step = f"step {entry.step}" if entry.version else ""
+    value = f"{entry.metric} {entry.value:.5g}" if entry.value is not None else ""
+    about = ", ".join(filter(None, (step, value)))
+    return f"{asked.what}: {_named(entry)}" + (f" ({about})" if about else "")
 
 
 def _named(entry: Entry) -> str:
