@@ -146,6 +146,25 @@ def test_none_uploads_nothing(tmp_path: Path) -> None:
     assert Staging(run.folder).numbers() == []
 
 
+def test_best_uploads_what_is_the_best_when_it_is_saved(tmp_path: Path) -> None:
+    uploads = MemoryUploads()
+    run = saver(tmp_path, uploads, upload="best")
+    for step, value in enumerate([3.0, 4.0, 1.0, float("nan"), 2.0]):
+        run.save(step, value)
+    run.save(9)
+    run.close()
+    assert states(run.entries) == {
+        0: "committed",
+        1: "skipped",
+        2: "committed",
+        3: "skipped",
+        4: "skipped",
+        9: "skipped",
+    }
+    assert {each.reason for each in run.entries if each.state == "skipped"} == {"'upload' is 'best', and it is not"}
+    assert (uploads.aliases["best"], uploads.aliases["was-best"]) == (3, 1)
+
+
 def test_large_checkpoints_are_recorded_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     uploads = MemoryUploads()
@@ -371,7 +390,7 @@ def test_run_ends_at_once_when_the_server_is_away(tmp_path: Path, caplog: pytest
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"upload": "best"}, "'upload' must be one of 'best_and_latest', 'all', 'none'; got 'best'"),
+        ({"upload": "last"}, "'upload' must be one of 'best_and_latest', 'best', 'all', 'none'; got 'last'"),
         ({"keep": 0}, "'keep' must be a whole number, 1 or more; got 0"),
         ({"keep": True}, "'keep' must be a whole number, 1 or more; got True"),
         ({"max_GB": "5"}, "'max_GB' must be a number, 0 or more; got '5'"),

@@ -21,7 +21,8 @@ class Checkpoints(Callback):
     Nothing is copied where a hard link can be made, and nothing is hashed in the training thread.
 
     Args:
-        upload: `best_and_latest` (what is superseded before its turn is skipped), `all` or `none`.
+        upload: `best_and_latest` (what is superseded before its turn is skipped), `best` (by the monitored metric),
+            `all` or `none`.
         max_GB: larger checkpoints are recorded and not uploaded, in 1e9 bytes.
         max_total_GB: what a run uploads at most, in 1e9 bytes.
         keep: how many of the newest are kept, beside `best`, `latest`, `was-best`, promoted and used ones.

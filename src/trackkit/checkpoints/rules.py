@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from trackkit.checkpoints.aliases import records
 from trackkit.checkpoints.ledger import Entry
 from trackkit.checkpoints.naming import check_alias, check_template
 from trackkit.checkpoints.retention import expendable
 from trackkit.notices import logger
 
-UPLOADS = ("best_and_latest", "all", "none")
+UPLOADS = ("best_and_latest", "best", "all", "none")
 WAITING = ("saved", "staged", "hashed")
 MOST_WAITING = 16
 """With `upload: all`: of those that would be deleted right after their upload, so many may wait for it."""
@@ -104,6 +105,16 @@ class Rules:
         if uploaded + entry.size > self.max_total_GB * _GB:
             return f"'max_total_GB' ({self.max_total_GB:g}) is reached"
         return ""
+
+    def refusal_at_save(self, entry: Entry, uploaded: int, present: Sequence[Entry]) -> str:
+        """Returns the same for an entry that has just been saved, beside those that are present.
+
+        With `upload: best`, one that is no better than those before it can't become the best.
+        """
+        group = [each for each in present if each.collection == entry.collection]
+        if self.upload == "best" and records([*group, entry])[-1:] != [entry]:
+            return "'upload' is 'best', and it is not"
+        return self.refusal(entry, uploaded)
 
     def superseded(self, entries: Sequence[Entry], now: float, takes: bool) -> list[Entry]:
         """Returns the entries that wait, and whose upload later saves have made pointless.

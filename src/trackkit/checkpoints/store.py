@@ -121,7 +121,7 @@ class Store:
             return ()
 
     def _staged(self, entry: Entry) -> Entry:
-        refusal = self._rules.refusal(entry, self.ledger.uploaded)
+        refusal = self._rules.refusal_at_save(entry, self.ledger.uploaded, self.ledger.present)
         if refusal:
             if "max_" in refusal and refusal not in self._said:
                 self._said.add(refusal)
