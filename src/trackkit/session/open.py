@@ -21,6 +21,7 @@ from trackkit.local_log.writer import LocalSink
 from trackkit.notices import ensure_heard, logger
 from trackkit.record.description import Description
 from trackkit.record.git import GitState, read_git
+from trackkit.record.hydra import HydraJob, read_hydra
 from trackkit.record.run_config import flatten, package_version, recorded, runtime_config
 from trackkit.redaction.patterns import mask_name
 from trackkit.redaction.redact import redact
@@ -75,6 +76,7 @@ def open_session(
     known, git = Description(), None
     sinks: list[Sink] = []
     if rank.writes:
+        start = _with_hydra(start, known)
         git = known.ask("the git repository", lambda: read_git(Path.cwd()), None)
         config = _completed(config, start, git)
         home = _find_home(config, start, home, resumed)
@@ -88,6 +90,17 @@ def open_session(
         report_unused(given, _unused(given, info, sinks))
         index.remember(info.folder, info.run_id, config.project, config.mode)
     return session
+
+
+def _with_hydra(start: Start, known: Description) -> Start:
+    """Adds what a Hydra application says of its job; what the trainer says of itself comes first."""
+    job = known.ask("the Hydra application", read_hydra, HydraJob())
+    return replace(
+        start,
+        config={**job.config, **start.config},
+        hparams={**job.hparams, **start.hparams},
+        group=start.group or job.group,
+    )
 
 
 def _unused(config: TrackKitConfig, info: RunInfo, sinks: Sequence[Sink]) -> dict[str, str]:

@@ -1,0 +1,88 @@
+"""Describes the job of a Hydra application: its composed config, its overrides, and the sweep that it belongs to."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trackkit.record.run_config import flatten
+
+
+@dataclass(frozen=True)
+class HydraJob:
+    """The running job of a function decorated with `@hydra.main`.
+
+    | key | meaning |
+    |---|---|
+    | `hydra/job` | name of the application |
+    | `hydra/job_number` | number of the job in its sweep, from 0; left out outside of a sweep |
+    | `hydra/mode` | `RUN` or `MULTIRUN` |
+    | `hydra/overrides` | the arguments that change the config, in their order |
+    | `hydra/choices/<group>` | the option that was chosen from each config group |
+    | `hydra/output` | the job's output folder |
+
+    Attributes:
+        config: as in the table.
+        hparams: the composed config, without Hydra's own part: flat, three levels deep; secrets are masked.
+        group: of the jobs of one sweep, `<job>-<folder of the sweep>`; "" outside of a sweep.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
+
+
+def read_hydra() -> HydraJob:
+    """Returns the job that this process runs; an empty one outside of a Hydra application.
+
+    The composed config is read from the file that Hydra writes for each job. With `hydra.output_subdir: null` there is
+    none, and `hparams` is empty.
+
+    Raises:
+        OSError, OmegaConfBaseException: the file can't be read.
+    """
+    module = sys.modules.get("hydra.core.hydra_config")
+    if module is None or not module.HydraConfig.initialized():
+        return HydraJob()
+    from omegaconf import OmegaConf
+
+    hydra = module.HydraConfig.get()
+    is_sweep = str(hydra.mode).rpartition(".")[2] == "MULTIRUN"
+    output = str(hydra.runtime.output_dir)
+    config = {
+        "hydra/job": hydra.job.name,
+        "hydra/mode": "MULTIRUN" if is_sweep else "RUN",
+        "hydra/overrides": OmegaConf.to_container(hydra.overrides.task),
+        "hydra/output": output,
+        **flatten("hydra/choices", {name: value for name, value in hydra.runtime.choices.items() if "/" not in name}),
+    }
+    if not OmegaConf.is_missing(hydra.job, "num"):
+        config["hydra/job_number"] = hydra.job.num
+    hparams = _composed(Path(output, hydra.output_subdir, "config.yaml")) if hydra.output_subdir else {}
+    return HydraJob(config, hparams, _group(hydra.job.name, str(hydra.sweep.dir)) if is_sweep else "")
+
+
+def _composed(path: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    node = OmegaConf.load(path)
+    try:
+        values = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException:
+        # An interpolation that only the running application can resolve.
+        values = OmegaConf.to_container(node)
+    if not isinstance(values, dict):
+        return {}
+    return {key.removeprefix("hparams/"): value for key, value in flatten("hparams", values).items()}
+
+
+def _group(job: str, folder: str) -> str:
+    """Returns `train-2026-11-29-12-30-00` for `multirun/2026-11-29/12-30-00`: Hydra's default has date and time."""
+    parts = Path(folder).parts
+    name = "-".join(parts[-2:] if len(parts) > 1 and re.match(r"\d{4}-", parts[-2]) else parts[-1:])
+    return f"{job}-{name}"
