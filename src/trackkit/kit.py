@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.engine.faults import Faults
 from trackkit.engine.sink import Sink
@@ -56,6 +56,9 @@ class TrackKit(FrameworkBase):
     Raises:
         ConfigError: an unknown setting, a wrong type or choice, or a file that can't be read.
     """
+
+    yields: ClassVar[bool] = False
+    """Whether another TrackKit of the same trainer records instead of this one."""
 
     _session: Session | None = None
 

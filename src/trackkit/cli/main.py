@@ -15,6 +15,7 @@ from trackkit.cli.journal import journal
 from trackkit.cli.ls import ls
 from trackkit.cli.promote import promote
 from trackkit.cli.report import report
+from trackkit.cli.run import run
 from trackkit.cli.show import show
 from trackkit.cli.sync import sync
 from trackkit.cli.whois import whois
@@ -46,6 +47,9 @@ def trackkit(
     """Works on recorded runs."""
 
 
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)(run)
 app.command()(ls)
 app.command()(show)
 app.command()(compare)

@@ -13,13 +13,21 @@ class Framework:
     Attributes:
         hooks: `module:Class` of the hook methods; the class joins TrackKit's bases.
         bases: module to the name of the callback class in it that the framework's trainer asks for.
+        everywhere: module to `module:function`, called like those of `on_import`, under `trackkit run --everywhere`.
         on_import: module to `module:function`, called with the module, once imported, and the TrackKit class.
     """
 
-    def __init__(self, hooks: str, bases: dict[str, str], on_import: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        hooks: str,
+        bases: dict[str, str],
+        on_import: dict[str, str] | None = None,
+        everywhere: dict[str, str] | None = None,
+    ) -> None:
         self.hooks = hooks
         self.bases = bases
         self.on_import = on_import or {}
+        self.everywhere = everywhere or {}
 
 
 FRAMEWORKS = {
@@ -30,11 +38,16 @@ FRAMEWORKS = {
             "lightning.fabric.fabric": "trackkit.integrations.lightning.fabric:refuse",
             "lightning_fabric.fabric": "trackkit.integrations.lightning.fabric:refuse",
         },
+        {
+            "lightning.pytorch.callbacks.callback": "trackkit.integrations.lightning.everywhere:install",
+            "pytorch_lightning.callbacks.callback": "trackkit.integrations.lightning.everywhere:install",
+        },
     ),
     "huggingface": Framework(
         "trackkit.integrations.huggingface.hooks:HuggingFaceHooks",
         {"transformers.trainer_callback": "TrainerCallback"},
         {"transformers.integrations.integration_utils": "trackkit.integrations.huggingface._compat:register_report_to"},
+        {"transformers.trainer": "trackkit.integrations.huggingface._compat:add_to_defaults"},
     ),
 }
 

@@ -6,6 +6,7 @@ framework's hooks and its callback class join its bases, so `isinstance` holds f
 
 from __future__ import annotations
 
+import os
 import sys
 
 from trackkit.integrations import FRAMEWORKS, Framework
@@ -46,11 +47,20 @@ def install(kit: str) -> None:
         kit: `module:Class` of TrackKit, which is loaded only where a framework wants the class itself.
     """
     for framework in FRAMEWORKS.values():
-        for name in (*framework.bases, *framework.on_import):
+        for name in watched(framework):
             if name in sys.modules:
                 _imported(framework, sys.modules[name], kit)
     if not any(isinstance(finder, _PostImportFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _PostImportFinder(kit))
+
+
+def watched(framework: Framework) -> set[str]:
+    """Returns the modules at whose import something is to be done."""
+    return {*framework.bases, *framework.on_import, *(framework.everywhere if _is_everywhere() else ())}
+
+
+def _is_everywhere() -> bool:
+    return bool(os.environ.get("TRACKKIT_EVERYWHERE"))
 
 
 _hooks: list[type] = []
@@ -67,6 +77,8 @@ def _imported(framework: Framework, module: ModuleType, kit: str) -> None:
         FrameworkBase.__bases__ = (*_hooks, *_callbacks, _Anchor)
     if (function := framework.on_import.get(module.__name__)) is not None:
         load(function)(module, load(kit))
+    if _is_everywhere() and (function := framework.everywhere.get(module.__name__)) is not None:
+        load(function)(module)
 
 
 class _PostImportFinder:
@@ -82,7 +94,7 @@ class _PostImportFinder:
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         for framework in FRAMEWORKS.values():
-            if fullname in framework.bases or fullname in framework.on_import:
+            if fullname in watched(framework):
                 return self._spec(framework, fullname, path, target)
         return None
 

@@ -21,11 +21,15 @@ class Kit(Protocol):
 
     Attributes:
         disabled: whether nothing is recorded at all.
+        yields: whether another TrackKit of the same trainer records instead.
         runs: the runs of the only trainer.
     """
 
     @property
     def disabled(self) -> bool: ...
+
+    @property
+    def yields(self) -> bool: ...
 
     @property
     def runs(self) -> Runs: ...

@@ -31,8 +31,8 @@ _DEEPEST, _MOST_VALUES = 32, 10_000
 # WANDB_RESUME to `resume`; None is the default.
 _RESUME = {"never": "never", "allow": None, "auto": None, "must": "must"}
 
-# TRACKKIT_* variables that are no settings: the settings file, and the list of runs.
-_OTHER_VARIABLES = ("TRACKKIT_CONFIG", "TRACKKIT_INDEX")
+# TRACKKIT_* variables that are no settings: the settings file, the list of runs, and `trackkit run --everywhere`.
+_OTHER_VARIABLES = ("TRACKKIT_CONFIG", "TRACKKIT_INDEX", "TRACKKIT_EVERYWHERE")
 
 
 def load_config(config: Any = None, given: Mapping[str, Any] | None = None) -> TrackKitConfig:

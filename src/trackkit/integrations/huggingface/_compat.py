@@ -59,6 +59,12 @@ PRIVATE = [
         "a resumed training starts a new run",
     ),
     Private(
+        "transformers.trainer:DEFAULT_CALLBACKS",
+        "`trackkit run --everywhere`",
+        _TRANSFORMERS,
+        "trainers that have no TrackKit are not recorded under `trackkit run --everywhere`",
+    ),
+    Private(
         "transformers.integrations.integration_utils:INTEGRATION_TO_CALLBACK",
         "makes report_to='trackkit' known",
         _TRANSFORMERS,
@@ -263,3 +269,11 @@ def at_last_batch(loader: Any) -> bool:
 def register_report_to(module: Any, kit: type) -> None:
     """Makes `report_to="trackkit"` known to transformers' `integration_utils`."""
     getattr(module, "INTEGRATION_TO_CALLBACK", {})["trackkit"] = kit
+
+
+def add_to_defaults(module: Any) -> None:
+    """Gives every trainer of transformers a TrackKit, which yields to another; `module` is `transformers.trainer`."""
+    from trackkit.integrations.everywhere import EverywhereTrackKit
+
+    if (defaults := getattr(module, "DEFAULT_CALLBACKS", None)) is not None and EverywhereTrackKit not in defaults:
+        defaults.append(EverywhereTrackKit)

@@ -35,10 +35,11 @@ class Trainers:
         """Returns the adapter of the calling trainer; a null one if it is not recorded, or by another TrackKit."""
         handler = _compat.calling_handler()
         kits = _compat.kits_of(handler, self._hooks)
-        if self._disabled or (self._kit in kits and kits[-1] is not self._kit):
+        candidates = [each for each in kits if not each.yields] or kits
+        if self._disabled or (self._kit in kits and candidates[-1] is not self._kit):
             return NullAdapter()
         trainer = self._kit if handler is None else handler
-        return self._adapters.get(trainer) or self._add(trainer, len(kits))
+        return self._adapters.get(trainer) or self._add(trainer, len(candidates))
 
     def _add(self, trainer: Any, kits: int) -> HuggingFaceAdapter:
         if kits > 1:

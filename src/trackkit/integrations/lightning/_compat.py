@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trackkit.integrations.private import Private
@@ -28,6 +30,12 @@ _NOT_FORESEEN = "if validations are spaced by time, the last row may lack learni
 _NO_MONITOR = "checkpoints have no monitored metric, so none is the best"
 
 PRIVATE = [
+    Private(
+        "Trainer._callback_connector.on_trainer_init",
+        "under `trackkit run --everywhere`: the callbacks that a new trainer is given",
+        _PL,
+        "a trainer with a TrackKit of its own gets a second one, which Lightning refuses",
+    ),
     Private("Trainer._logger_connector", "what the module logs", _PL, "values that the module logs are not recorded"),
     Private("Trainer._logger_connector.log_metrics", "the same", _PL, "values that the module logs are not recorded"),
     Private(
@@ -273,3 +281,13 @@ def _has(owners: Mapping[str, Any], name: str) -> bool:
     # What is set only during a fit is named in the code of the function that sets it.
     code = getattr(owner, "__code__", None)
     return attribute in dir(owner) or (code is not None and attribute in code.co_names)
+
+
+def callbacks_of_new_trainer() -> list[Any]:
+    """Returns the callbacks of the trainer whose constructor is running; empty if that is not known."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "on_trainer_init":
+            return list(getattr(getattr(frame.f_locals.get("self"), "trainer", None), "callbacks", ()))
+        frame = frame.f_back
+    return []

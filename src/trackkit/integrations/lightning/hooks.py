@@ -50,7 +50,7 @@ class LightningHooks:
 
     @guarded
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not (self.disabled or trainer.fast_dev_run or trainer.barebones):  # type: ignore[attr-defined]
+        if not (self.disabled or trainer.fast_dev_run or trainer.barebones or self._yields_to(trainer)):  # type: ignore[attr-defined]
             # Imported late, so that importing Lightning stays quick.
             from trackkit.integrations.lightning.adapter import LightningAdapter
 
@@ -118,6 +118,11 @@ class LightningHooks:
     @guarded
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._detach()
+
+    def _yields_to(self, trainer: Trainer) -> bool:
+        """Returns whether another TrackKit of the trainer records instead of this one."""
+        kits = [each for each in trainer.callbacks if isinstance(each, LightningHooks)]  # type: ignore[attr-defined]
+        return self.yields and any(not each.yields for each in kits)  # type: ignore[attr-defined]
 
     def _detach(self) -> None:
         """Restores the trainer's own objects and forgets the trainer."""

@@ -1,0 +1,126 @@
+"""`trackkit run [SETTINGS] COMMAND...`: replaces itself by the command, with TrackKit known to its Python processes.
+
+It takes milliseconds: it imports nothing that it does not need, and no command line library.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sitecustomize")
+EVERYWHERE = "TRACKKIT_EVERYWHERE"
+
+# A shell's exit codes.
+USAGE, CANNOT_RUN, NOT_FOUND = 2, 126, 127
+
+# The fields of `settings.config.TrackKitConfig`, which would take longer to import; a test compares.
+SETTINGS = (
+    *("project", "entity", "name", "group", "job_type", "tags", "notes", "mode", "dir", "names", "synonyms"),
+    *("epoch_axis", "resume", "finish_timeout", "console", "wandb_footer", "callbacks"),
+)
+HELP = """\
+Usage: trackkit run [--SETTING VALUE]... [--everywhere] COMMAND...
+
+Runs a command with TrackKit available in every Python process that it starts:
+`report_to="trackkit"`, `--report_to trackkit` and `log_with="trackkit"` work in
+scripts that never import TrackKit.
+
+  --everywhere   record every training by Lightning, Hugging Face or Accelerate
+                 that has no TrackKit; nothing in the script need name it
+  --SETTING      any setting, such as --project, --name, --tags a,b or
+                 --mode offline; --config names a YAML file
+  --help         show this text
+
+Examples:
+  trackkit run --project mine python run_clm.py --report_to trackkit
+  trackkit run --everywhere torchrun --nproc_per_node 2 train.py
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """Replaces this process by a command; returns an exit code only if that can't be done.
+
+    The command has this process's id, input, output, terminal and working directory, and its exit code is its own.
+
+    Args:
+        arguments: settings, then the command and its own arguments.
+    """
+    variables, command, trouble = _parse(arguments)
+    if "--help" in variables:
+        print(HELP, end="")
+        return 0
+    if not trouble and any(name != EVERYWHERE for name in variables):
+        trouble = _check(variables)
+    if trouble or not command:
+        return _fail(trouble or "no command is given. Write, for example, `trackkit run python train.py`.", USAGE)
+    os.environ.update(variables)
+    folders = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each and each != FOLDER]
+    os.environ["PYTHONPATH"] = os.pathsep.join([FOLDER, *folders])
+    # Python ignores these two, and a command that it becomes would inherit that: `yes | head` would not end.
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        return _cannot_run(command, error)
+
+
+def _parse(arguments: list[str]) -> tuple[dict[str, str], list[str], str]:
+    """Returns the variables that the options stand for, the command, and what is wrong with the options."""
+    variables: dict[str, str] = {}
+    left = list(arguments)
+    while left and left[0].startswith("-"):
+        option = left.pop(0)
+        if option == "--":
+            break
+        name, has_value, value = option.partition("=")
+        field = name[2:].replace("-", "_")
+        if option in ("--help", "-h"):
+            return {"--help": ""}, [], ""
+        if option == "--everywhere":
+            variables[EVERYWHERE] = "1"
+        elif not name.startswith("--") or field not in (*SETTINGS, "config"):
+            from trackkit.errors import did_you_mean
+
+            known = [f"--{each.replace('_', '-')}" for each in ("everywhere", "config", *SETTINGS)]
+            return {}, [], f"unknown option '{name}'{did_you_mean(name, known)}"
+        elif not has_value and not left:
+            return {}, [], f"'{name}' has no value."
+        else:
+            variables[f"TRACKKIT_{field.upper()}"] = value if has_value else left.pop(0)
+    return variables, left, ""
+
+
+def _check(variables: dict[str, str]) -> str:
+    """Returns what is wrong with the values of settings; "" if nothing is."""
+    from trackkit.errors import ConfigError
+    from trackkit.settings.sources import load_config
+
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        load_config()
+    except ConfigError as error:
+        return str(error)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return ""
+
+
+def _cannot_run(command: list[str], error: OSError) -> int:
+    name, is_missing = command[0], isinstance(error, FileNotFoundError)
+    why = "no such command" if is_missing else str(error.strerror)
+    if name.endswith(".py") and os.path.exists(name):
+        why += f". Write `trackkit run python {name}`"
+    elif is_missing and os.path.exists(name):
+        why = "the interpreter that its first line names is missing, or it is not on the PATH"
+    return _fail(f"cannot run '{name}': {why}.", NOT_FOUND if is_missing else CANNOT_RUN)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"trackkit run: {text}", file=sys.stderr)
+    return code
