@@ -135,9 +135,10 @@ def check_values(settings: TrackKitConfig) -> None:
     if settings.resume not in ("auto", "never", "must"):
         check_run_id("resume", settings.resume)
     check_template(settings.name)
-    from trackkit.callbacks import check_options
+    if settings.callbacks:
+        from trackkit.callbacks import check_options
 
-    check_options(settings.callbacks)
+        check_options(settings.callbacks)
 
 
 def check_run_id(source: str, run_id: str) -> None:
