@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 from trackkit.integrations import bases
+from trackkit.integrations.kit_class import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _open_sessions() -> tuple[Any, ...]:
 def __getattr__(name: str) -> Any:
     """Loads a public name. `run` is the open W&B run; None before training, and on ranks that don't write."""
     if name in _HOMES:
-        value = globals()[name] = bases.load(_HOMES[name])
+        value = globals()[name] = load(_HOMES[name])
         return value
     if name == "run":
         return next((each.run for each in reversed(_open_sessions()) if each.run is not None), None)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trackkit.engine.faults import Faults
 from trackkit.engine.sink import Sink
 from trackkit.integrations import BACKENDS
-from trackkit.integrations.bases import FrameworkBase, load
+from trackkit.integrations.bases import FrameworkBase
+from trackkit.integrations.kit_class import load
 from trackkit.notices import ensure_heard
 from trackkit.session.per_trainer import Runs
 from trackkit.settings.config import EpochAxis, Mode, NamesMode, TrackKitConfig, unknown_setting

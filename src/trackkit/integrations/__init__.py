@@ -14,7 +14,7 @@ class Framework:
         hooks: `module:Class` of the hook methods; the class joins TrackKit's bases.
         bases: module to the name of the callback class in it that the framework's trainer asks for.
         everywhere: module to `module:function`, called like those of `on_import`, under `trackkit run --everywhere`.
-        on_import: module to `module:function`, called with the module, once imported, and the TrackKit class.
+        on_import: module to `module:function`, called with the module once it is imported.
     """
 
     def __init__(

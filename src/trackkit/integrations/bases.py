@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
-from trackkit.integrations import FRAMEWORKS, Framework
+from trackkit.integrations import FRAMEWORKS, Framework, kit_class
+from trackkit.integrations.kit_class import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-    from typing import Any
 
 
 if TYPE_CHECKING:
@@ -32,26 +32,19 @@ class FrameworkBase(_Anchor):  # type: ignore[misc]
     """Inherits from the hooks and the callback class of every framework that has been imported."""
 
 
-def load(path: str) -> Any:
-    """Returns the object that `module:name` names, importing its module."""
-    from importlib import import_module
-
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
-
-
 def install(kit: str) -> None:
     """Handles the frameworks that are loaded already, and watches for the others. Safe to repeat.
 
     Args:
         kit: `module:Class` of TrackKit, which is loaded only where a framework wants the class itself.
     """
+    kit_class.path = kit
     for framework in FRAMEWORKS.values():
         for name in watched(framework):
             if name in sys.modules:
-                _imported(framework, sys.modules[name], kit)
+                _imported(framework, sys.modules[name])
     if not any(isinstance(finder, _PostImportFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _PostImportFinder(kit))
+        sys.meta_path.insert(0, _PostImportFinder())
 
 
 def watched(framework: Framework) -> set[str]:
@@ -67,7 +60,7 @@ _hooks: list[type] = []
 _callbacks: list[type] = []
 
 
-def _imported(framework: Framework, module: ModuleType, kit: str) -> None:
+def _imported(framework: Framework, module: ModuleType) -> None:
     """Makes TrackKit a callback of the framework that `module` belongs to."""
     if (name := framework.bases.get(module.__name__)) is not None:
         for known, kind in ((_hooks, load(framework.hooks)), (_callbacks, getattr(module, name))):
@@ -76,7 +69,7 @@ def _imported(framework: Framework, module: ModuleType, kit: str) -> None:
         # Hooks stand first: a framework's own empty methods must not hide another framework's hooks.
         FrameworkBase.__bases__ = (*_hooks, *_callbacks, _Anchor)
     if (function := framework.on_import.get(module.__name__)) is not None:
-        load(function)(module, load(kit))
+        load(function)(module)
     if _is_everywhere() and (function := framework.everywhere.get(module.__name__)) is not None:
         load(function)(module)
 
@@ -86,9 +79,6 @@ class _PostImportFinder:
 
     (wrapt has such a finder, and importing it takes longer than the whole of `import trackkit` may.)
     """
-
-    def __init__(self, kit: str) -> None:
-        self._kit = kit
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -113,7 +103,7 @@ class _PostImportFinder:
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            _imported(framework, module, self._kit)
+            _imported(framework, module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import functools
+from typing import Any, ClassVar
 
-from trackkit.kit import TrackKit
+from trackkit.integrations.kit_class import kit_class
 
 
-class EverywhereTrackKit(TrackKit):
-    """Records a trainer that has no other TrackKit."""
+@functools.cache
+def everywhere_class() -> type:
+    """Returns a class of TrackKit that records a trainer only if it has no other."""
 
-    yields: ClassVar[bool] = True
+    class EverywhereTrackKit(kit_class()):  # type: ignore[misc]
+        yields: ClassVar[bool] = True
+
+    return EverywhereTrackKit
+
+
+def is_recorded(callbacks: list[Any]) -> bool:
+    """Returns whether a TrackKit is among a trainer's callbacks."""
+    return any(isinstance(each, kit_class()) for each in callbacks)

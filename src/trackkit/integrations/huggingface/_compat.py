@@ -12,6 +12,8 @@ from types import FrameType, MappingProxyType
 from typing import Any
 
 from trackkit.integrations import private
+from trackkit.integrations.everywhere import everywhere_class
+from trackkit.integrations.kit_class import kit_class
 from trackkit.integrations.private import Private
 
 _TRANSFORMERS, _ACCELERATE = "transformers 5.23.0, 5.24.0", "accelerate 1.15.0"
@@ -266,14 +268,13 @@ def at_last_batch(loader: Any) -> bool:
     return bool(getattr(loader, "end_of_dataloader", False))
 
 
-def register_report_to(module: Any, kit: type) -> None:
+def register_report_to(module: Any) -> None:
     """Makes `report_to="trackkit"` known to transformers' `integration_utils`."""
-    getattr(module, "INTEGRATION_TO_CALLBACK", {})["trackkit"] = kit
+    getattr(module, "INTEGRATION_TO_CALLBACK", {})["trackkit"] = kit_class()
 
 
 def add_to_defaults(module: Any) -> None:
     """Gives every trainer of transformers a TrackKit, which yields to another; `module` is `transformers.trainer`."""
-    from trackkit.integrations.everywhere import EverywhereTrackKit
-
-    if (defaults := getattr(module, "DEFAULT_CALLBACKS", None)) is not None and EverywhereTrackKit not in defaults:
-        defaults.append(EverywhereTrackKit)
+    kit, defaults = everywhere_class(), getattr(module, "DEFAULT_CALLBACKS", None)
+    if defaults is not None and kit not in defaults:
+        defaults.append(kit)

@@ -11,6 +11,7 @@ from importlib.metadata import Distribution
 from types import ModuleType
 from typing import Any
 
+from trackkit.integrations.everywhere import everywhere_class, is_recorded
 from trackkit.integrations.lightning import _compat
 
 NAME = "trackkit-everywhere"
@@ -54,8 +55,4 @@ def install(module: ModuleType) -> None:
 
 def factory() -> list[Any]:
     """Returns the callback for the trainer that is being built; none if it has a TrackKit already."""
-    from trackkit.integrations.everywhere import EverywhereTrackKit
-    from trackkit.kit import TrackKit
-
-    given = _compat.callbacks_of_new_trainer()
-    return [] if any(isinstance(each, TrackKit) for each in given) else [EverywhereTrackKit()]
+    return [] if is_recorded(_compat.callbacks_of_new_trainer()) else [everywhere_class()()]

@@ -7,21 +7,21 @@ from types import ModuleType
 from typing import Any
 
 from trackkit.errors import TrackKitError
+from trackkit.integrations.kit_class import kit_class
 
 
-def refuse(module: ModuleType, kit: type) -> None:
+def refuse(module: ModuleType) -> None:
     """Makes the `Fabric` of a module that has been imported raise an error if it is given a TrackKit.
 
     Args:
         module: `lightning.fabric.fabric`, or its twin.
-        kit: the TrackKit class.
     """
     original = module.Fabric.__init__
 
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         for given in (*args, *kwargs.values()):
-            if any(isinstance(each, kit) for each in (given if isinstance(given, (list, tuple)) else [given])):
+            if any(isinstance(each, kit_class()) for each in (given if isinstance(given, (list, tuple)) else [given])):
                 raise TrackKitError(
                     "Fabric(callbacks=...) got a TrackKit, but Fabric does not call its hooks: nothing is recorded. "
                     "Use lightning.pytorch.Trainer(callbacks=[TrackKit()])."
