@@ -126,8 +126,11 @@ def calling_handler() -> Any:
 
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "call_event" and isinstance(handler := frame.f_locals.get("self"), CallbackHandler):
-            return handler
+        # SetFit has an `overwritten_call_event`.
+        if frame.f_code.co_name.endswith("call_event"):
+            handler = frame.f_locals.get("self")
+            if isinstance(handler, CallbackHandler):
+                return handler
         frame = frame.f_back
     return None
 

@@ -51,7 +51,8 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
     """Adds the model, the optimizer and the trainer's arguments to the run config."""
     from trackkit.record.run_config import flatten, model_config, optimizer_config
 
-    model = kwargs.get("model")
+    # SetFit gives its callbacks an object that is no module, and has the trained one.
+    model = getattr(kwargs.get("model"), "model_body", kwargs.get("model"))
     optimizer, scheduler = kwargs.get("optimizer"), kwargs.get("lr_scheduler")
     if model is not None:
         known.add("the model", lambda: model_config(model))
