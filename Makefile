@@ -12,7 +12,7 @@ QUICK := tests/callbacks tests/schema tests/settings tests/redaction/test_redact
 
 # Checks outside of `make test` (docs/judges.md). The first two have environments of their own.
 FRAMEWORKS := .venv-frameworks
-FRAMEWORKS_NEED := cloudpickle datasets parameterized pytest-rerunfailures sentencepiece tensorboard
+FRAMEWORKS_NEED := cloudpickle parameterized pytest-rerunfailures sentencepiece tensorboard
 LIGHTNING ?=
 TRANSFORMERS ?=
 OLDEST := .venv-oldest
@@ -63,6 +63,7 @@ test-browser: $(READY)
 	$(VENV)/bin/python -m pytest -v tests/browser/pages.py
 
 test-frameworks: $(FRAMEWORKS)/$(STAMP)
+	$(FRAMEWORKS)/bin/python -m pytest -p no:cacheprovider tests/frameworks/trl_trainers.py
 	$(FRAMEWORKS)/bin/python tests/frameworks/run.py --lightning "$(LIGHTNING)" --transformers "$(TRANSFORMERS)"
 
 test-oldest: $(OLDEST)/$(STAMP)
@@ -91,7 +92,7 @@ $(OLDEST)/$(STAMP):
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python $(INSTALL) torch
 	$(PYTHON) tests/oldest.py > $(OLDEST)/oldest.txt
-	$(OLDEST)/bin/python $(INSTALL) --requirement $(OLDEST)/oldest.txt --editable ".[dev]"
+	$(OLDEST)/bin/python $(INSTALL) --requirement $(OLDEST)/oldest.txt --editable ".[test]"
 	@rm -f $(OLDEST)/.ready-*
 	@touch $@
 

@@ -17,7 +17,7 @@ else:
     from pip._vendor import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-FROM_DEV = ("pytorch-lightning", "jsonargparse")
+FROM_TEST = ("pytorch-lightning", "jsonargparse")
 
 
 def pins(project: dict[str, object]) -> list[str]:
@@ -28,7 +28,7 @@ def pins(project: dict[str, object]) -> list[str]:
     """
     extras: dict[str, list[str]] = project["optional-dependencies"]  # type: ignore[assignment]
     wanted: list[str] = [*project["dependencies"], *extras["lightning"], *extras["transformers"]]  # type: ignore[misc]
-    wanted += [requirement for requirement in extras["dev"] if requirement.startswith(FROM_DEV)]
+    wanted += [requirement for requirement in extras["test"] if requirement.startswith(FROM_TEST)]
     return [pin(requirement) for requirement in wanted]
 
 

@@ -24,7 +24,7 @@ def test_schema_page_is_up_to_date(tmp_path: Path) -> None:
 def test_every_key_has_one_complete_line() -> None:
     assert len({key.name for key in KEYS}) == len(KEYS)
     assert all(key.written and key.meaning for key in KEYS)
-    assert {key.name.split("/")[0] for key in KEYS} == {"batch", "epoch", "device", "final"}
+    assert {key.name.split("/")[0] for key in KEYS} == {"batch", "epoch", "device", "samples", "final"}
     assert not any("|" in text or "\n" in text for key in KEYS for text in key), "lines are cells of a table"
 
 

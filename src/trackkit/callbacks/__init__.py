@@ -13,6 +13,7 @@ from trackkit.callbacks.loss import Loss
 from trackkit.callbacks.lr import LearningRate
 from trackkit.callbacks.nonfinite import NonFinite
 from trackkit.callbacks.process_memory import ProcessMemory
+from trackkit.callbacks.samples import Samples
 from trackkit.callbacks.throughput import Throughput
 from trackkit.engine.callback import Callback
 from trackkit.errors import ConfigError, did_you_mean
@@ -27,6 +28,7 @@ CALLBACKS: dict[str, type[Callback]] = {
     "gpu_memory": GpuMemory,
     "process_memory": ProcessMemory,
     "nonfinite": NonFinite,
+    "samples": Samples,
     "checkpoints": Checkpoints,
     "final_summary": FinalSummary,
 }

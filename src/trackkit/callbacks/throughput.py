@@ -24,6 +24,7 @@ class Throughput(Callback):
     | `batch/step_time_s` | s | mean per optimizer step since the last row |
     | `batch/data_time_s` | s | the part of it spent waiting for data |
     | `batch/samples_per_s`, `batch/tokens_per_s` | 1/s, all ranks | since the last row |
+    | `batch/profiling/<part>_s` | s | mean time of each call since the last row, where the framework times its parts |
     | `batch/mfu` | 0 to 1 | flops_per_sample x samples/s over peak_flops x ranks |
     | `final/eval_h`, `final/checkpoint_h` | h | wall time of training that went to evaluations and checkpoints |
 
@@ -65,7 +66,7 @@ class Throughput(Callback):
         elapsed = window.elapsed_s
         self._uncounted = self._uncounted or window.uncounted
         self._samples, self._tokens = window.seen
-        values: dict[str, float | int] = {}
+        values: dict[str, float | int] = window.means("batch/profiling/")
         self._rows = True
         if window.steps:
             values["batch/step_time_s"] = elapsed / window.steps

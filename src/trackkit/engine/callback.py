@@ -23,7 +23,8 @@ class Callback:
     Attributes:
         OPTIONS: names of the constructor's keywords that the settings may give.
         REDUCE: key to how rank 0 combines the ranks' values: `mean`, `max`, `sum` or `root_sum` (the square root of
-            the sum, for values that are sums of squares). Other keys are rank 0's own.
+            the sum, for values that are sums of squares). Other keys are rank 0's own. A key that ends with `/` stands
+            for all below it, of which each rank may have others.
         FATAL: exceptions that are raised to the user instead of disabling the callback.
     """
 
@@ -65,6 +66,10 @@ class Callback:
 
     def finish(self, values: MutableMapping[str, Any]) -> None:
         """Derives values from others, once all of a batch row's values are on the host."""
+
+    def samples(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns what is to be recorded of pictures, tables and texts, `samples/<name>` to value."""
+        return {}
 
     def emitted(self, row: Row) -> None:
         """Runs for every row, of either tier, as it is emitted."""

@@ -14,7 +14,7 @@ from trackkit.engine.outbox import Sinks
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.records import Checkpoint, Gradients, Line, Moment
 from trackkit.engine.row_queue import RowQueue
-from trackkit.engine.rows import OpenRow, is_number
+from trackkit.engine.rows import OpenRow, is_number, numbers
 from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.sink import Sink
 from trackkit.engine.summary import Summary
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 END_WAIT_S, FLUSH_S = 2.0, 0.5
+_PART = "loss/"
 
 
 class Tracker:
@@ -42,6 +43,7 @@ class Tracker:
         position: returns where the training stands, for a last row that no adapter announces; None outside of a fit.
         hold: context in which rows are made; delays a signal that would end the run.
         faults: the internal errors of this run.
+        source: name of the data source of the batch that is being trained on; "" if it has none.
         status: how the training ended, or `running`.
     """
 
@@ -61,6 +63,8 @@ class Tracker:
         self._window = Window()
         self._open: OpenRow | None = None
         self._owes_row = self._captured = self._fresh = False
+        self.source = ""
+        self._part_keys: dict[str, str] = {}
         self.position: Callable[[], Moment] | None = None
         self.hold: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self.status: Status = "running"
@@ -107,6 +111,8 @@ class Tracker:
         """
         if self._open is not None or self._queue.rows:
             self._emit()
+        if loss is not None and self.source:
+            self.sourced(loss)
         self._window.add(loss, samples, tokens, data_s, steps)
         if steps:
             self._owes_row = True
@@ -118,6 +124,25 @@ class Tracker:
     def seen(self) -> tuple[int, int]:
         """Samples and tokens so far, over all ranks, including steps that have made no row yet."""
         return self._window.seen
+
+    def average(self, values: Mapping[str, float | torch.Tensor]) -> None:
+        """Adds values, by key, to their means until the next row; device scalars without reading them."""
+        for key, value in values.items():
+            self._window.average(key, value)
+
+    def parts(self, values: Mapping[str, Any]) -> None:
+        """Adds parts of a batch's loss, name to number or tensor of one element, to the means `batch/loss/<name>`."""
+        for name, value in numbers(values, self._refused).items():
+            if name not in self._part_keys:
+                self._part_keys[name] = f"batch/loss/{self._names.part(name)}"
+            detached = value.detach().float().reshape(()) if hasattr(value, "detach") else value
+            self._window.average(self._part_keys[name], detached)
+
+    def sourced(self, loss: torch.Tensor) -> None:
+        """Adds the loss of a batch to the mean of its data source, `batch/loss/source/<name>`, if it has one."""
+        source, self.source = self.source, ""
+        if source:
+            self.parts({f"source/{source}": loss})
 
     def skipped(self, flag: torch.Tensor | bool) -> None:
         """Counts a step that the gradient scaler may have skipped, by its found-inf flag."""
@@ -177,7 +202,8 @@ class Tracker:
         """Records what the program logs with `trackkit.log`.
 
         Numbers go into the row of the step being taken or, if it makes none, into the next row; of several values of
-        one name the last is recorded. Other values go to the sinks as `samples/<name>` at once.
+        one name the last is recorded, and of `loss/<name>` the mean over all since the last row. Other values go to the
+        sinks as `samples/<name>` at once.
 
         Returns:
             Whether a training is under way: otherwise nothing is recorded.
@@ -185,11 +211,24 @@ class Tracker:
         if self.position is None:
             return False
         samples = {name: value for name, value in values.items() if value is not None and not is_number(value)}
-        self._logged.update({name: value for name, value in values.items() if name not in samples})
+        parts = {name: value for name, value in values.items() if name.startswith(_PART) and name not in samples}
+        self._logged.update({name: each for name, each in values.items() if name not in samples and name not in parts})
+        if parts and _trains():
+            self.parts({name.removeprefix(_PART): value for name, value in parts.items()})
         if samples:
-            named = {f"samples/{sanitize(name.removeprefix('samples/'))}": value for name, value in samples.items()}
-            self._sinks.samples(named, self.position().step)
+            self.samples(samples, self.position().step)
         return True
+
+    def samples(self, values: Mapping[str, Any], step: int) -> None:
+        """Records pictures, tables and texts at once, as `samples/<name>`.
+
+        Args:
+            values: logged name to value.
+            step: optimizer steps taken.
+        """
+        named = {f"samples/{sanitize(name.removeprefix('samples/'))}": value for name, value in values.items()}
+        for kept in self._callbacks.call("samples", named):
+            self._sinks.samples(kept, step)
 
     def report(
         self, values: Mapping[str, Any], where: Where, step: int, epoch: float | None = None, framework: bool = False
@@ -335,3 +374,10 @@ class Tracker:
         if renames != self._renames:
             self._renames = renames
             self._sinks.call("config", {"trackkit/renames": renames})
+
+
+def _trains() -> bool:
+    """Returns whether gradients are recorded: evaluations within a training don't."""
+    import torch
+
+    return torch.is_grad_enabled()

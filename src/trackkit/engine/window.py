@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trackkit.engine import stopwatch
 
@@ -27,8 +27,8 @@ class Window:
     """
 
     __slots__ = (
-        "_micro", "_paused_s", "_since", "data_s", "losses", "samples", "samples_before", "skip_flags", "skipped",
-        "steps", "tokens", "tokens_before", "uncounted",
+        "_micro", "_paused_s", "_since", "_totals", "data_s", "losses", "samples", "samples_before", "skip_flags",
+        "skipped", "steps", "tokens", "tokens_before", "uncounted",
     )  # fmt: skip
 
     def __init__(self, samples_before: int = 0, tokens_before: int = 0) -> None:
@@ -36,6 +36,7 @@ class Window:
         self.losses: list[torch.Tensor] = []
         self.skip_flags: list[torch.Tensor] = []
         self._micro: list[torch.Tensor] = []
+        self._totals: dict[str, tuple[Any, int]] = {}
         self.steps = self.samples = self.tokens = self.skipped = 0
         self.data_s = self._paused_s = 0.0
         self.uncounted = False
@@ -62,6 +63,15 @@ class Window:
 
             self.losses.append(torch.stack(self._micro).mean() if len(self._micro) > 1 else self._micro[0])
             self._micro.clear()
+
+    def average(self, key: str, value: float | torch.Tensor) -> None:
+        """Adds a value to the mean of `key`; a device scalar, which nothing changes, without reading it."""
+        total, count = self._totals.get(key, (0.0, 0))
+        self._totals[key] = total + value, count + 1
+
+    def means(self, prefix: str) -> dict[str, Any]:
+        """Returns the means of the keys that begin with `prefix`, each a number or a device scalar."""
+        return {key: total / count for key, (total, count) in self._totals.items() if key.startswith(prefix)}
 
     def pause(self, seconds: float) -> None:
         """Leaves out wall time that was not training: evaluation, checkpointing."""

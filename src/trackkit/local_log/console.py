@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.engine.records import Line
-from trackkit.local_log.private import opener
+from trackkit.local_log.line_file import LineFile
 from trackkit.local_log.regular import parse_json, regular
 from trackkit.redaction.patterns import clip, mask
 
@@ -24,20 +24,8 @@ def console_name(rank: int = 0) -> str:
     return f"console.rank{rank}.jsonl" if rank else "console.jsonl"
 
 
-class ConsoleFile:
-    """Appends lines to a rank's file. No descriptor stays open: a program may close or inherit it.
-
-    Args:
-        path: of the file.
-
-    Attributes:
-        size: bytes in the file so far.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._cut = True
-        self.size = path.stat().st_size if path.exists() else 0
+class ConsoleFile(LineFile):
+    """Appends what the program printed to a rank's file."""
 
     def write(self, lines: Iterable[Line]) -> None:
         """Appends lines, in one write.
@@ -45,20 +33,9 @@ class ConsoleFile:
         Raises:
             OSError: they could not be written, or not all of them.
         """
-        parts = [_encode({"_time": round(time, 6), "stream": stream, "text": text}) for time, stream, text in lines]
-        # The first line must not join one that a crash or a full disk cut short.
-        data = ("\n" * (self._cut and self.size > 0) + "\n".join(parts) + "\n").encode()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = opener(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
-        self._cut = True
-        try:
-            written = os.write(file, data)
-        finally:
-            os.close(file)
-        self.size += written
-        if written < len(data):
-            raise OSError(f"only {written} of {len(data)} bytes were written to '{self._path}'")
-        self._cut = False
+        self.append(
+            [_encode({"_time": round(time, 6), "stream": stream, "text": text}) for time, stream, text in lines]
+        )
 
 
 def read_console(path: Path, size: int = -1) -> list[Line]:

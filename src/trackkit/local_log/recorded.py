@@ -14,6 +14,7 @@ from trackkit.engine.records import Gap, Line, Row
 from trackkit.errors import did_you_mean
 from trackkit.local_log.console import console_name, read_console
 from trackkit.local_log.regular import ReadError
+from trackkit.local_log.samples import Sample, read_samples
 from trackkit.schema.keys import axis_key
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ class RecordedRun:
         """What the program printed, in order of time: (Unix time in seconds, stream, text) of each line."""
         lines = read_console(self.folder / console_name()) if self.folder is not None else []
         return sorted(lines, key=lambda line: line.time)
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """The tables and texts among the run's samples, such as TRL's completions, in the order written."""
+        return read_samples(self.folder) if self.folder is not None else []
 
     def series(self, key: str) -> list[tuple[float | int, Any]]:
         """Returns (step, value) of every row with a key; of a repeated step the later attempt's.

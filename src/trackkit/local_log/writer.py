@@ -5,6 +5,7 @@
 | `run.json` | format, id, name, framework, start, end, status, exit code |
 | `config.json` | the flat run config |
 | `rows.jsonl` | one JSON object per row, flushed as it is written: `_row`, `_time`, `_pass`, then the row's keys |
+| `samples.jsonl` | tables and texts among `samples/*`, one per line: `key`, `step`, `_time`, `columns`, `rows` |
 | `summary.json` | the `final/*` columns |
 | `.lock` | locked by the process that writes the run |
 
@@ -35,6 +36,8 @@ from trackkit.local_log.owner import claim, release
 from trackkit.local_log.private import make_folder, opener
 from trackkit.local_log.reader import FORMAT, read_gap, read_json
 from trackkit.local_log.row_file import RowFile
+from trackkit.local_log.samples import NAME as SAMPLES
+from trackkit.local_log.samples import SamplesFile
 from trackkit.local_log.strict import strict
 from trackkit.notices import logger
 
@@ -112,6 +115,11 @@ class LocalSink(Sink):
 
     def gap(self, gap: Gap) -> None:
         self._append(_encode({"_gap": gap._asdict()}), gap)
+
+    def samples(self, values: Mapping[str, Any], step: int) -> None:
+        self._find_folder()
+        assert self.folder is not None
+        SamplesFile(self.folder / SAMPLES).write(values, step)
 
     def config(self, values: Mapping[str, Any]) -> None:
         self._config.update(values)

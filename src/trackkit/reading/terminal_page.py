@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,9 @@ def _where(run: RecordedRun, console: Console) -> None:
     if run.folder is None:
         console.print()
         return console.print(_line(str(run.run.get("url", ""))), soft_wrap=True)
+    for key, tables in Counter(sample.key for sample in run.samples).items():
+        count = f"{tables} table{'s' * (tables != 1)} of {key}: RecordedRun.samples"
+        console.print(_line((count, "dim")), soft_wrap=True)
     console.print("\nFiles", style="bold")
     files = (path for path in run.folder.iterdir() if path.name[0] != "." and path.is_file())
     names = sorted(path.name for path in files if path.stat().st_size)

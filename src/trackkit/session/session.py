@@ -321,7 +321,7 @@ def log(values: Mapping[str, Any]) -> None:
         values: name to value. A number, or a tensor of one element, becomes `batch/<name>` of the row of the step being
             taken, or of the next row if that step makes none. A W&B type such as `wandb.Image`, `wandb.Table` or
             `wandb.Audio`, a figure of Matplotlib or Plotly, a PIL image, a pandas table or a text becomes
-            `samples/<name>` at once, in W&B only.
+            `samples/<name>` at once: tables and texts in the run's folder and in W&B, the rest in W&B only.
 
     Raises:
         TypeError: `values` is not a dictionary with strings as keys.

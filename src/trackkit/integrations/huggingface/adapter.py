@@ -11,6 +11,7 @@ from trackkit.integrations.huggingface.fit import Fit, NullFit
 from trackkit.integrations.huggingface.logged import EvaluationLogs, Logs, StepLogs
 from trackkit.integrations.huggingface.progress import Progress, Sizes
 from trackkit.integrations.huggingface.saves import Pushes, Saves
+from trackkit.integrations.huggingface.trl import follow
 from trackkit.record.description import Description
 from trackkit.record.run_config import length
 from trackkit.schema.keys import BATCH
@@ -95,7 +96,9 @@ class HuggingFaceAdapter(NullAdapter):
             self._pushes = Pushes(self._kit, self._runs, trainer)
         saves = Saves(self._kit, session.tracker, args, state)
         every = evaluates.get(str(args.eval_strategy.value)) or 0
-        return Fit(session, state, progress, saves, kwargs.get("optimizer"), every)
+        before.trl.ends()
+        trl = follow(self._kit, session.tracker, args, state)
+        return Fit(session, state, progress, saves, kwargs.get("optimizer"), every, trl)
 
     def epoch_ends(self, control: Any) -> None:
         self._fit.epoch_ends(control.should_epoch_stop or control.should_training_stop)
@@ -104,6 +107,7 @@ class HuggingFaceAdapter(NullAdapter):
         if self._unopened:
             # A run that could not be opened is not tried again at every log: each try may take long.
             return
+        self._fit.trl.logs(next(iter(logs.parts)).split if isinstance(logs, EvaluationLogs) else "train")
         if isinstance(logs, StepLogs):
             self._step_logged(args, state, logs, kwargs)
         elif isinstance(logs, EvaluationLogs):
@@ -111,6 +115,8 @@ class HuggingFaceAdapter(NullAdapter):
             self.evaluated(args, state, logs, kwargs)
         else:
             self._fit.totals(logs.columns)
+            if logs.users:
+                self._session(args, state, kwargs).tracker.report(logs.users, BATCH, state.global_step, state.epoch)
 
     def evaluated(self, args: Any, state: Any, logs: EvaluationLogs, kwargs: dict[str, Any]) -> None:
         if all(value is None for metrics in logs.parts.values() for value in metrics.values()):

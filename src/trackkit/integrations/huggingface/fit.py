@@ -12,13 +12,20 @@ from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.huggingface.logged import MEAN_LOSS
 from trackkit.integrations.huggingface.progress import Losses, Progress
 from trackkit.integrations.huggingface.saves import Saves
+from trackkit.integrations.huggingface.trl import NullTrl
 
 if TYPE_CHECKING:
     from trackkit.session.session import Session
 
 
 class NullFit:
-    """A training that is not recorded: ignores all its events."""
+    """A training that is not recorded: ignores all its events.
+
+    Attributes:
+        trl: receives what TRL alone logs.
+    """
+
+    trl = NullTrl()
 
     @property
     def stepped(self) -> bool:
@@ -70,11 +77,20 @@ class Fit(NullFit):
         saves: its checkpoints.
         optimizer: the trainer's.
         evaluates: steps between two evaluations; 0 if there are none.
+        trl: receives what TRL alone logs.
     """
 
     def __init__(
-        self, session: Session, state: Any, progress: Progress, saves: Saves, optimizer: Any, evaluates: int
+        self,
+        session: Session,
+        state: Any,
+        progress: Progress,
+        saves: Saves,
+        optimizer: Any,
+        evaluates: int,
+        trl: NullTrl,
     ) -> None:
+        self.trl = trl
         self._session = session
         self._tracker = session.tracker
         self._progress = progress
@@ -142,6 +158,8 @@ class Fit(NullFit):
         self._mark = stopwatch.now()
 
     def ends(self) -> None:
+        self.trl.ends()
+        self.trl = NullTrl()
         self._saves.ends()
         status: Status = "finished" if self._state.global_step >= self._state.max_steps else "stopped"
         self._session.end(status)

@@ -56,9 +56,11 @@ class FinalLogs:
 
     Attributes:
         columns: summary columns. The mean loss in them covers only this call of `train`; 0 if it took no step.
+        users: metrics of the last steps, which libraries such as TRL add, by the names given to them.
     """
 
     columns: dict[str, float]
+    users: dict[str, Any]
 
 
 Logs = StepLogs | EvaluationLogs | FinalLogs
@@ -70,7 +72,8 @@ def read(logs: dict[str, Any]) -> Logs:
         return _evaluation(logs, prefix)
     if "total_flos" in logs and "train_runtime" in logs:
         columns = {key: float(logs[name]) for name, key in _COLUMNS.items() if name in logs}
-        return FinalLogs({**columns, **_speeds(logs, "train", Where("epoch", "train"))})
+        users = {name: value for name, value in _metrics(logs, "train").items() if name not in _COLUMNS}
+        return FinalLogs({**columns, **_speeds(logs, "train", Where("epoch", "train"))}, users)
     measured = {key: logs[name] for name, key in _FRAMEWORK.items() if logs.get(name) is not None}
     users = {name: value for name, value in _metrics(logs, "train").items() if name not in _FRAMEWORK}
     return StepLogs(measured, users)
