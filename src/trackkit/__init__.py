@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from trackkit.reading.runs import read_run as read_run
     from trackkit.reading.runs import runs as runs
     from trackkit.session.session import log as log
+    from trackkit.session.session import source as source
 
     __version__: str
     run: wandb.Run | None
 
 __all__ = [
     *("ConfigError", "SchemaError", "TrackKit", "TrackKitError"),
-    *("finish", "load_checkpoint", "log", "read_run", "run", "runs"),
+    *("finish", "load_checkpoint", "log", "read_run", "run", "runs", "source"),
 ]
 
 # Loaded on first use: `import trackkit` installs the import hook and does nothing else.
@@ -46,6 +47,7 @@ _HOMES = {
     "load_checkpoint": "trackkit.reading.load_checkpoint:load_checkpoint",
     "read_run": "trackkit.reading.runs:read_run",
     "runs": "trackkit.reading.runs:runs",
+    "source": "trackkit.session.session:source",
 }
 
 bases.install(_HOMES["TrackKit"])

@@ -71,6 +71,17 @@ def test_log_does_nothing_on_a_rank_that_does_not_write(framework: str, trained:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_parts_of_the_loss_are_averaged_over_the_ranks_that_have_them(framework: str, trained: Trained) -> None:
+    """Each rank has a source of its own: the losses of both are recorded, and their mean is the loss."""
+    run = local_run(trained(framework, "tracked"))
+    losses = run.history("batch/loss")
+    assert run.history("batch/loss/rank") == [(step, 0.5) for step, _ in losses]
+    pairs = zip(run.history("batch/loss/source/rank0"), run.history("batch/loss/source/rank1"), strict=True)
+    means = [(step, (one + other) / 2) for (step, one), (_, other) in pairs]
+    assert means == [(step, pytest.approx(loss, rel=1e-3)) for step, loss in losses]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_weights_are_bit_identical_with_and_without_trackkit(framework: str, trained: Trained) -> None:
     """The exchange between ranks changes no weight."""
     for rank in (0, 1):

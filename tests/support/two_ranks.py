@@ -1,7 +1,8 @@
 """Trains the toy under torchrun and saves the weights of each rank: `two_ranks.py FRAMEWORK OUT VARIANT`.
 
-Variants: `tracked` (both ranks call `trackkit.log`); `bare` (without TrackKit); `one-disabled` (rank 1's TrackKit is
-disabled); `one-fails` (rank 1 raises at its fifth step); `one-slow` (rank 1 is late at every step).
+Variants: `tracked` (both ranks call `trackkit.log`, and name a source of their own); `bare` (without TrackKit);
+`one-disabled` (rank 1's TrackKit is disabled); `one-fails` (rank 1 raises at its fifth step); `one-slow` (rank 1 is
+late at every step).
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def _logging(forward: Any) -> Any:
     @functools.wraps(forward)
     def logging(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.training:
-            trackkit.log({"mine": 3})
+            rank = int(os.environ["RANK"])
+            trackkit.log({"mine": 3, "loss/rank": rank})
+            trackkit.source(f"rank{rank}")
         return forward(self, *args, **kwargs)
 
     return logging

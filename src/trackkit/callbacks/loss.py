@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 
 class Loss(Callback):
-    """Measures the training loss.
+    """Measures the training loss, and the parts of it that the program gives.
 
     | key | unit | what |
     |---|---|---|
     | `batch/loss` | as the model's | mean over the optimizer steps since the last row, and over ranks |
+    | `batch/loss/<name>` | as given | mean over the batches since the last row that have it, and over ranks |
     """
 
-    REDUCE: ClassVar[Mapping[str, str]] = {"batch/loss": "mean"}
+    REDUCE: ClassVar[Mapping[str, str]] = {"batch/loss": "mean", "batch/loss/": "mean"}
 
     def row(self, moment: Moment, window: Window) -> Values:
-        return {"batch/loss": window.losses} if window.losses else {}
+        parts = window.means("batch/loss/")
+        return {"batch/loss": window.losses, **parts} if window.losses else parts

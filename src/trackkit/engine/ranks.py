@@ -1,6 +1,6 @@
 """Finds this process's rank, and carries the ranks' values to rank 0. No other file asks for a rank.
 
-No collective is issued, and the training thread waits for no rank: each rank appends one fixed-size record per row to
+No collective is issued, and the training thread waits for no rank: each rank appends one small record per row to
 the process group's store, and a thread of rank 0 collects them. A missing rank is a missing record.
 """
 
@@ -56,9 +56,11 @@ class Exchange:
 
     Attributes:
         keys: of the values that are combined over ranks; others are not sent.
+        prefixes: of further such keys, of which each rank may have others.
     """
 
     keys: Sequence[str] = ()
+    prefixes: tuple[str, ...] = ()
 
     def post(self, row: int, step: int, values: Mapping[str, float]) -> None:
         """Sends this rank's values of a row to rank 0. Takes tens of microseconds; waits for no other rank."""
@@ -109,7 +111,8 @@ def open_exchange(rank: Rank, reduce: Mapping[str, str]) -> Exchange:
 class StoreExchange(Exchange):
     """Sends records through clones of the process group's TCPStore, under a prefix of their own.
 
-    A record is the rank, a bit mask of the values present, and one float64 per key.
+    A record is the rank, a bit mask of the values present, and one float64 per key; then, as JSON, the values whose
+    keys have a prefix; then a line's end.
     """
 
     def __init__(self, store: Any, rank: Rank, reduce: Mapping[str, str]) -> None:
@@ -117,7 +120,8 @@ class StoreExchange(Exchange):
 
         self._rank = rank
         self._reduce = reduce
-        self.keys = sorted(reduce)
+        self.keys = sorted(key for key in reduce if key[-1] != "/")
+        self.prefixes = tuple(key for key in reduce if key[-1] == "/")
         self._record = struct.Struct(f"<IQ{len(self.keys)}d")
         # One clone per thread: a store's connection serves one caller at a time.
         self._store = store.clone()
@@ -128,7 +132,6 @@ class StoreExchange(Exchange):
         self._theirs: Any = PrefixStore(prefix, store.clone()) if rank.writes else None
         self._neighbours = f"{prefix}/processes/{socket.gethostname()}"
         self._store.append(self._neighbours, json.dumps(process_fields()) + "\n")
-        self._size = len(base64.b64encode(bytes(self._record.size)))
         self._wanted: dict[int, tuple[str, float]] = {}
         self._arrived: dict[int, list[dict[str, float]]] = {}
         self._change = threading.Condition()
@@ -141,6 +144,8 @@ class StoreExchange(Exchange):
             mask |= (key in values) << bit
             numbers.append(float(values.get(key, 0.0)))
         record = base64.b64encode(self._record.pack(self._rank.rank, mask, *numbers)).decode()
+        more = {key: value for key, value in values.items() if key.startswith(self.prefixes)}
+        record += f" {json.dumps(more)}\n" if more else "\n"
         place = f"{row}/{step}"
         if self._theirs is not None:
             with self._change:
@@ -159,6 +164,9 @@ class StoreExchange(Exchange):
             found = [record[key] for record in records if key in record]
             if len(found) > 1:
                 combined[key] = _combined(how, found)
+        for key in {key for record in records for key in record if key.startswith(self.prefixes)}:
+            how = next(how for prefix, how in self._reduce.items() if key.startswith(prefix) and prefix[-1] == "/")
+            combined[key] = _combined(how, [record[key] for record in records if key in record])
         return combined
 
     def wait(self, row: int, timeout_s: float) -> None:
@@ -224,19 +232,23 @@ class StoreExchange(Exchange):
         """Collects a row's records if all are here or the row is overdue, and returns whether it did."""
         assert self._theirs is not None
         data = self._theirs.get(key) if self._theirs.check([key]) else b""
-        if len(data) < self._size * self._rank.world_size and time.monotonic() < deadline:
+        if data.count(b"\n") < self._rank.world_size and time.monotonic() < deadline:
             return False
         if data:
             self._theirs.delete_key(key)
-        self._arrived[row] = [self._unpack(data[at : at + self._size]) for at in range(0, len(data), self._size)]
+        self._arrived[row] = [self._unpack(record) for record in data.splitlines()]
         with self._change:
             self._wanted.pop(row, None)
             self._change.notify_all()
         return True
 
     def _unpack(self, record: bytes) -> dict[str, float]:
-        _, mask, *numbers = self._record.unpack(base64.b64decode(record))
-        return {key: numbers[bit] for bit, key in enumerate(self.keys) if mask >> bit & 1}
+        fixed, _, more = record.partition(b" ")
+        _, mask, *numbers = self._record.unpack(base64.b64decode(fixed))
+        return {
+            **json.loads(more or b"{}"),
+            **{key: numbers[bit] for bit, key in enumerate(self.keys) if mask >> bit & 1},
+        }
 
     def _give_up(self) -> None:
         with self._change:

@@ -52,7 +52,8 @@ class RowQueue:
             while self.rows and self._is_complete(self.rows[0], wait_s, deadline):
                 row = self.rows.popleft()
                 combined = self._exchange.combine(row.number)
-                row.values.update({key: value for key, value in combined.items() if key in row.values})
+                anew = self._exchange.prefixes
+                row.values.update({k: value for k, value in combined.items() if k in row.values or k.startswith(anew)})
                 emitted = Row(row.number, row.where.tier, row.step, row.time, row.values, row.origins)
                 self._callbacks.call("emitted", emitted)
                 self._sinks.call("write", emitted)
@@ -91,7 +92,9 @@ class RowQueue:
             if any(key[0] == "_" for key in row.values):
                 row.values = {key: value for key, value in row.values.items() if key[0] != "_"}
             try:
-                shared = {key: row.values[key] for key in self._exchange.keys if key in row.values}
+                keys, prefixes = self._exchange.keys, self._exchange.prefixes
+                shared = {key: row.values[key] for key in keys if key in row.values}
+                shared.update({key: value for key, value in row.values.items() if key.startswith(prefixes)})
                 self._exchange.post(row.number, row.step, shared)
             except Exception as error:  # noqa: BLE001 -- counted
                 self._faults.add("the exchange between ranks", error)

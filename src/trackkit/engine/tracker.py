@@ -44,6 +44,7 @@ class Tracker:
         hold: context in which rows are made; delays a signal that would end the run.
         faults: the internal errors of this run.
         source: name of the data source of the batch that is being trained on; "" if it has none.
+        evaluating: whether an evaluation may be running: no step is being taken.
         status: how the training ended, or `running`.
     """
 
@@ -63,7 +64,7 @@ class Tracker:
         self._window = Window()
         self._open: OpenRow | None = None
         self._owes_row = self._captured = self._fresh = False
-        self.source = ""
+        self.source, self.evaluating = "", False
         self._part_keys: dict[str, str] = {}
         self.position: Callable[[], Moment] | None = None
         self.hold: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
@@ -111,7 +112,7 @@ class Tracker:
         """
         if self._open is not None or self._queue.rows:
             self._emit()
-        if loss is not None and self.source:
+        if self.source:
             self.sourced(loss)
         self._window.add(loss, samples, tokens, data_s, steps)
         if steps:
@@ -138,11 +139,17 @@ class Tracker:
             detached = value.detach().float().reshape(()) if hasattr(value, "detach") else value
             self._window.average(self._part_keys[name], detached)
 
-    def sourced(self, loss: torch.Tensor) -> None:
-        """Adds the loss of a batch to the mean of its data source, `batch/loss/source/<name>`, if it has one."""
+    @property
+    def evaluates_now(self) -> bool:
+        """Whether an evaluation is running."""
+        import torch
+
+        return self.evaluating and not torch.is_grad_enabled()
+
+    def sourced(self, loss: torch.Tensor | None) -> None:
+        """Adds the loss of the batch that is from `source` to the mean `batch/loss/source/<name>`."""
         source, self.source = self.source, ""
-        if source:
-            self.parts({f"source/{source}": loss})
+        self.parts({f"source/{source}": loss})
 
     def skipped(self, flag: torch.Tensor | bool) -> None:
         """Counts a step that the gradient scaler may have skipped, by its found-inf flag."""
@@ -211,13 +218,24 @@ class Tracker:
         if self.position is None:
             return False
         samples = {name: value for name, value in values.items() if value is not None and not is_number(value)}
-        parts = {name: value for name, value in values.items() if name.startswith(_PART) and name not in samples}
-        self._logged.update({name: each for name, each in values.items() if name not in samples and name not in parts})
-        if parts and _trains():
-            self.parts({name.removeprefix(_PART): value for name, value in parts.items()})
+        rest = {name: value for name, value in values.items() if name not in samples}
+        self._logged.update(self.log_parts(rest))
         if samples:
             self.samples(samples, self.position().step)
         return True
+
+    def log_parts(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds numbers that a training logs as `loss/<name>` to the means of those parts, except in an evaluation.
+
+        Returns:
+            The other values.
+        """
+        if self.position is None:
+            return dict(values)
+        parts = {name: value for name, value in values.items() if name.startswith(_PART)}
+        if parts and not self.evaluates_now:
+            self.parts({name.removeprefix(_PART): value for name, value in parts.items()})
+        return {name: value for name, value in values.items() if name not in parts}
 
     def samples(self, values: Mapping[str, Any], step: int) -> None:
         """Records pictures, tables and texts at once, as `samples/<name>`.
@@ -374,10 +392,3 @@ class Tracker:
         if renames != self._renames:
             self._renames = renames
             self._sinks.call("config", {"trackkit/renames": renames})
-
-
-def _trains() -> bool:
-    """Returns whether gradients are recorded: evaluations within a training don't."""
-    import torch
-
-    return torch.is_grad_enabled()

@@ -108,6 +108,36 @@ def token_count(batch: Any) -> int:
     return int(ids.numel()) if ids is not None and hasattr(ids, "numel") else 0
 
 
+def loss_parts(outputs: Any) -> dict[str, Any]:
+    """Returns what a model or a training step gives beside its loss, name to scalar tensor: numbers of a nested
+    mapping (`loss_dict`) by their own names. Empty without a `loss`.
+    """
+    if not isinstance(outputs, Mapping) or outputs.get("loss") is None:
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in outputs.items():
+        if isinstance(value, Mapping):
+            found.update({inner: each for inner, each in value.items() if is_scalar(each)})
+        elif name != "loss" and is_scalar(value):
+            found[name] = value
+    return found
+
+
+def is_scalar(value: Any) -> bool:
+    """Returns whether a value is a float, or a floating-point tensor of one element."""
+    if isinstance(value, float):
+        return True
+    return hasattr(value, "is_floating_point") and value.numel() == 1 and bool(value.is_floating_point())
+
+
+def source_of(batch: Any) -> str:
+    """Returns the data source that a batch names in its field `source`; "" if it has none, or samples of several."""
+    source = batch.get("source") if isinstance(batch, Mapping) else None
+    if isinstance(source, (list, tuple)):
+        source = source[0] if source and all(each == source[0] for each in source) else None
+    return source if isinstance(source, str) else ""
+
+
 def _leading(batch: Any) -> int | None:
     """Returns the first dimension of the first tensor of a flat batch; None for any other."""
     kind = type(batch)

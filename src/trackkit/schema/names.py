@@ -108,6 +108,10 @@ class Names:
         """Returns an evaluation set's name as the keys spell it; "" if it has none."""
         return self._sets.resolve(where).dataset
 
+    def part(self, name: str) -> str:
+        """Returns the name of a part of something measured, as keys spell it."""
+        return sanitize(self._clean(name))
+
     def unused(self) -> dict[str, str]:
         """Returns the synonyms that have no effect, as the settings name them, and why."""
         if self.mode == "keep":

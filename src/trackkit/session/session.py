@@ -126,7 +126,8 @@ class Session:
     def log(self, values: Mapping[str, Any]) -> bool:
         """Passes on what the program logs. Returns whether this process records a training now."""
         try:
-            return bool(self._sinks) and self.tracker.log(values)
+            # Parts of the loss are averaged over the ranks.
+            return self.tracker.log(values) and (bool(self._sinks) or all(name.startswith("loss/") for name in values))
         except Exception as error:  # noqa: BLE001 -- counted
             self.tracker.faults.add("trackkit.log", error)
             return True
@@ -319,9 +320,11 @@ def log(values: Mapping[str, Any]) -> None:
 
     Args:
         values: name to value. A number, or a tensor of one element, becomes `batch/<name>` of the row of the step being
-            taken, or of the next row if that step makes none. A W&B type such as `wandb.Image`, `wandb.Table` or
-            `wandb.Audio`, a figure of Matplotlib or Plotly, a PIL image, a pandas table or a text becomes
-            `samples/<name>` at once: tables and texts in the run's folder and in W&B, the rest in W&B only.
+            taken, or of the next row if that step makes none. A part of the loss, `loss/<name>`, is averaged over all
+            batches since the last row, and over ranks, as `batch/loss/<name>`; in an evaluation it is ignored. A W&B
+            type such as `wandb.Image`, `wandb.Table` or `wandb.Audio`, a figure of Matplotlib or Plotly, a PIL image, a
+            pandas table or a text becomes `samples/<name>` at once: tables and texts in the run's folder and in W&B,
+            the rest in W&B only.
 
     Raises:
         TypeError: `values` is not a dictionary with strings as keys.
@@ -332,6 +335,26 @@ def log(values: Mapping[str, Any]) -> None:
     if not any(logged):
         ensure_heard()
         say_once("trackkit.log recorded nothing: no training is in progress here, or another rank writes its run.")
+
+
+def source(name: str) -> None:
+    """Says which data source the batch that is being trained on comes from, before its loss is returned.
+
+    The losses of each source are averaged over its batches since the last row, and over ranks, as
+    `batch/loss/source/<name>`. Under Lightning and Hugging Face, a batch that is a dictionary may have a field `source`
+    instead. Ignored in an evaluation, and where no training is in progress.
+
+    Args:
+        name: of the source.
+
+    Raises:
+        TypeError: `name` is not a string.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"trackkit.source takes the name of a data source, a string; got {name!r}")
+    for session in [each for each in reversed(_open_sessions) if each.phase == "fitting"][:1]:
+        if not session.tracker.evaluates_now:
+            session.tracker.source = name
 
 
 def open_sessions() -> tuple[Session, ...]:

@@ -47,6 +47,18 @@ PRIVATE = [
     ),
     Private("transformers:Trainer.push_to_hub", "returns the commit of a push", _TRANSFORMERS, _NO_HUB),
     Private("transformers:Trainer._push_from_checkpoint", "pushes during a training", _TRANSFORMERS, _NO_HUB),
+    Private(
+        "transformers:Trainer.current_gradient_accumulation_steps",
+        "undoes the division of a batch's loss, for its data source",
+        _TRANSFORMERS,
+        "batch/loss/source/* is divided by accumulation",
+    ),
+    Private(
+        "transformers:Trainer.model_accepts_loss_kwargs",
+        "says whether the model divides a batch's loss by the items of the whole step",
+        _TRANSFORMERS,
+        "batch/loss/source/* is divided by accumulation",
+    ),
     Private(f"{_HANDLER}.callbacks", "finds other TrackKits of the trainer", _TRANSFORMERS, "both record"),
     Private(
         "transformers.trainer_callback:TrainerState.stateful_callbacks",
@@ -237,6 +249,20 @@ def bare_optimizer(optimizer: Any) -> Any:
 def bare_scheduler(scheduler: Any) -> Any:
     """Returns the torch scheduler in accelerate's wrapper."""
     return getattr(scheduler, "scheduler", scheduler)
+
+
+def batches_of_loss(trainer: Any, items: Any) -> int:
+    """Returns the number of batches over whose items the loss of one batch is divided; 1 if only over its own.
+
+    Args:
+        trainer: the trainer.
+        items: `num_items_in_batch` of `compute_loss`.
+    """
+    scaled = getattr(trainer, "loss_is_scaled_for_ga", None)
+    if scaled is None:
+        accepts = getattr(trainer, "model_accepts_loss_kwargs", False) and items is not None
+        scaled = accepts or trainer.compute_loss_func is not None
+    return int(getattr(trainer, "current_gradient_accumulation_steps", 1)) if scaled else 1
 
 
 def is_scaled(optimizer: Any) -> bool:

@@ -9,6 +9,7 @@ from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.huggingface.describe import describe
 from trackkit.integrations.huggingface.fit import Fit, NullFit
 from trackkit.integrations.huggingface.logged import EvaluationLogs, Logs, StepLogs
+from trackkit.integrations.huggingface.losses import LossParts
 from trackkit.integrations.huggingface.progress import Progress, Sizes
 from trackkit.integrations.huggingface.saves import Pushes, Saves
 from trackkit.integrations.huggingface.trl import follow
@@ -92,13 +93,15 @@ class HuggingFaceAdapter(NullAdapter):
         session = self._kit.begin(start, self._runs)
         _compat.carry(state, {**session.checkpoint_fields(), "progress": progress.fields})
         evaluates = {"steps": state.eval_steps, "epoch": sizes.updates(args.gradient_accumulation_steps)}
-        if self._pushes is None and (trainer := _compat.calling_trainer()) is not None:
-            self._pushes = Pushes(self._kit, self._runs, trainer)
+        before.released()
+        parts, trainer = None, _compat.calling_trainer()
+        if trainer is not None:
+            self._pushes = self._pushes or Pushes(self._kit, self._runs, trainer)
+            parts = LossParts(self._kit, session.tracker, trainer)
         saves = Saves(self._kit, session.tracker, args, state)
         every = evaluates.get(str(args.eval_strategy.value)) or 0
-        before.trl.ends()
         trl = follow(self._kit, session.tracker, args, state)
-        return Fit(session, state, progress, saves, kwargs.get("optimizer"), every, trl)
+        return Fit(session, state, progress, saves, kwargs.get("optimizer"), every, trl, parts)
 
     def epoch_ends(self, control: Any) -> None:
         self._fit.epoch_ends(control.should_epoch_stop or control.should_training_stop)
@@ -162,8 +165,12 @@ class HuggingFaceAdapter(NullAdapter):
         tracker = session.tracker
         if logs.measured:
             tracker.report(logs.measured, BATCH, state.global_step, state.epoch, framework=True)
-        if logs.users:
-            tracker.report(logs.users, BATCH, state.global_step, state.epoch)
+        users = logs.users
+        if not (tracker.evaluating or logs.measured):
+            # Logged in `compute_loss`, of a batch.
+            users = tracker.log_parts(users)
+        if users:
+            tracker.report(users, BATCH, state.global_step, state.epoch)
         if logs.measured:
             tracker.seal()
             self._fit.resumes()

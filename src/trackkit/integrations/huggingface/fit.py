@@ -10,6 +10,7 @@ from trackkit.engine.records import Gradients, Moment
 from trackkit.engine.run_info import Status
 from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.huggingface.logged import MEAN_LOSS
+from trackkit.integrations.huggingface.losses import LossParts
 from trackkit.integrations.huggingface.progress import Losses, Progress
 from trackkit.integrations.huggingface.saves import Saves
 from trackkit.integrations.huggingface.trl import NullTrl
@@ -66,6 +67,9 @@ class NullFit:
     def ends(self) -> None:
         """Ends the training at `on_train_end`."""
 
+    def released(self) -> None:
+        """Restores what was replaced in the trainer, also after a training that an exception has ended."""
+
 
 class Fit(NullFit):
     """One training of a trainer, from `on_train_begin` to `on_train_end`.
@@ -78,6 +82,7 @@ class Fit(NullFit):
         optimizer: the trainer's.
         evaluates: steps between two evaluations; 0 if there are none.
         trl: receives what TRL alone logs.
+        parts: reports the parts of the loss; None if the trainer is not known.
     """
 
     def __init__(
@@ -89,8 +94,10 @@ class Fit(NullFit):
         optimizer: Any,
         evaluates: int,
         trl: NullTrl,
+        parts: LossParts | None,
     ) -> None:
         self.trl = trl
+        self._parts = parts
         self._session = session
         self._tracker = session.tracker
         self._progress = progress
@@ -103,9 +110,10 @@ class Fit(NullFit):
         self._samples, self._tokens = progress.samples(self._seen_step), int(state.num_input_tokens_seen)
         self._data_s = 0.0
         self._mark = stopwatch.now()
-        session.tracker.position = self._moment
+        session.tracker.position, session.tracker.evaluating = self._moment, True
 
     def step_begins(self) -> None:
+        self._tracker.evaluating = False
         self._data_s += stopwatch.now() - self._mark
 
     @property
@@ -120,6 +128,7 @@ class Fit(NullFit):
         self._tracker.gradients(Gradients(optimizer, clipped=True))
 
     def step_ends(self, row: bool, optimizer: Any) -> None:
+        self._tracker.evaluating = True
         if self._scaled and _compat.step_was_skipped(optimizer):
             self._tracker.skipped(True)
         if row:
@@ -158,11 +167,16 @@ class Fit(NullFit):
         self._mark = stopwatch.now()
 
     def ends(self) -> None:
-        self.trl.ends()
-        self.trl = NullTrl()
+        self.released()
         self._saves.ends()
         status: Status = "finished" if self._state.global_step >= self._state.max_steps else "stopped"
         self._session.end(status)
+
+    def released(self) -> None:
+        self.trl.ends()
+        self.trl = NullTrl()
+        if self._parts is not None:
+            self._parts.ends()
 
     def _moment(self) -> Moment:
         """Returns where the training stands, once the tracker has what was counted since the last row."""

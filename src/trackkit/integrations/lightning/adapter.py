@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trackkit.engine import stopwatch
 from trackkit.engine.records import Moment
 from trackkit.engine.run_info import Status
+from trackkit.integrations.batches import loss_parts, source_of
 from trackkit.integrations.guard import Kit
 from trackkit.integrations.lightning.clock import Clock
 from trackkit.integrations.lightning.describe import describe, overrides
@@ -103,6 +104,10 @@ class LightningAdapter:
         loss = _loss(outputs, self._trainer.accumulate_grad_batches if self._automatic else None)
         samples, tokens = self._samples.count(batch, batch_idx)
         tracker, ranks = self.session.tracker, self._ranks
+        if type(batch) is not list and (source := source_of(batch)):
+            tracker.source = source
+        if type(outputs) is dict and len(outputs) > 1:
+            tracker.parts(loss_parts(outputs))
         tracker.batch(loss, None if samples is None else samples * ranks, tokens * ranks, data_s, steps)
         self._position.batch_ends(step, batch_idx)
         self._logged.batch_ends(steps > 0, due)
@@ -188,6 +193,7 @@ class LightningAdapter:
         """
         if not self._trainer.sanity_checking:
             self._logged.evaluation_begins()
+            self.session.tracker.evaluating = True
             if not self._position.fitting:
                 self._open_run(describe(self._trainer, self._trainer.lightning_module, phase))
             for where, samples in self._logged.evaluation_sizes("val" if phase == "validate" else "test"):
@@ -195,6 +201,7 @@ class LightningAdapter:
 
     def evaluation_ends(self) -> None:
         """Completes an evaluation that is not part of a fit (`on_validation_end`, `on_test_end`)."""
+        self.session.tracker.evaluating = False
         if not self._position.fitting:
             self.session.evaluated()
 

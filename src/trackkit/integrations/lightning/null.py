@@ -24,7 +24,8 @@ class NullTracker:
     """Replaces `Tracker` until a run is open."""
 
     seen = (0, 0)
-    batch = row = skipped = report = seal = last_row = pause = flush = evaluates = checkpoint = _ignore
+    source, evaluating = "", False
+    batch = parts = row = skipped = report = seal = last_row = pause = flush = evaluates = checkpoint = _ignore
 
 
 class NullSession:
