@@ -6,6 +6,7 @@ accuracy of every micro-batch, of which a step has the mean, and evaluates loss 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,10 +174,82 @@ def with_lightning(recipe: Recipe, out: Path, callbacks: list[Any], **trainer_ar
 
 
 def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training_arguments: Any) -> Net:
-    """Trains with Hugging Face; adds the logged accuracy in `log`, as TRL does."""
+    """Trains with Hugging Face."""
     from transformers import Trainer, TrainingArguments
 
-    class ToyTrainer(Trainer):
+    net = Net()
+    data = {"train_dataset": Points(), "eval_dataset": Points(5, 24)}
+    _train_huggingface(
+        Trainer, TrainingArguments, recipe, out, training_arguments, model=net, callbacks=callbacks, **data
+    )
+    return net
+
+
+def with_trl(recipe: Recipe, out: Path, callbacks: list[Any], **training_arguments: Any) -> Net:
+    """Trains with TRL's SFTTrainer, whose models are language models: the loss and the data are the toy's own."""
+    from datasets import Dataset
+    from transformers import PreTrainedConfig, PreTrainedModel, default_data_collator
+    from transformers.modeling_outputs import SequenceClassifierOutput
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    class Model(PreTrainedModel):  # type: ignore[no-untyped-call]
+        config_class = PreTrainedConfig
+
+        def __init__(self, config: PreTrainedConfig) -> None:
+            super().__init__(config)
+            self.net = net
+
+        def forward(self, features: torch.Tensor, labels: torch.Tensor) -> SequenceClassifierOutput:
+            return SequenceClassifierOutput(**self.net(features, labels))
+
+    def rows(points: Points) -> Dataset:
+        return Dataset.from_dict({"features": points.features.tolist(), "labels": points.labels.tolist()})
+
+    net = Net()
+    own = {
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "remove_unused_columns": False,
+        "bf16": False,
+        "gradient_checkpointing": False,
+    }
+    _train_huggingface(
+        SFTTrainer,
+        SFTConfig,
+        recipe,
+        out,
+        {**own, **training_arguments},
+        model=Model(PreTrainedConfig()),
+        callbacks=callbacks,
+        processing_class=_words(),
+        data_collator=default_data_collator,
+        train_dataset=rows(Points()),
+        eval_dataset=rows(Points(5, 24)),
+    )
+    return net
+
+
+def _words() -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<eos>": 0}, "<eos>")), eos_token="<eos>")  # type: ignore[no-untyped-call]
+
+
+def _train_huggingface(
+    trainer: Any, arguments: Any, recipe: Recipe, out: Path, training_arguments: dict[str, Any], **given: Any
+) -> None:
+    """Trains with a Hugging Face trainer; adds the logged accuracy in `log`, as TRL does.
+
+    Args:
+        trainer, arguments: classes of the trainer and its arguments.
+        recipe, out: of the training.
+        training_arguments: added to the arguments.
+        given: to the trainer's constructor.
+    """
+
+    class ToyTrainer(trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, *_: Any, **__: Any) -> Any:
             result = model(**inputs)
             if model.training:
@@ -190,16 +263,14 @@ def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training
             super().log({**logs, "train_loss": loss, "train_acc": acc} if "loss" in logs else logs, start_time)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+            return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def mean_accuracy(prediction: Any) -> dict[str, float]:
         logits = torch.as_tensor(prediction.predictions)
         return {"acc": accuracy(logits, torch.as_tensor(prediction.label_ids)).item()}
 
-    net = Net()
-    trainer = ToyTrainer(
-        net,
-        TrainingArguments(
+    ToyTrainer(
+        args=arguments(
             str(out),
             num_train_epochs=recipe.epochs,
             per_device_train_batch_size=BATCH,
@@ -217,13 +288,9 @@ def with_huggingface(recipe: Recipe, out: Path, callbacks: list[Any], **training
             disable_tqdm=True,
             **{"report_to": "none", **training_arguments},
         ),
-        train_dataset=Points(),
-        eval_dataset=Points(5, 24),
         compute_metrics=mean_accuracy,
-        callbacks=callbacks,
-    )
-    trainer.train()
-    return net
+        **given,
+    ).train()
 
 
 def _loader(data: Points, size: int) -> DataLoader[Any]:
@@ -238,3 +305,7 @@ def _loader(data: Points, size: int) -> DataLoader[Any]:
 
 
 TRAININGS: dict[str, Callable[..., Net]] = {"lightning": with_lightning, "huggingface": with_huggingface}
+
+_TRL = {"trl": with_trl} if importlib.util.find_spec("trl") else {}
+CONTRACT: dict[str, Callable[..., Net]] = {**TRAININGS, **_TRL}
+"""The members of the adapter contract. TRL needs newer versions than the oldest that TrackKit works with."""
