@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tests.support.local_log import write_run
 from tests.support.processes import ROOT, clean_env
 from trackkit.cli.main import app
+from trackkit.local_log.samples import NAME, SamplesFile
 
 ROWS = [{"batch/step": step, "batch/loss": 1 / step, "batch/lr": 0.1} for step in range(1, 41)]
 ROWS += [{"epoch/step": 40, "epoch/val/loss": 0.5}]
@@ -60,6 +61,17 @@ def test_page_has_what_the_run_is_its_results_curves_and_places(tmp_path: Path) 
     assert ["40", "0.025", "0.5", "0.1"] in [line.split() for line in page.splitlines()]
     assert "Different from the run before it, name-before (before)\n  hparams/lr: 0.2 -> 0.1\n\n" in page
     assert f"{folder}/  config.json, rows.jsonl, run.json, summary.json" in page
+
+
+def test_page_counts_the_tables_of_samples(tmp_path: Path) -> None:
+    """A hostile key can't act on the terminal."""
+    folder = write_run(tmp_path, "a", {}, {}, ROWS)
+    for step in (1, 2):
+        SamplesFile(folder / NAME).write({"samples/completions": "one text", f"samples/{step}\x1b[31m": "text"}, step)
+    page = show(folder)
+    assert "2 tables of samples/completions: RecordedRun.samples" in page
+    assert "1 table of samples/1" in page
+    assert "\x1b[31m" not in page
 
 
 def test_previous_run_is_found_beside_the_output_folder(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from logging import WARNING
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ class SamplesFile(LineFile):
             if len(line) <= MAX_TABLE and self.size + len(line) <= MAX_FILE:
                 self.append([line])
             else:
-                say_once(f"'{key}' is too large for '{NAME}' in the run's folder, which lacks tables of it.")
+                say_once(f"'{key}' is too large for '{NAME}' in the run's folder, which lacks it.", level=WARNING)
 
 
 def read_samples(folder: Path) -> list[Sample]:
