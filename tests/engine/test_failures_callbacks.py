@@ -33,10 +33,10 @@ CASES = [
     for method in entries(Callback, kind)
 ]
 # The Hugging Face adapter announces only steps that make rows, so nothing is forgotten. These trainings save and
-# load nothing, and push nothing to a model hub.
+# load nothing, push nothing to a model hub and log no samples.
 NEVER_CALLED = {
     ("huggingface", "forget"),
-    *((framework, method) for framework in FRAMEWORKS for method in ("checkpoint", "pushed", "used")),
+    *((framework, method) for framework in FRAMEWORKS for method in ("checkpoint", "pushed", "used", "samples")),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,8 @@ class Fit(NullFit):
         parts: LossParts | None,
     ) -> None:
         self.trl = trl
-        self._parts = parts
+        # The trainer keeps them, and nothing of TrackKit's keeps a trainer alive.
+        self._parts = weakref.ref(parts) if parts is not None else lambda: None
         self._session = session
         self._tracker = session.tracker
         self._progress = progress
@@ -175,8 +177,8 @@ class Fit(NullFit):
     def released(self) -> None:
         self.trl.ends()
         self.trl = NullTrl()
-        if self._parts is not None:
-            self._parts.ends()
+        if (parts := self._parts()) is not None:
+            parts.ends()
 
     def _moment(self) -> Moment:
         """Returns where the training stands, once the tracker has what was counted since the last row."""
