@@ -13,6 +13,7 @@ import torch
 import wandb
 
 from trackkit.engine.tables import Table
+from trackkit.integrations.wandb.media import to_media
 from trackkit.local_log import samples
 from trackkit.local_log.samples import MAX_CELL, SamplesFile, read_samples
 
@@ -45,6 +46,9 @@ def test_secrets_are_masked_and_long_cells_cut(tmp_path: Path) -> None:
     file.write({"samples/a": Table(list("abcdef"), rows)}, 1)
     text = (tmp_path / samples.NAME).read_text()
     assert SECRET not in text
+    media = to_media("samples/a", Table(list("ab"), [rows[0][:2]]))
+    assert SECRET not in str(media.data)
+    assert media.data[0][0].startswith("use ")
     cells = read_samples(tmp_path)[0].rows[0]
     assert cells[0].startswith("use ")
     assert MAX_CELL < len(cells[2]) < MAX_CELL + 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trackkit.integrations.guard import call_guarded
 from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.huggingface.describe import describe
 from trackkit.integrations.huggingface.fit import Fit, NullFit
@@ -12,7 +13,7 @@ from trackkit.integrations.huggingface.logged import EvaluationLogs, Logs, StepL
 from trackkit.integrations.huggingface.losses import LossParts
 from trackkit.integrations.huggingface.progress import Progress, Sizes
 from trackkit.integrations.huggingface.saves import Pushes, Saves
-from trackkit.integrations.huggingface.trl import follow
+from trackkit.integrations.huggingface.trl import NullTrl, follow
 from trackkit.record.description import Description
 from trackkit.record.run_config import length
 from trackkit.schema.keys import BATCH
@@ -97,10 +98,10 @@ class HuggingFaceAdapter(NullAdapter):
         parts, trainer = None, _compat.calling_trainer()
         if trainer is not None:
             self._pushes = self._pushes or Pushes(self._kit, self._runs, trainer)
-            parts = LossParts(self._kit, session.tracker, trainer)
+            parts = call_guarded(self._kit, "on_train_begin", LossParts, self._kit, session.tracker, trainer)
         saves = Saves(self._kit, session.tracker, args, state)
         every = evaluates.get(str(args.eval_strategy.value)) or 0
-        trl = follow(self._kit, session.tracker, args, state)
+        trl = call_guarded(self._kit, "on_train_begin", follow, self._kit, session.tracker, args, state) or NullTrl()
         return Fit(session, state, progress, saves, kwargs.get("optimizer"), every, trl, parts)
 
     def epoch_ends(self, control: Any) -> None:

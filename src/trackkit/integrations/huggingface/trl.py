@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine import ranks
@@ -168,6 +168,12 @@ class _ReportTo(list[str]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._names or (name == "wandb" and self._trains())
+
+    def __iter__(self) -> Iterator[str]:
+        return super().__iter__() if self._trains() else iter(self._names)
+
+    def __bool__(self) -> bool:
+        return bool(self._names) or self._trains()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (self._names,)
