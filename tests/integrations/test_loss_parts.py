@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 import trackkit
@@ -15,6 +16,10 @@ from tests.support.huggingface_toys import Sequential, arguments
 from tests.support.lightning_toys import trainer
 from tests.support.toy import Net, Points
 from trackkit import TrackKit
+from trackkit.callbacks import build_callbacks
+from trackkit.engine.ranks import Exchange
+from trackkit.engine.records import Moment
+from trackkit.engine.tracker import Tracker
 from trackkit.integrations.memory import MemorySink
 
 STEPS, ACCUMULATION, EVERY = 6, 2, 3
@@ -189,3 +194,32 @@ def test_loss_of_a_source_is_undivided_by_accumulation(tmp_path: Path) -> None:
     assert sink.history("batch/loss/source/one") == [
         (step, pytest.approx(loss, rel=1e-3)) for step, loss in sink.history("batch/loss")
     ]
+
+
+class NoReads(TorchDispatchMode):
+    """Fails if a value of a tensor is read, which would wait for a device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert str(func) != "aten._local_scalar_dense.default"
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_value_is_read_before_the_row() -> None:
+    """Half-precision values are added up in single precision; a later change of a tensor changes nothing."""
+    tracker = Tracker(build_callbacks({}), [sink := MemorySink()], Exchange())
+    tracker.position = lambda: Moment(1)
+    with pytest.raises(AssertionError), NoReads():
+        torch.ones(()).item()
+    with NoReads():
+        for number in range(1000):
+            part = torch.tensor(1.0 + (number % 2) / 128, dtype=torch.bfloat16)
+            tracker.log({"loss/kl": part, "loss/one": torch.ones(1)})
+            tracker.source = "wiki"
+            tracker.batch(torch.tensor(2.0), steps=1)
+            part.zero_()
+        tracker.row(Moment(1000))
+    tracker.seal()
+    tracker.flush()
+    values = sink.rows[0].values
+    assert values["batch/loss/kl"] == pytest.approx(1 + 1 / 256, rel=1e-6)
+    assert (values["batch/loss/one"], values["batch/loss/source/wiki"], values["batch/loss"]) == (1, 2, 2)
