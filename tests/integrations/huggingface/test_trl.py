@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 from pathlib import Path
@@ -110,9 +111,13 @@ def test_trainer_s_arguments_are_restored_at_the_end_and_after_an_exception(tmp_
     with pytest.raises(ZeroDivisionError):
         broken.train()
     assert "wandb" not in broken.args.report_to
-    assert list(broken.args.report_to) == []
-    assert not broken.args.report_to
-    assert json.loads(broken.args.to_json_string())["report_to"] == []
+    given = broken.args
+    del broken
+    gc.collect()
+    assert "wandb" not in given.report_to
+    assert list(given.report_to) == []
+    assert not given.report_to
+    assert json.loads(given.to_json_string())["report_to"] == []
     assert wandb.run is not None
     wandb.log({"completions": wandb.Table(["mine"], [[1]])})
     trackkit.finish()

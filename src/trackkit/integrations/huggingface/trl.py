@@ -73,15 +73,14 @@ class TrlLogs(NullTrl):
 
 
 class WandbCalls(TrlLogs):
-    """Receives what TRL logs to W&B, while a W&B run is open in this process."""
+    """Receives what TRL logs to W&B, while a W&B run is open in this process; is made in the trainer's own thread."""
 
     def __init__(self, kit: Kit, tracker: Tracker, args: Any, state: Any) -> None:
         import wandb
 
         super().__init__(kit, tracker, args, state)
         self._wandb: Any = wandb
-        trainer = _compat.calling_trainer()
-        self._trainer = weakref.ref(trainer) if trainer is not None else lambda: None
+        self._trainer = weakref.ref(_compat.calling_trainer())
         self._thread = threading.get_ident()
         # W&B's own callback is in the training: it gets the tables too.
         self._shared = "wandb" in args.report_to
@@ -98,7 +97,10 @@ class WandbCalls(TrlLogs):
 
     def _trains(self) -> bool:
         """Returns whether the training goes on: an exception ends it without an event."""
-        return threading.get_ident() != self._thread or _compat.calling_trainer() is self._trainer()
+        trainer = self._trainer()
+        if trainer is None:
+            return False
+        return threading.get_ident() != self._thread or _compat.calling_trainer() is trainer
 
     def _log(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Takes the place of `wandb.log`."""
@@ -181,7 +183,7 @@ class _ReportTo(list[str]):
 
 def follow(kit: Kit, tracker: Tracker, args: Any, state: Any) -> NullTrl:
     """Returns what receives TRL's tables and times during a training; a null object where there can be none."""
-    if "trl" not in sys.modules or not ranks.current().writes:
+    if "trl" not in sys.modules or not ranks.current().writes or _compat.calling_trainer() is None:
         return NullTrl()
     wandb = sys.modules.get("wandb")
     opened = wandb is not None and wandb.run is not None
