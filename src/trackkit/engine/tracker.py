@@ -112,7 +112,7 @@ class Tracker:
         """
         if self._open is not None or self._queue.rows:
             self._emit()
-        if self.source:
+        if self.source and loss is not None:
             self.sourced(loss)
         self._window.add(loss, samples, tokens, data_s, steps)
         if steps:
@@ -146,7 +146,7 @@ class Tracker:
 
         return self.evaluating and not torch.is_grad_enabled()
 
-    def sourced(self, loss: torch.Tensor | None) -> None:
+    def sourced(self, loss: torch.Tensor) -> None:
         """Adds the loss of the batch that is from `source` to the mean `batch/loss/source/<name>`."""
         source, self.source = self.source, ""
         self.parts({f"source/{source}": loss})
