@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Tier = Literal["batch", "epoch"]
-Split = Literal["train", "val", "test", "predict"]
+Split = Literal["", "train", "val", "test", "predict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Where:
 
     Attributes:
         tier: `batch` for a training step, `epoch` for the end of an epoch or an evaluation.
-        split: the data that the metric was computed on.
+        split: the data that the metric was computed on; "" if nothing says which (only in the tier `epoch`).
         dataset: name of the evaluation set, if there are several; else "".
         around: what the framework puts before and after a metric's name to mark the evaluation set.
     """
@@ -41,7 +41,7 @@ class Where:
         """Returns what the keys of this event begin with: `batch/`, `epoch/val/`, `epoch/val/<set>/`."""
         if self.tier == "batch":
             return "batch/"
-        return f"epoch/{self.split}/{self.dataset}/" if self.dataset else f"epoch/{self.split}/"
+        return "/".join(filter(None, ("epoch", self.split, self.dataset))) + "/"
 
 
 BATCH = Where("batch")
@@ -154,6 +154,12 @@ KEYS: tuple[Key, ...] = (
         "split is `train`, `val`, `test` or `predict`; of a metric logged only per evaluation batch, the last value",
     ),
     Key("epoch/<split>/<set>/<name>", "as logged", "the same", "the same for one of several evaluation sets"),
+    Key(
+        "epoch/<metric>",
+        "as logged",
+        "in loops and under Accelerate, as logged",
+        "a metric that was logged together with `epoch`, without a word that says its split",
+    ),
     Key("device/gpu_mem_reserved_GB", "1e9 bytes", CUDA, "the caching allocator's pool: the number to watch"),
     Key("device/gpu_mem_allocated_GB", "1e9 bytes", CUDA, "live tensors"),
     Key("device/gpu_mem_peak_reserved_GB", "1e9 bytes", CUDA, "the pool's peak since the process began"),
@@ -171,6 +177,7 @@ KEYS: tuple[Key, ...] = (
         "step, split, prompt, completion, each reward and advantage; at most `callbacks: samples: max_rows` rows",
     ),
     Key("final/<split>/<name>", "as logged", END, "the last finite value of each epoch metric"),
+    Key("final/<metric>", "as logged", END, "the same of a metric without a split"),
     Key(
         "final/<split>/runtime_s",
         "s",
@@ -213,7 +220,8 @@ MEASURED_NAMES = frozenset(
     key.name.removeprefix("batch/") for key in KEYS if key.name.startswith("batch/") and "<" not in key.name
 )
 
-_SPLIT_WORDS = {
+SPLIT_WORDS: dict[Split, tuple[str, ...]] = {
+    "": (),
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "eval", "evaluation"),
     "test": ("test", "testing"),
@@ -224,8 +232,8 @@ _OWN_WORDS = frozenset({"global_step", "time_step", "num_epoch"})
 
 # Patterns of a `<word>` in a key. Only names and groups may have several segments.
 _SEGMENT = r"(?:[A-Za-z0-9_]|[^\x00-\x7f])+"
-_WORDS = {"<split>": "(?:train|val|test|predict)", "<set>": _SEGMENT}
 _WORD = f"{_SEGMENT}(?:/{_SEGMENT})*"
+_WORDS = {"<split>": "(?:train|val|test|predict)", "<set>": _SEGMENT, "<metric>": _SEGMENT}
 
 
 def sanitize(name: str) -> str:
@@ -256,7 +264,7 @@ def canonical(name: str, where: Where) -> str:
     Returns:
         The name below `where.prefix`; never empty, segments of letters, digits and `_`.
     """
-    words = "|".join(_SPLIT_WORDS[where.split])
+    words = "|".join(SPLIT_WORDS[where.split]) or "$."
     tier = where.tier
     before, short, forked = "", name, False
     while short != before:
