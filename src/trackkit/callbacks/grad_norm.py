@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.engine.callback import Callback, Values
+from trackkit.engine.norms import are_sharded, norms_of, with_gradients
 from trackkit.notices import logger
 from trackkit.schema.keys import sanitize
 
@@ -54,11 +54,11 @@ class GradNorm(Callback):
             return
         import torch
 
-        parameters = [parameter for group in gradients.optimizer.param_groups for parameter in group["params"]]
-        grads = [grad for parameter in parameters if (grad := parameter.grad) is not None]
+        parameters = with_gradients(gradients.optimizer)
+        grads = [parameter.grad for _, parameter in parameters]
         if not grads:
             return
-        if any(type(grad) is not torch.Tensor and hasattr(grad, "full_tensor") for grad in grads):
+        if are_sharded(grads):
             self._missed = "the gradients are sharded"
             # Combining the shards would need a collective, and TrackKit never issues one.
             if not self._warned:
@@ -67,7 +67,7 @@ class GradNorm(Callback):
             return
         self._measured = True
         with torch.no_grad():
-            norms = _norms(grads)
+            norms = norms_of(grads) if gradients.norms is None else gradients.norms
             total = torch.linalg.vector_norm(torch.stack(norms))
             if gradients.scale is not None:
                 total = total / gradients.scale.to(total.device)
@@ -75,8 +75,7 @@ class GradNorm(Callback):
         if gradients.name:
             self._norms[f"batch/grad_norm/{gradients.name}"] = total
         if self.per_layer:
-            measured = [each for each in enumerate(parameters) if each[1].grad is not None]
-            for (index, parameter), norm in zip(measured, norms, strict=True):
+            for (index, parameter), norm in zip(parameters, norms, strict=True):
                 scaled = norm if gradients.scale is None else norm / gradients.scale
                 name = self._name(gradients, parameter) or f"{gradients.name or 'parameter'}_{index}"
                 self._norms[f"batch/grad_norm/layer/{name}"] = scaled
@@ -94,34 +93,3 @@ class GradNorm(Callback):
     def row(self, moment: Moment, window: Window) -> Values:
         norms, self._norms = self._norms, {}
         return norms
-
-
-def _norms(grads: list[Any]) -> list[Any]:
-    """Returns the L2 norm of each gradient, in order: scalars of float32 or wider, on the first one's device."""
-    import torch
-
-    kinds = {(grad.device, grad.dtype, grad.layout) for grad in grads}
-    if len(kinds) == 1 and grads[0].layout is torch.strided:
-        return _fused_norms(grads)
-    out: list[Any] = [None] * len(grads)
-    alike: dict[tuple[Any, Any], list[int]] = defaultdict(list)
-    for index, grad in enumerate(grads):
-        if grad.layout is not torch.strided:
-            grad = grad.coalesce().values()
-            grads[index] = grad
-        alike[grad.device, grad.dtype].append(index)
-    home = grads[0].device
-    for indices in alike.values():
-        for index, norm in zip(indices, _fused_norms([grads[index] for index in indices]), strict=True):
-            out[index] = norm.to(home)
-    return out
-
-
-def _fused_norms(grads: list[Any]) -> list[Any]:
-    """Returns the norms of gradients of one device and type, computed by one fused kernel."""
-    import torch
-
-    dtype = grads[0].dtype
-    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
-    norms = torch._foreach_norm(grads, 2.0, dtype=wide)  # noqa: SLF001 -- torch's clip_grad_norm_ uses it
-    return [norm.float() for norm in norms] if dtype.is_complex else list(norms)

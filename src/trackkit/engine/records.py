@@ -49,6 +49,7 @@ class Gradients(NamedTuple):
         clipped: whether the framework has clipped them already, which changes their norm.
         scale: the loss scale by which they are still multiplied (a device scalar); None when they are unscaled.
         module: the model, which names the parameters; None if it is unknown.
+        norms: L2 norm of each gradient (device scalars), in order, if they were measured before clipping; else None.
     """
 
     optimizer: torch.optim.Optimizer
@@ -56,6 +57,7 @@ class Gradients(NamedTuple):
     clipped: bool = False
     scale: torch.Tensor | None = None
     module: torch.nn.Module | None = None
+    norms: list[torch.Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)

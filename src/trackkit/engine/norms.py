@@ -1,0 +1,56 @@
+"""Computes the L2 norm of each gradient, with one fused kernel per device and type, without reading it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+
+def with_gradients(optimizer: Any) -> list[tuple[int, torch.nn.Parameter]]:
+    """Returns the parameters of an optimizer that have a gradient, each with its number among all of them."""
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    return [(number, each) for number, each in enumerate(parameters) if each.grad is not None]
+
+
+def are_sharded(grads: Sequence[Any]) -> bool:
+    """Returns whether gradients are spread over the ranks: combining their norms would need a collective."""
+    import torch
+
+    return any(type(grad) is not torch.Tensor and hasattr(grad, "full_tensor") for grad in grads)
+
+
+def norms_of(grads: Sequence[Any]) -> list[torch.Tensor]:
+    """Returns the L2 norm of each gradient, in order: scalars of float32 or wider, on the first one's device."""
+    import torch
+
+    grads = list(grads)
+    kinds = {(grad.device, grad.dtype, grad.layout) for grad in grads}
+    if len(kinds) == 1 and grads[0].layout is torch.strided:
+        return _fused(grads)
+    out: list[Any] = [None] * len(grads)
+    alike: dict[tuple[Any, Any], list[int]] = defaultdict(list)
+    for index, grad in enumerate(grads):
+        if grad.layout is not torch.strided:
+            grad = grad.coalesce().values()
+            grads[index] = grad
+        alike[grad.device, grad.dtype].append(index)
+    home = grads[0].device
+    for indices in alike.values():
+        for index, norm in zip(indices, _fused([grads[index] for index in indices]), strict=True):
+            out[index] = norm.to(home)
+    return out
+
+
+def _fused(grads: list[Any]) -> list[torch.Tensor]:
+    """Returns the norms of gradients of one device and type, computed by one fused kernel."""
+    import torch
+
+    dtype = grads[0].dtype
+    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
+    norms = torch._foreach_norm(grads, 2.0, dtype=wide)  # noqa: SLF001 -- torch's clip_grad_norm_ uses it
+    return [norm.float() for norm in norms] if dtype.is_complex else list(norms)
