@@ -4,6 +4,7 @@ from trackkit import TrackKit
 
 Trainer(callbacks=[TrackKit()])                    # PyTorch Lightning, Hugging Face
 TrainingArguments(report_to="trackkit")            # Hugging Face, after `import trackkit`
+trackkit.loop(model, optimizer)                    # a loop of your own
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from trackkit.errors import SchemaError as SchemaError
     from trackkit.errors import TrackKitError as TrackKitError
     from trackkit.kit import TrackKit as TrackKit
+    from trackkit.kit import init as init
+    from trackkit.kit import loop as loop
     from trackkit.reading.load_checkpoint import load_checkpoint as load_checkpoint
     from trackkit.reading.runs import read_run as read_run
     from trackkit.reading.runs import runs as runs
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("ConfigError", "SchemaError", "TrackKit", "TrackKitError"),
-    *("finish", "load_checkpoint", "log", "read_run", "run", "runs", "source"),
+    *("finish", "init", "load_checkpoint", "log", "loop", "read_run", "run", "runs", "source"),
 ]
 
 # Loaded on first use: `import trackkit` installs the import hook and does nothing else.
@@ -43,6 +46,8 @@ _HOMES = {
     "SchemaError": "trackkit.errors:SchemaError",
     "TrackKitError": "trackkit.errors:TrackKitError",
     "TrackKit": "trackkit.kit:TrackKit",
+    "init": "trackkit.kit:init",
+    "loop": "trackkit.kit:loop",
     "log": "trackkit.session.session:log",
     "load_checkpoint": "trackkit.reading.load_checkpoint:load_checkpoint",
     "read_run": "trackkit.reading.runs:read_run",

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    import torch
+
     from trackkit.engine.run_info import Start
+    from trackkit.integrations.loop.init import Run
+    from trackkit.integrations.loop.loop import Loop
     from trackkit.session.session import Session
 
 
@@ -192,6 +196,59 @@ class TrackKit(FrameworkBase):
 
     def __repr__(self) -> str:
         return f"TrackKit(project={self.config.project!r}, mode={self.config.mode!r})"
+
+
+def loop(
+    model: torch.nn.Module | Sequence[torch.nn.Module] | Mapping[str, torch.nn.Module],
+    optimizer: Any,
+    *,
+    config: Any = None,
+    total_steps: int | None = None,
+    every: int = 50,
+    scaler: torch.amp.GradScaler | None = None,
+    **settings: Any,
+) -> Loop:
+    """Records a training loop of your own, in a `with` block.
+
+    with trackkit.loop(model, optimizer, config=cfg, total_steps=n, project="mine") as track:
+        for epoch in range(epochs):
+            for x, y in track.batches(loader):
+                ...; loss.backward(); optimizer.step()
+                track.step(loss)
+            track.evaluation("val", evaluate(model))
+
+    Args:
+        model: the model, also in a wrapper (DDP, FSDP, Fabric, `torch.compile`); several in a list or a dict.
+        optimizer: a torch optimizer, also in Accelerate's, Fabric's or schedule-free's wrapper; several in a list, or
+            in a dict by name.
+        config: hyperparameters: a mapping, a dataclass, a namespace or an OmegaConf node.
+        total_steps: planned optimizer steps. Default: unknown.
+        every: optimizer steps per row. The first step makes a row too, and the last.
+        scaler: the gradient scaler, so that steps which it skips are counted from the first one on.
+        settings: of TrackKit, except for its `config`.
+
+    Raises:
+        ConfigError: a wrong argument or setting.
+    """
+    from trackkit.integrations.loop.loop import Loop
+
+    return Loop(TrackKit(**settings), model, optimizer, config, total_steps, every, scaler)
+
+
+def init(project: str | None = None, config: Any = None, **settings: Any) -> Run:
+    """Opens a run for code that logs by itself: `run.log(values, step)`, then `run.finish()`.
+
+    Args:
+        project: W&B project.
+        config: hyperparameters: a mapping, a dataclass, a namespace or an OmegaConf node.
+        settings: of TrackKit, except for its `config`. `resume` may name a run to continue.
+
+    Raises:
+        ConfigError: a wrong setting.
+    """
+    from trackkit.integrations.loop.init import Run
+
+    return Run(TrackKit(project, **settings), config)
 
 
 def _first_warning(folder: Path, status: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, Dataset
 
 SAMPLES, FEATURES, CLASSES, BATCH = 96, 6, 3, 4
@@ -291,6 +292,45 @@ def _train_huggingface(
         compute_metrics=mean_accuracy,
         **given,
     ).train()
+
+
+def with_loop(recipe: Recipe, out: Path, settings: list[dict[str, Any]]) -> Net:
+    """Trains with a loop of its own; without `settings`, without TrackKit."""
+    import trackkit
+
+    net, train, val = Net(), _loader(Points(), BATCH), DataLoader(Points(5, 24), BATCH)
+    optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr)
+    total = total_steps(recipe)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, total))
+    given = settings[0] if settings else {"mode": "disabled"}
+    with trackkit.loop(net, optimizer, total_steps=total, every=recipe.every, dir=str(out), **given) as track:
+        micro: list[tuple[float, float]] = []
+        for _ in range(recipe.epochs):
+            for batch in track.batches(train) if settings else train:
+                result = net(**batch)
+                (result["loss"] / recipe.accumulation).backward()
+                micro.append((result["loss"].item(), accuracy(result["logits"], batch["labels"]).item()))
+                if stepped := len(micro) == recipe.accumulation:
+                    if recipe.clip:
+                        clip_grad_norm_(net.parameters(), recipe.clip)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    scheduler.step()
+                if not settings:
+                    micro = [] if stepped else micro
+                    continue
+                track.step(result["loss"])
+                if stepped:
+                    loss, acc = (sum(each) / len(micro) for each in zip(*micro, strict=True))
+                    track.log({"train_loss": loss, "train_acc": acc})
+                    micro.clear()
+            with torch.no_grad():
+                outs = [(net(**batch), batch["labels"]) for batch in val]
+            loss = sum(out["loss"].item() for out, _ in outs) / len(outs)
+            acc = sum(accuracy(out["logits"], labels).item() for out, labels in outs) / len(outs)
+            if settings:
+                track.evaluation("val", {"val_loss": loss, "val_acc": acc}, samples=24)
+    return net
 
 
 def _loader(data: Points, size: int) -> DataLoader[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from trackkit.engine.callback import Callback, Values
 from trackkit.engine.norms import are_sharded, norms_of, with_gradients

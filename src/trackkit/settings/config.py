@@ -30,7 +30,8 @@ _NOT_IN_AN_ID = ":;,#?/'\\"
 # Settings of other tools that people look for here, and where to set them.
 _ELSEWHERE = dict.fromkeys(
     ("log_every", "log_every_n_steps", "logging_steps"),
-    "; set it in the framework: 'log_every_n_steps' in Lightning, 'logging_steps' in Hugging Face",
+    "; set it in the framework: 'log_every_n_steps' in Lightning, 'logging_steps' in Hugging Face, "
+    "'every' in trackkit.loop",
 )
 
 

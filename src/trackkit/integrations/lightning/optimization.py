@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Gradients
-from trackkit.integrations.lightning.optimizers import Scaler, name_of
+from trackkit.integrations.lightning.optimizers import Scaler
 from trackkit.integrations.lightning.schedule import Schedule
 from trackkit.integrations.lightning.wiring import Wiring
+from trackkit.integrations.optimizers import name_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer

@@ -1,9 +1,8 @@
-"""The names of a trainer's optimizers, and its gradient scaler."""
+"""The gradient scaler of a trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trackkit.integrations.lightning import _compat
 
@@ -11,17 +10,6 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from torch import Tensor
     from torch.optim import Optimizer
-
-
-def name_of(optimizer: Any, optimizers: Sequence[Any]) -> str:
-    """Returns the name of one of several optimizers: its class, numbered where classes repeat; "" for the only one."""
-    if len(optimizers) < 2:
-        return ""
-    kinds = [type(each).__name__ for each in optimizers]
-    for index, each in enumerate(optimizers):
-        if each is optimizer or getattr(each, "optimizer", None) is optimizer:
-            return f"{kinds[index]}_{index}" if kinds.count(kinds[index]) > 1 else kinds[index]
-    return type(optimizer).__name__
 
 
 class Scaler:

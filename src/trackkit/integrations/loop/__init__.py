@@ -1,0 +1,1 @@
+"""Plain loops: `trackkit.loop`, and `trackkit.init` for loops that log by themselves."""
