@@ -294,42 +294,40 @@ def _train_huggingface(
     ).train()
 
 
-def with_loop(recipe: Recipe, out: Path, settings: list[dict[str, Any]]) -> Net:
-    """Trains with a loop of its own; without `settings`, without TrackKit."""
-    import trackkit
+def with_loop(recipe: Recipe, out: Path, callbacks: list[Any]) -> Net:
+    """Trains with a loop of its own that `trackkit.loop` records; in plain torch if there is no TrackKit."""
+    from trackkit.integrations.loop.loop import Loop
 
     net, train, val = Net(), _loader(Points(), BATCH), DataLoader(Points(5, 24), BATCH)
+    if not callbacks:
+        net.load_state_dict(plain_training(recipe).weights)
+        return net
     optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr)
     total = total_steps(recipe)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, total))
-    given = settings[0] if settings else {"mode": "disabled"}
-    with trackkit.loop(net, optimizer, total_steps=total, every=recipe.every, dir=str(out), **given) as track:
-        micro: list[tuple[float, float]] = []
+    with Loop(callbacks[0], net, optimizer, None, total, recipe.every, None) as track:
         for _ in range(recipe.epochs):
-            for batch in track.batches(train) if settings else train:
+            micro: list[tuple[float, float]] = []
+            for batch in track.batches(train):
                 result = net(**batch)
                 (result["loss"] / recipe.accumulation).backward()
                 micro.append((result["loss"].item(), accuracy(result["logits"], batch["labels"]).item()))
-                if stepped := len(micro) == recipe.accumulation:
+                if len(micro) % recipe.accumulation == 0:
                     if recipe.clip:
                         clip_grad_norm_(net.parameters(), recipe.clip)
                     optimizer.step()
                     optimizer.zero_grad()
                     scheduler.step()
-                if not settings:
-                    micro = [] if stepped else micro
-                    continue
                 track.step(result["loss"])
-                if stepped:
-                    loss, acc = (sum(each) / len(micro) for each in zip(*micro, strict=True))
+                if len(micro) % recipe.accumulation == 0:
+                    last = micro[-recipe.accumulation :]
+                    loss, acc = (sum(each) / len(last) for each in zip(*last, strict=True))
                     track.log({"train_loss": loss, "train_acc": acc})
-                    micro.clear()
             with torch.no_grad():
                 outs = [(net(**batch), batch["labels"]) for batch in val]
             loss = sum(out["loss"].item() for out, _ in outs) / len(outs)
             acc = sum(accuracy(out["logits"], labels).item() for out, labels in outs) / len(outs)
-            if settings:
-                track.evaluation("val", {"val_loss": loss, "val_acc": acc}, samples=24)
+            track.evaluation("val", {"val_loss": loss, "val_acc": acc}, samples=24)
     return net
 
 
@@ -347,5 +345,5 @@ def _loader(data: Points, size: int) -> DataLoader[Any]:
 TRAININGS: dict[str, Callable[..., Net]] = {"lightning": with_lightning, "huggingface": with_huggingface}
 
 _TRL = {"trl": with_trl} if importlib.util.find_spec("trl") else {}
-CONTRACT: dict[str, Callable[..., Net]] = {**TRAININGS, **_TRL}
+CONTRACT: dict[str, Callable[..., Net]] = {**TRAININGS, **_TRL, "loop": with_loop}
 """The members of the adapter contract. TRL needs newer versions than the oldest that TrackKit works with."""
