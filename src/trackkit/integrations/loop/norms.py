@@ -207,8 +207,11 @@ def _device(optimizer: Any) -> Any:
 
 def _calling_scaler() -> Any:
     """Returns the gradient scaler whose `step` is calling; None if there is none."""
+    import torch
     from torch.amp.grad_scaler import GradScaler
 
+    if torch.compiler.is_compiling():
+        return None
     frame = sys._getframe(2)  # noqa: SLF001 -- CPython's documented way to the calling frames
     for _ in range(_FRAMES):
         if frame is None:
