@@ -57,6 +57,7 @@ class Run(Block):
         self._open(lambda: describe(None, [], config))
         if self.session is not None and self.session.info.earlier is not None:
             self.step = max((row.step for row in self.session.info.earlier.rows), default=0)
+        self._steps = self.step
         # Registered after the session's, so that it runs before: a script that ends without `finish` has not failed.
         atexit.register(self._at_exit)
 
@@ -93,6 +94,7 @@ class Run(Block):
                 "against `batch/step` show it there."
             )
         self.step, self._epoch = step, epoch
+        self._steps = max(self._steps, step)
         for where, named in events:
             numbers = {name: plain_number(value) for name, value in named.items() if value is None or is_number(value)}
             if numbers:
@@ -111,7 +113,7 @@ class Run(Block):
         atexit.unregister(self._at_exit)
         if not self._finished:
             self._finished = True
-            self.tracker.note({"final/steps": self.step})
+            self.tracker.note({"final/steps": self._steps})
             super()._end(status, exit_code, error)
 
     def _at_exit(self) -> None:

@@ -1,0 +1,102 @@
+"""A run in W&B's shape: `trackkit.init`, `run.log`, `run.finish`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import trackkit
+from tests.support.local_log import local_run
+from tests.support.wandb_offline import find_runs, read_offline
+from tests.support.warm import run_script
+from trackkit import TrackKitError
+from trackkit.integrations.memory import MemorySink
+
+
+def test_values_get_canonical_keys_at_their_steps(caplog: pytest.LogCaptureFixture) -> None:
+    run = trackkit.init(project="mine", config={"lr": 0.1}, sinks=[sink := MemorySink()])
+    run.log({"train/loss": torch.tensor(2.0), "lr": 0.1}, step=1)
+    run.log({"acc": 0.5}, step=1)
+    run.log({"loss": 1.5})
+    run.log({"val_loss": 1.0, "epoch": 1})
+    run.log({"grad": {"norm": 3}, "step": 10})
+    run.log({"text": "a sample", "loss": 1.0}, step=5)
+    run.summary["note"] = "good"
+    run.summary.update(best=0.9)
+    run.finish()
+    run.finish()
+    rows = [(row.step, {k: v for k, v in row.values.items() if k.rpartition("/")[2] != "step"}) for row in sink.rows]
+    assert rows == [
+        (1, {"batch/loss": 2.0, "batch/lr": 0.1, "batch/acc": 0.5}),
+        (2, {"batch/loss": 1.5}),
+        (2, {"epoch/epoch": 1, "epoch/val/loss": 1.0}),
+        (10, {"batch/grad/norm": 3}),
+        (5, {"batch/loss": 1.0}),
+    ]
+    assert sink.media == [(5, {"samples/text": "a sample"})]
+    assert "step 5 came after step 10" in caplog.text
+    assert sink.settings["hparams/lr"] == 0.1
+    assert (sink.columns["final/note"], sink.columns["final/best"], sink.columns["final/val/loss"]) == (
+        "good",
+        0.9,
+        1.0,
+    )
+    assert (sink.columns["final/status"], sink.columns["final/steps"], sink.exit_code) == ("finished", 5, 0)
+
+
+def test_run_is_resumed_by_its_id(tmp_path: Path) -> None:
+    with trackkit.init(project="mine", sinks=[]) as run:
+        run.log({"loss": 1.0}, step=3)
+    with trackkit.init(project="mine", resume=run_id(tmp_path), sinks=[sink := MemorySink()]) as again:
+        again.log({"loss": 0.5})
+    assert [row.step for row in sink.rows] == [4]
+    assert local_run(tmp_path).history("batch/loss") == [(3, 1.0), (4, 0.5)]
+
+
+def run_id(folder: Path) -> str:
+    (found,) = (folder / "_trackkit").iterdir()
+    return found.name
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: run.log(3), "mapping"),
+        (lambda run: run.log({"a": 1}, step=-1), "0 or more"),
+        (lambda run: run.log({"a": 1}, step=1.5), "whole number"),
+        (lambda run: (run.finish(), run.log({"a": 1})), r"after run.finish\(\)"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(call: Any, message: str) -> None:
+    with trackkit.init(sinks=[]) as run, pytest.raises(TrackKitError, match=message):
+        call(run)
+
+
+def test_exit_code_and_errors_are_a_failed_run() -> None:
+    trackkit.init(sinks=[sink := MemorySink()]).finish(exit_code=2)
+    assert (sink.columns["final/status"], sink.exit_code) == ("failed", 2)
+    with pytest.raises(ValueError, match="gone"), trackkit.init(sinks=[sink := MemorySink()]):
+        raise ValueError("gone")
+    assert sink.columns["final/error"].startswith("ValueError: gone")
+
+
+@pytest.mark.parametrize(("end", "status"), [("", "finished"), ("raise ValueError('gone')", "failed")])
+def test_program_that_does_not_finish_its_run(end: str, status: str, tmp_path: Path) -> None:
+    code = f"import trackkit\nrun = trackkit.init(project='mine')\nrun.log({{'loss': 1.0}}, 1)\n{end}\n"
+    done = run_script(code, cwd=tmp_path)
+    assert done.returncode == (status == "failed"), done.stderr
+    run = local_run(tmp_path)
+    assert run.summary["final/status"] == status
+    assert len(find_runs(tmp_path)) == 1
+    assert read_offline(tmp_path).history("batch/loss") == [(1, 1.0)]
+
+
+def test_disabled_run_records_nothing(tmp_path: Path) -> None:
+    run = trackkit.init(mode="disabled")
+    run.log({"loss": 1.0})
+    run.summary["best"] = 1
+    run.finish()
+    assert not list(tmp_path.iterdir())
