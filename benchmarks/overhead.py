@@ -1,6 +1,6 @@
 """Measures the cost of tracking: bare training, an empty callback, TrackKit and its peers, in turn, in one process.
 
-    python benchmarks/overhead.py [--framework lightning huggingface] [--rounds 7] [--steps 1000] [--every 10 50]
+    python benchmarks/overhead.py [--framework lightning huggingface loop] [--rounds 7] [--steps 1000] [--every 10 50]
                                   [--device cpu]
 
 Prints two numbers for each round and variant. Wall: time per optimizer step, from the 20th step to the last, so without
@@ -8,7 +8,11 @@ start and end. Hooks: time per step inside the callbacks' hooks and the framewor
 because timing has a cost too. Everything is offline, and every row has the same content and cadence. The peers' sets:
 
 - Lightning: `self.log` of the loss, WandbLogger, LearningRateMonitor, `grad_norm` at each row;
-- Hugging Face: WandbCallback.
+- Hugging Face: WandbCallback;
+- a plain loop: `wandb.log` of loss, rate and `clip_grad_norm_`'s norm at each row. (There is no empty callback.)
+
+For the plain loop there is a third number: the processor time of the calls at a step without a row, in a loop that
+does nothing else.
 """
 
 from __future__ import annotations
@@ -262,6 +266,105 @@ def huggingface_round(variant: str, steps: int, every: int, hooks: bool, folder:
     return clock.hooks_us if hooks else clock.wall_us
 
 
+# -- a plain loop ------------------------------------------------------------------------------------------------
+
+
+def loop_round(variant: str, steps: int, every: int, hooks: bool, folder: str) -> float:
+    import trackkit
+
+    clock = Clock(steps)
+    torch.manual_seed(0)
+    net = network().to(DEVICE)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    loader = torch.utils.data.DataLoader(batches(steps), BATCH)
+    tracked, peers = variant == "TrackKit", variant == "peers"
+    track = trackkit.loop(
+        net, optimizer, every=every, total_steps=steps, dir=folder, mode=None if tracked else "disabled"
+    )
+    run = _wandb_run(folder) if peers else None
+    with _loop_timed(clock, hooks and tracked), track:
+        if hooks and tracked:
+            clock.time(track, "step")
+        if hooks and peers:
+            clock.time(run, "log")
+        for number, (features, targets) in enumerate(track.batches(loader) if tracked else loader, 1):
+            clock.tick()
+            loss: Any = torch.nn.functional.mse_loss(net(features.to(DEVICE)), targets.to(DEVICE))
+            optimizer.zero_grad()
+            loss.backward()
+            row = run is not None and (number % every == 0 or number == 1)
+            norm = torch.nn.utils.get_total_norm([each.grad for each in net.parameters()]) if row else None  # type: ignore[misc]
+            optimizer.step()
+            if tracked:
+                track.step(loss)
+            if run is not None and norm is not None:
+                run.log({"loss": loss.item(), "lr": optimizer.param_groups[0]["lr"], "norm": norm.item()}, step=number)
+    if run is not None:
+        run.finish()
+    _finish()
+    return clock.hooks_us if hooks else clock.wall_us
+
+
+def _wandb_run(folder: str) -> Any:
+    import wandb
+
+    return wandb.init(project="overhead", dir=folder, mode="offline")
+
+
+class _loop_timed:
+    """Counts the time inside the hooks that `trackkit.loop` puts on optimizers and parameters."""
+
+    def __init__(self, clock: Clock, active: bool) -> None:
+        from trackkit.integrations.loop.norms import Follower
+
+        self.clock, self.active, self.owner = clock, active, Follower
+        self.names = ("_after_step", "_accumulated", "_again", "_measure") if active else ()
+
+    def __enter__(self) -> None:
+        self.kept = {name: getattr(self.owner, name) for name in self.names}
+        self.clock.time(self.owner, *self.names)
+
+    def __exit__(self, *_: object) -> None:
+        for name, method in self.kept.items():
+            setattr(self.owner, name, method)
+
+
+def report_calls(rounds: int, steps: int, folder: str) -> None:
+    """Prints what `track.batches`, the optimizer's hook and `track.step` cost at a step without a row."""
+    import trackkit
+
+    class Still(torch.optim.Optimizer):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            pass
+
+    class Ready(torch.utils.data.DataLoader[Any]):
+        def __iter__(self) -> Any:
+            return iter(ready)
+
+    net = torch.nn.Linear(2, 1)
+    loader = Ready(batches(steps), BATCH)
+    ready = list(torch.utils.data.DataLoader(batches(steps), BATCH))
+    loss = net(torch.zeros(2)).sum()
+    figures = []
+    for _ in range(rounds):
+        optimizer = Still(net.parameters(), {"lr": 0.1})
+        began = time.thread_time()
+        for _ in loader:
+            optimizer.step()
+        bare = time.thread_time() - began
+        with trackkit.loop(net, optimizer, every=10**9, dir=folder) as track:
+            track.step(loss)
+            optimizer.step()
+            track.step(loss)
+            began = time.thread_time()
+            for _ in track.batches(loader):
+                optimizer.step()
+                track.step(loss)
+            figures.append((time.thread_time() - began - bare) / steps * 1e6)
+    listed = " ".join(f"{value:7.2f}" for value in figures)
+    print(f"  calls  TrackKit  {listed}   median {statistics.median(figures):7.2f} us per step without a row")
+
+
 def _finish() -> None:
     import wandb
 
@@ -274,7 +377,7 @@ def _finish() -> None:
 
 # -- figures -----------------------------------------------------------------------------------------------------
 
-ROUNDS = {"lightning": lightning_round, "huggingface": huggingface_round}
+ROUNDS = {"lightning": lightning_round, "huggingface": huggingface_round, "loop": loop_round}
 VARIANTS = ("bare", "empty", "TrackKit", "peers")
 
 
@@ -284,7 +387,7 @@ def measure(framework: str, rounds: int, steps: int, every: int, hooks: bool, fo
     for number in range(-1, rounds):
         for turn in range(len(VARIANTS)):
             variant = VARIANTS[(number + turn) % len(VARIANTS)]
-            if hooks and variant == "bare":
+            if (hooks and variant == "bare") or (framework == "loop" and variant == "empty"):
                 continue
             figure = ROUNDS[framework](variant, steps, every, hooks, folder)
             if number >= 0:
@@ -302,11 +405,13 @@ def report(framework: str, rounds: int, steps: int, every: int, folder: str) -> 
         print(f"  wall   {variant:9} {listed}   median {medians[variant]:7.1f}  {ratio:.3f} of bare")
     cost = {
         variant: statistics.median(value - bare for value, bare in zip(wall[variant], wall["bare"], strict=True))
-        for variant in ("empty", "TrackKit", "peers")
+        for variant in wall
+        if variant != "bare"
     }
+    listed = ", ".join(f"{variant} {value:.1f}" for variant, value in cost.items())
     print(
-        f"  wall   over bare, median of the rounds' differences: empty {cost['empty']:.1f}, TrackKit "
-        f"{cost['TrackKit']:.1f}, peers {cost['peers']:.1f}; TrackKit / peers {cost['TrackKit'] / cost['peers']:.3f}"
+        f"  wall   over bare, median of the rounds' differences: {listed}; "
+        f"TrackKit / peers {cost['TrackKit'] / cost['peers']:.3f}"
     )
     inside = measure(framework, rounds, steps, every, True, folder)
     for variant, values in inside.items():
@@ -346,6 +451,8 @@ def main() -> None:
         for framework in arguments.framework:
             for every in arguments.every:
                 report(framework, arguments.rounds, arguments.steps, every, folder)
+            if framework == "loop":
+                report_calls(arguments.rounds, arguments.steps, folder)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from trackkit.engine import stopwatch
 from trackkit.errors import TrackKitError
 from trackkit.integrations.batches import loader_sizes, token_count
-
-if TYPE_CHECKING:
-    from trackkit.integrations.batches import BatchSizes
 
 
 class Counts:
@@ -19,13 +16,13 @@ class Counts:
     Attributes:
         passes: whole passes over the data.
         mark: when the last batch was delivered, or the last pass ended.
-        ends: whether the batch in hand is the last of its pass.
+        fetched: whether a batch has come since the owner set it to False.
     """
 
     def __init__(self) -> None:
         self.passes = 0
         self.mark = stopwatch.now()
-        self.ends = False
+        self.fetched = False
         self._running = False
         self._done, self._length = 0, 0
         self._data_s = 0.0
@@ -45,13 +42,17 @@ class Counts:
         self._samples, self._tokens, self._data_s = 0, 0, 0.0
         return counted
 
-    def over(self, loader: Iterable[Any], done: int, failed: Callable[[str, Exception], None]) -> Iterator[Any]:
+    def over(self, loader: Any, done: int, ends: Callable[[], None], failed: Callable[[str, Exception], None]) -> Any:
         """Yields the batches of one pass.
 
         Args:
             loader: gives the batches.
             done: batches of this pass that an earlier process has processed.
+            ends: called with the last batch of the pass in hand, if the loader has a length.
             failed: called with an exception of the counting.
+
+        Raises:
+            TrackKitError: while another pass is under way.
         """
         if self._running:
             raise TrackKitError(
@@ -63,32 +64,35 @@ class Counts:
             self.passes += 1
         self._running, self._done, self._length = True, done, _length(loader)
         sizes = loader_sizes(loader)
+        now = stopwatch.now
         try:
             batches = iter(loader)
             while True:
-                began = stopwatch.now()
+                began = now()
                 try:
                     batch = next(batches)
                 except StopIteration:
                     break
-                self.mark = now = stopwatch.now()
-                self._data_s += now - began
+                self.mark = mark = now()
+                self._data_s += mark - began
+                self.fetched = True
+                self._done += 1
                 try:
-                    self._add(batch, sizes)
+                    last = self._done == self._length
+                    samples = sizes.count(batch, last)
+                    self._samples = None if samples is None or self._samples is None else self._samples + samples
+                    # A list or a tuple has no `input_ids`, and most loaders give one.
+                    if type(batch) is not list and type(batch) is not tuple:
+                        self._tokens += token_count(batch)
+                    if last:
+                        ends()
                 except Exception as error:  # noqa: BLE001 -- the user's loop must not fail
                     failed("track.batches", error)
                 yield batch
             self.passes, self._done = self.passes + 1, 0
         finally:
-            self._running = self.ends = False
-            self.mark = stopwatch.now()
-
-    def _add(self, batch: Any, sizes: BatchSizes) -> None:
-        self._done += 1
-        self.ends = self._done == self._length
-        samples = sizes.count(batch, self.ends)
-        self._samples = None if samples is None or self._samples is None else self._samples + samples
-        self._tokens += token_count(batch)
+            self._running = False
+            self.mark = now()
 
 
 class Batches:

@@ -61,7 +61,7 @@ class Loop(Block):
         self._followers: list[Follower] = []
         self._scaling = Scaling(None, self._step_skipped)
         self._state: Mapping[str, Any] | None = None
-        self._inside = self._begun = False
+        self._inside = self._begun = self._recording = False
         self._norm_given = self._armed = False
         # The step whose row is open; the next step that makes one; the most steps between two calls of `step`.
         self._row_step, self._next, self._stride = -1, 1, 1
@@ -86,7 +86,7 @@ class Loop(Block):
                 self._begin()
             super().__exit__(kind, error, at)
         finally:
-            self._inside = False
+            self._inside = self._recording = False
             for each in self._followers:
                 each.close()
             self._scaling.close()
@@ -125,13 +125,13 @@ class Loop(Block):
         Raises:
             TrackKitError: outside of the `with` block, or a setting that the user has to correct.
         """
-        if self._begun and self._inside:
+        if self._recording:
             return
         if not self._inside:
             raise TrackKitError(
                 "trackkit.loop records inside of its block only: `with trackkit.loop(model, optimizer) as track:`"
             )
-        self._begun = True
+        self._begun = self._recording = True
         self._ranks = ranks.current().world_size
         optimizers = [optimizer for _, optimizer in self._named]
 
@@ -157,13 +157,10 @@ class Loop(Block):
 
         def iterate() -> Iterator[Any]:
             self._begin(loader)
-            for batch in self._counts.over(loader, done, self._hook_raised):
-                self._fetched()
-                yield batch
+            return cast("Iterator[Any]", self._counts.over(loader, done, self._arm, self._hook_raised))
 
         return cast("Iterable[Batch]", Batches(iterate, loader))
 
-    @guarded
     def step(
         self, loss: Any = None, grad_norm: Any = None, samples: int | None = None, tokens: int | None = None
     ) -> None:
@@ -178,19 +175,23 @@ class Loop(Block):
         Raises:
             TrackKitError: outside of the `with` block, or a loss or norm that is not one number.
         """
-        if not self._begun or not self._inside:
-            self._begin()
-        if loss is not None:
-            loss = _loss(loss)
-        counted, counted_tokens, data_s = self._counts.collect()
-        samples = counted if samples is None else samples
-        tokens = counted_tokens if tokens is None else tokens
-        world = self._ranks
-        steps = self._collect_steps()
-        self.tracker.batch(loss, None if samples is None else samples * world, tokens * world, data_s, steps)
-        if steps:
-            self._stepped(steps, grad_norm)
-        self._mark = stopwatch.now()
+        try:
+            if not self._recording:
+                self._begin()
+            if loss is not None:
+                loss = _loss(loss)
+            counts, world = self._counts, self._ranks
+            counts.fetched = False
+            counted, counted_tokens, data_s = counts.collect()
+            samples = counted if samples is None else samples
+            tokens = counted_tokens if tokens is None else tokens
+            steps = self._collect_steps()
+            self.tracker.batch(loss, None if samples is None else samples * world, tokens * world, data_s, steps)
+            if steps:
+                self._stepped(steps, grad_norm)
+            self._mark = stopwatch.now()
+        except Exception as error:  # noqa: BLE001 -- as `guarded` does, at half its cost
+            self._hook_raised("step", error)
 
     def _stepped(self, steps: int, grad_norm: Any) -> None:
         """Makes a row if one is due, and arms the hooks if the next step may make one."""
@@ -223,12 +224,6 @@ class Loop(Block):
         for each in self._followers:
             each.steps = 0
         return steps
-
-    def _fetched(self) -> None:
-        """Closes the last step's row to `log`, and prepares for the last batch of a pass: it may be the training's."""
-        self._row_step = -1
-        if self._counts.ends:
-            self._arm()
 
     # -- what else is recorded ---------------------------------------------------------------------------------------
 
@@ -278,7 +273,7 @@ class Loop(Block):
         for where, named in event_of(values):
             numbers = {name: value for name, value in named.items() if value is None or is_number(value)}
             others = {name: value for name, value in named.items() if name not in numbers}
-            if where == BATCH and (self._row_step != self.step_number or any(each.steps for each in self._followers)):
+            if where == BATCH and not self._row_is_open:
                 others = named
             elif numbers:
                 if where.split in ("val", "test"):
@@ -353,6 +348,12 @@ class Loop(Block):
         self._counts.passes = math.floor(state.get("epoch") or 0)
         self._next = self.step_number + 1
 
+    @property
+    def _row_is_open(self) -> bool:
+        """Whether the step just taken has a row, and nothing of the next step has begun."""
+        begun = self._counts.fetched or any(each.steps for each in self._followers)
+        return self._row_step == self.step_number and not begun
+
     # -- the hooks ---------------------------------------------------------------------------------------------------
 
     def _gradients(self, gradients: Gradients) -> None:
@@ -407,21 +408,25 @@ def _check_mapping(what: str, values: Any) -> None:
 
 
 def _loss(loss: Any) -> Any:
-    """Returns a loss as a detached scalar tensor."""
-    if not hasattr(loss, "detach"):
+    """Returns a loss as a detached scalar tensor that nothing overwrites."""
+    try:
+        loss = loss.detach()
+    except AttributeError:
         import torch
 
         if not is_number(loss):
-            raise TrackKitError(f"track.step needs the loss as one number or a tensor of one; got {loss!r}")
+            raise TrackKitError(f"track.step needs the loss as one number or a tensor of one; got {loss!r}") from None
         return torch.tensor(float(loss), dtype=torch.float64)
-    loss = plain_number(loss)
-    if loss.ndim:
-        if loss.numel() != 1:
-            raise TrackKitError(
-                f"track.step needs a loss of one element; this one has the shape {tuple(loss.shape)}. Give its mean."
-            )
-        loss = loss.reshape(())
-    return loss
+    if loss.is_cuda:
+        # Compiled models reuse the memory of their outputs.
+        loss = loss.clone()
+    if not loss.ndim:
+        return loss
+    if loss.numel() != 1:
+        raise TrackKitError(
+            f"track.step needs a loss of one element; this one has the shape {tuple(loss.shape)}. Give its mean."
+        )
+    return loss.reshape(())
 
 
 def _norm(norm: Any) -> Any:
