@@ -25,7 +25,7 @@ def doctor(folder: Path, code: int = 0, **env: str) -> dict[str, tuple[str, str]
         topic, _, text = rest.strip().partition(": ")
         found[topic] = (state, text)
     assert found["trackkit"][0] == found["wandb"][0] == "ok"
-    assert {found[f"private names of {name}"] for name in ("wandb", "lightning", "transformers")} == {
+    assert {found[f"private names of {name}"] for name in ("wandb", "lightning", "transformers", "torch")} == {
         ("ok", "all found")
     }
     return found

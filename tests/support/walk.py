@@ -1,6 +1,6 @@
 """Traces the way of one loss value through TrackKit, call by call: from a framework's hook to W&B's `run.log`.
 
-    python -m tests.support.walk        # writes both lists into docs/architecture.md; or: make docs
+    python -m tests.support.walk        # writes the lists into docs/architecture.md; or: make docs
 
 A real training of one logged step runs under `sys.setprofile`, in the training thread and in the writer thread. A call
 of one of TrackKit's functions carries the loss if the loss is
@@ -225,7 +225,26 @@ def huggingface(truth: list[float]) -> None:
     make_trainer("out", [Noting(), TrackKit()], max_steps=1, logging_steps=1).train()
 
 
-TRAININGS: dict[str, Callable[[list[float]], None]] = {"lightning": lightning, "huggingface": huggingface}
+def loop(truth: list[float]) -> None:
+    """Trains two steps in a loop; the second writes the row of the first."""
+    from tests.support.loop_trainings import batches, network
+
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with trackkit.loop(net, optimizer) as track:
+        for x, _ in track.batches(batches(2)):
+            loss: Any = net(x).mean()
+            loss.backward()
+            optimizer.step()
+            truth.extend([] if truth else [loss.item()])
+            track.step(loss)
+
+
+TRAININGS: dict[str, Callable[[list[float]], None]] = {
+    "lightning": lightning,
+    "huggingface": huggingface,
+    "loop": loop,
+}
 
 # -- the docs ------------------------------------------------------------------------------------------------------
 
@@ -260,7 +279,7 @@ def with_tables(page: str, tables: Mapping[str, str]) -> str:
 
 
 def main() -> None:
-    """Traces both trainings, prints their ways, and writes them into the docs."""
+    """Traces the trainings, prints their ways, and writes them into the docs."""
     os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true")
     tables = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ from trackkit.local_log.reader import read_fields
 from trackkit.settings.sources import load_config
 
 _PACKAGES = ("trackkit", "wandb", "torch", "lightning", "pytorch-lightning", "transformers", "accelerate")
-_COMPAT = {"wandb": "wandb", "lightning": "lightning", "transformers": "huggingface"}
+_COMPAT = {"wandb": "wandb", "lightning": "lightning", "transformers": "huggingface", "torch": "loop"}
 _STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
 _SERVER_S = 5.0
 _MOST_WRITERS = 10

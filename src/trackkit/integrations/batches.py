@@ -65,7 +65,9 @@ def loader_sizes(loader: Any) -> BatchSizes:
     """
     from torch.utils.data import DataLoader
 
-    sampler: Any = _compat.bare_batch_sampler(loader) if isinstance(loader, DataLoader) else None
+    # Fabric's loaders have the attributes of torch's.
+    torchs = isinstance(loader, DataLoader) or is_of(loader, "lightning", "lightning_fabric")
+    sampler: Any = _compat.bare_batch_sampler(loader) if torchs else None
     if not is_of(sampler, "torch", "torchdata") or _compat.splits_batches(loader):
         return BatchSizes()
     if sampler is not loader.batch_sampler:
