@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from decimal import Decimal
@@ -11,6 +12,7 @@ from trackkit.engine.summary import best_key
 from trackkit.local_log.reader import last_step, last_time
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.reading.statistics import is_number
+from trackkit.schema.keys import describe
 
 _RESULTS = ("final/val/", "final/test/", "final/train/")
 _SPEEDS = ("runtime_s", "samples_per_s", "steps_per_s", "tokens_per_s")
@@ -83,12 +85,24 @@ def facts(run: RecordedRun) -> dict[str, Any]:
 
 def results(summary: Mapping[str, Any]) -> dict[str, tuple[Any, Any, Any]]:
     """Returns metric (`val/loss`) to its last value, its best value, and the step of the best; None where unknown."""
-    keys = [key for key in summary if key.startswith(_RESULTS) and not is_speed(key)]
+    keys = [key for key in summary if _is_result(key, summary[key]) and not is_speed(key)]
     names = [key.removeprefix("final/") for key in keys]
     return {
         name: (summary[f"final/{name}"], summary.get(f"final/best/{name}"), summary.get(f"final/best/{name}_step"))
         for name in names
     }
+
+
+def _is_result(key: str, value: Any) -> bool:
+    """Returns whether a column is the last value of a metric."""
+    return key.startswith(_RESULTS) or (is_number(value) and _is_without_split(key))
+
+
+@functools.cache
+def _is_without_split(key: str) -> bool:
+    """Returns whether a column is of a metric without a split, which the vocabulary knows by its being nothing else."""
+    line = describe(key)
+    return line is not None and line.name == "final/<metric>"
 
 
 def is_speed(key: str) -> bool:

@@ -22,6 +22,7 @@ from trackkit.reading.statistics import is_number
 from trackkit.reading.terminal import draw, fit, table
 from trackkit.reading.text_table import visible
 from trackkit.schema.goals import direction
+from trackkit.schema.keys import AXES
 
 _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "damaged": "red", "preempted": "yellow"}
 _SEVERITY = {"high": "red", "medium": "yellow", "low": "dim"}
@@ -120,7 +121,7 @@ def _final(run: RecordedRun) -> list[tuple[str, ...]]:
 def _so_far(run: RecordedRun) -> list[tuple[str, ...]]:
     """Returns the same of a run without a summary, such as a live one."""
     rows = []
-    for key in (key for key in run.keys if key.count("/") > 1 and key[:6] == "epoch/" and not is_speed(key)):
+    for key in (key for key in run.keys if key[:6] == "epoch/" and key not in AXES and not is_speed(key)):
         found, name, goal = curve(run, key).finite, key.removeprefix("epoch/"), direction(key)
         if len(found):
             at = None if goal is None or name[:4] != "val/" else (found.y.argmin if goal == "min" else found.y.argmax)()

@@ -24,7 +24,7 @@ def refuse(module: ModuleType) -> None:
             if any(isinstance(each, kit_class()) for each in (given if isinstance(given, (list, tuple)) else [given])):
                 raise TrackKitError(
                     "Fabric(callbacks=...) got a TrackKit, but Fabric does not call its hooks: nothing is recorded. "
-                    "Use lightning.pytorch.Trainer(callbacks=[TrackKit()])."
+                    "Use trackkit.loop in your loop, or lightning.pytorch.Trainer(callbacks=[TrackKit()])."
                 )
         original(self, *args, **kwargs)
 

@@ -360,13 +360,16 @@ class Loop(Block):
         self._begin()
         self.tracker.gradients(gradients)
 
+    @guarded
     def _step_skipped(self, optimizer: Any) -> None:
+        self._begin()
         for each in self._followers:
             if each.optimizer is optimizer:
                 self.tracker.skipped(True)
                 each.skip()
 
     def _skip_flag(self, flag: Any) -> None:
+        self._begin()
         self.tracker.skipped(flag)
 
     def _hook_raised(self, hook: str, error: BaseException) -> None:
