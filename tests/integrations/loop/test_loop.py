@@ -187,6 +187,24 @@ def test_error_before_the_first_step_is_a_failed_run() -> None:
     assert sink.columns["final/status"] == "failed"
 
 
+def test_error_inside_is_not_replaced_by_one_of_the_settings() -> None:
+    with pytest.raises(ZeroDivisionError), Training().loop(resume="must", sinks=[]):
+        _ = 1 / 0
+    with pytest.raises(ConfigError, match="resume='must'"), Training().loop(resume="must", sinks=[]) as track:
+        track.step(1.0)
+
+
+def test_logged_tensors_keep_no_graph() -> None:
+    training, sink = Training(), MemorySink()
+    with training.loop(sinks=[sink], every=100) as track:
+        for batch in track.batches(batches(3)):
+            loss = training.step(batch)
+            track.step(loss)
+            track.log({"mine": loss})
+        assert not any(value.requires_grad for value in track.tracker._logged.values())  # noqa: SLF001 -- no public name
+    assert steps(sink, "batch/mine") == [1, 3]
+
+
 def test_loop_left_before_its_last_step_is_stopped() -> None:
     training, sink = Training(), MemorySink()
     training.train(batches(3), sinks=[sink], total_steps=100)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.tracker import Tracker
+from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, call_guarded
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ class Block:
             self.tracker = Tracker((), (), Exchange())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        call_guarded(self._kit, "end of the run", self._left, error)
+        try:
+            call_guarded(self._kit, "end of the run", self._left, error)
+        except TrackKitError:
+            if error is None:
+                raise
 
     def _left(self, error: BaseException | None) -> None:
         """Ends the run as the block was left."""
@@ -90,12 +95,3 @@ class Block:
     def _status(self) -> Status:
         """Returns the status of a block that was left without an error."""
         return "finished"
-
-
-def plain_number(value: Any) -> Any:
-    """Returns a number or scalar tensor that may be recorded later: detached, and not overwritten meanwhile."""
-    if not hasattr(value, "detach"):
-        return value
-    value = value.detach()
-    # Compiled models reuse the memory of their outputs on a GPU.
-    return value.clone() if value.is_cuda else value

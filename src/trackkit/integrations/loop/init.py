@@ -12,8 +12,9 @@ from trackkit.engine.records import Moment
 from trackkit.engine.rows import is_number
 from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, call_guarded, guarded
-from trackkit.integrations.loop.block import Block, plain_number
+from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import describe
+from trackkit.integrations.loop.values import check_mapping, plain_number
 from trackkit.notices import ensure_heard, say_once
 from trackkit.schema.keys import BATCH, sanitize
 from trackkit.schema.prefixes import event_of, position_of
@@ -76,8 +77,7 @@ class Run(Block):
         Raises:
             TrackKitError: the run is finished, or a wrong argument.
         """
-        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-            raise TrackKitError(f"run.log takes a mapping of names to values; got {values!r}")
+        check_mapping("run.log", values)
         if self._finished:
             raise TrackKitError("run.log came after run.finish(): call trackkit.init() for another run.")
         named_step, epoch = position_of(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -11,15 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from trackkit.engine import ranks, stopwatch
 from trackkit.engine.records import Checkpoint, Moment
 from trackkit.engine.rows import is_number
-from trackkit.errors import ConfigError, TrackKitError
+from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, guarded
 from trackkit.integrations.loop.batches import Batches, Counts
-from trackkit.integrations.loop.block import Block, plain_number
+from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import as_module, describe
-from trackkit.integrations.loop.norms import Follower, Scaling
-from trackkit.integrations.optimizers import bare, name_of
+from trackkit.integrations.loop.steps import Optimizers, Rows
+from trackkit.integrations.loop.values import check_mapping, loss_of, norm_of, plain_number
 from trackkit.schema.goals import direction
-from trackkit.schema.keys import BATCH, SPLIT_WORDS, Split, Where, sanitize
+from trackkit.schema.keys import BATCH, SPLIT_WORDS, Split, Where
 from trackkit.schema.prefixes import event_of
 
 if TYPE_CHECKING:
@@ -50,21 +51,14 @@ class Loop(Block):
         self, kit: Kit, model: Any, optimizer: Any, config: Any, total_steps: int | None, every: int, scaler: Any
     ) -> None:
         super().__init__(kit)
-        for name, number in (("every", every), ("total_steps", total_steps)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise ConfigError(f"{name}={number!r} in trackkit.loop is not a number of steps, 1 or more")
-        self.step_number = 0
-        self._model, self._config, self._scaler = as_module(model), config, scaler
-        self._named = _named(optimizer)
-        self._total, self._every = total_steps, every
+        self._model, self._config, self._total = as_module(model), config, total_steps
+        self._rows = Rows(every, total_steps)
+        self._optimizers = Optimizers(optimizer, self._model, scaler)
         self._counts = Counts()
-        self._followers: list[Follower] = []
-        self._scaling = Scaling(None, self._step_skipped)
         self._state: Mapping[str, Any] | None = None
         self._inside = self._begun = self._recording = False
-        self._norm_given = self._armed = False
-        # The step whose row is open; the next step that makes one; the most steps between two calls of `step`.
-        self._row_step, self._next, self._stride = -1, 1, 1
+        self._step = 0
+        self._norm_given = False
         self._ranks = 1
         self._mark = 0.0
 
@@ -82,42 +76,27 @@ class Loop(Block):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             if error is not None and not self._begun:
-                # A failed run is a run too.
-                self._begin()
+                # A failed run is a run too. The error that ends the block matters more than one of the settings.
+                with suppress(TrackKitError):
+                    self._begin()
             super().__exit__(kind, error, at)
         finally:
             self._inside = self._recording = False
-            for each in self._followers:
-                each.close()
-            self._scaling.close()
+            self._optimizers.close()
 
     def _left(self, error: BaseException | None) -> None:
-        if steps := self._collect_steps():
+        if steps := self._optimizers.collect():
             # `step` was not called after the last one.
-            self.step_number += steps
+            self._step += steps
             self.tracker.batch(None, 0, 0, 0.0, steps)
         super()._left(error)
 
     def _status(self) -> Status:
-        return "finished" if self._total is None or self.step_number >= self._total else "stopped"
+        return "finished" if self._total is None or self._step >= self._total else "stopped"
 
     @guarded
     def _follow(self) -> None:
-        """Puts hooks on the optimizers."""
-        self._scaling = Scaling(self._scaler, self._step_skipped)
-        for name, optimizer in self._named:
-            self._followers.append(
-                Follower(
-                    optimizer,
-                    name,
-                    self._model,
-                    self._scaling,
-                    self._gradients,
-                    self._skip_flag,
-                    self._hook_raised,
-                )
-            )
-        self._arm()
+        self._optimizers.follow(self._gradients, self._skipped, self._hook_raised)
 
     def _begin(self, loader: Any = None) -> None:
         """Opens the run at the first event.
@@ -133,11 +112,10 @@ class Loop(Block):
             )
         self._begun = self._recording = True
         self._ranks = ranks.current().world_size
-        optimizers = [optimizer for _, optimizer in self._named]
 
         def known() -> Start:
-            start = describe(self._model, optimizers, self._config, loader, self._ranks)
-            return start if self._state is None else replace(start, step=self.step_number, checkpoint=self._state)
+            start = describe(self._model, self._optimizers.bare, self._config, loader, self._ranks)
+            return start if self._state is None else replace(start, step=self._step, checkpoint=self._state)
 
         self._open(known)
         self._mark = stopwatch.now()
@@ -179,13 +157,13 @@ class Loop(Block):
             if not self._recording:
                 self._begin()
             if loss is not None:
-                loss = _loss(loss)
+                loss = loss_of(loss)
             counts, world = self._counts, self._ranks
             counts.fetched = False
             counted, counted_tokens, data_s = counts.collect()
             samples = counted if samples is None else samples
             tokens = counted_tokens if tokens is None else tokens
-            steps = self._collect_steps()
+            steps = self._optimizers.collect()
             self.tracker.batch(loss, None if samples is None else samples * world, tokens * world, data_s, steps)
             if steps:
                 self._stepped(steps, grad_norm)
@@ -195,35 +173,20 @@ class Loop(Block):
 
     def _stepped(self, steps: int, grad_norm: Any) -> None:
         """Makes a row if one is due, and arms the hooks if the next step may make one."""
-        step = self.step_number = self.step_number + steps
-        self._stride = max(self._stride, steps)
-        self._norm_given = self._norm_given or grad_norm is not None
-        if step >= self._next:
+        step = self._step = self._step + steps
+        if self._rows.counted(step, steps):
             self.tracker.row(self._moment())
-            if grad_norm is not None:
-                norm = {"batch/grad_norm": _norm(grad_norm)}
+            self._norm_given = grad_norm is not None
+            if self._norm_given:
+                norm = {"batch/grad_norm": norm_of(grad_norm)}
                 self.tracker.report(norm, BATCH, step, self._counts.epoch, framework=True)
-            self._row_step = step
-            self._next = (step // self._every + 1) * self._every
-            if self._total is not None and step < self._total:
-                self._next = min(self._next, self._total)
-        if step + self._stride >= self._next:
+        if self._rows.may_follow(step):
             self._arm()
-        elif self._armed:
-            self._armed = False
-            for each in self._followers:
-                each.disarm()
+        else:
+            self._optimizers.disarm()
 
-    def _collect_steps(self) -> int:
-        """Returns the steps taken since the last call: of several optimizers, those of the one that took most."""
-        if len(self._followers) == 1:
-            follower = self._followers[0]
-            steps, follower.steps = follower.steps, 0
-            return steps
-        steps = max((each.steps for each in self._followers), default=0)
-        for each in self._followers:
-            each.steps = 0
-        return steps
+    def _arm(self) -> None:
+        self._optimizers.arm(not self._norm_given)
 
     # -- what else is recorded ---------------------------------------------------------------------------------------
 
@@ -246,11 +209,11 @@ class Loop(Block):
                 f"track.evaluation({split!r}, ...): '{word}' is not a split. Use 'val', 'test', 'train' or 'predict', "
                 f"with the name of a set behind it if there are several, such as 'val/{word}'."
             )
-        _check_mapping("track.evaluation", values)
+        check_mapping("track.evaluation", values)
         self._begin()
         self._pause("evaluation")
         where = Where("epoch", known[0], dataset)
-        self.tracker.report(values, where, self.step_number, self._counts.epoch)
+        self.tracker.report(values, where, self._step, self._counts.epoch)
         self.tracker.seal()
         if samples is not None:
             self.tracker.evaluates(where, samples)
@@ -268,9 +231,10 @@ class Loop(Block):
         Raises:
             TrackKitError: outside of the `with` block, or values that are not a mapping.
         """
-        _check_mapping("track.log", values)
+        check_mapping("track.log", values)
         self._begin()
-        for where, named in event_of(values):
+        for where, given in event_of(values):
+            named = {name: plain_number(value) for name, value in given.items()}
             numbers = {name: value for name, value in named.items() if value is None or is_number(value)}
             others = {name: value for name, value in named.items() if name not in numbers}
             if where == BATCH and not self._row_is_open:
@@ -278,7 +242,7 @@ class Loop(Block):
             elif numbers:
                 if where.split in ("val", "test"):
                     self._pause("evaluation")
-                self.tracker.report(numbers, where, self.step_number, self._counts.epoch)
+                self.tracker.report(numbers, where, self._step, self._counts.epoch)
             if others:
                 self.tracker.log(others)
 
@@ -309,9 +273,7 @@ class Loop(Block):
         self._pause("checkpoint")
         self._flush()
         number = None if value is None else float(value)
-        self.tracker.checkpoint(
-            Checkpoint(str(path), self.step_number, "loop", self._counts.epoch, monitor, number, goal)
-        )
+        self.tracker.checkpoint(Checkpoint(str(path), self._step, "loop", self._counts.epoch, monitor, number, goal))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps, in plain types, so that a training resumed from it resumes this run.
@@ -322,7 +284,7 @@ class Loop(Block):
         self._begin()
         self._flush()
         fields = self.session.checkpoint_fields(counted=True) if self.session is not None else {}
-        return {**fields, "step": self.step_number, "epoch": self._counts.epoch}
+        return {**fields, "step": self._step, "epoch": self._counts.epoch}
 
     @guarded
     def _flush(self) -> None:
@@ -344,15 +306,14 @@ class Loop(Block):
         if not isinstance(state, Mapping) or not isinstance(state.get("step"), int):
             raise TrackKitError(f"track.load_state_dict needs what track.state_dict() returned; got {state!r}")
         self._state = {name: state[name] for name in _STATE if name in state}
-        self.step_number = state["step"]
+        self._step = state["step"]
         self._counts.passes = math.floor(state.get("epoch") or 0)
-        self._next = self.step_number + 1
+        self._rows.next = self._step + 1
 
     @property
     def _row_is_open(self) -> bool:
         """Whether the step just taken has a row, and nothing of the next step has begun."""
-        begun = self._counts.fetched or any(each.steps for each in self._followers)
-        return self._row_step == self.step_number and not begun
+        return self._rows.made == self._step and not self._counts.fetched and not self._optimizers.stepped
 
     # -- the hooks ---------------------------------------------------------------------------------------------------
 
@@ -360,15 +321,7 @@ class Loop(Block):
         self._begin()
         self.tracker.gradients(gradients)
 
-    @guarded
-    def _step_skipped(self, optimizer: Any) -> None:
-        self._begin()
-        for each in self._followers:
-            if each.optimizer is optimizer:
-                self.tracker.skipped(True)
-                each.skip()
-
-    def _skip_flag(self, flag: Any) -> None:
+    def _skipped(self, flag: Any) -> None:
         self._begin()
         self.tracker.skipped(flag)
 
@@ -378,64 +331,12 @@ class Loop(Block):
             raise error
         self.hook_failed(hook, error)
 
-    def _arm(self) -> None:
-        self._armed = True
-        for each in self._followers:
-            each.arm(not self._norm_given)
-
     # -- the position ------------------------------------------------------------------------------------------------
 
     def _moment(self) -> Moment:
-        return Moment(self.step_number, self._counts.epoch, self._total)
+        return Moment(self._step, self._counts.epoch, self._total)
 
     def _pause(self, what: str) -> None:
         now = stopwatch.now()
         self.tracker.pause(what, now - max(self._mark, self._counts.mark))
         self._mark = now
-
-
-def _named(optimizer: Any) -> list[tuple[str, Any]]:
-    """Returns name and torch optimizer of each; "" for the name of the only one."""
-    if isinstance(optimizer, Mapping):
-        return [(sanitize(str(name)), bare(each)) for name, each in optimizer.items()]
-    several = [bare(each) for each in (optimizer if isinstance(optimizer, (list, tuple)) else [optimizer])]
-    for each in several:
-        if not hasattr(each, "register_step_post_hook"):
-            raise ConfigError(f"trackkit.loop got an optimizer of type {type(each).__name__}, which is not torch's")
-    return [(name_of(each, several), each) for each in several]
-
-
-def _check_mapping(what: str, values: Any) -> None:
-    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-        raise TrackKitError(f"{what} takes a mapping of names to values; got {values!r}")
-
-
-def _loss(loss: Any) -> Any:
-    """Returns a loss as a detached scalar tensor that nothing overwrites."""
-    try:
-        loss = loss.detach()
-    except AttributeError:
-        import torch
-
-        if not is_number(loss):
-            raise TrackKitError(f"track.step needs the loss as one number or a tensor of one; got {loss!r}") from None
-        return torch.tensor(float(loss), dtype=torch.float64)
-    if loss.is_cuda:
-        # Compiled models reuse the memory of their outputs.
-        loss = loss.clone()
-    if not loss.ndim:
-        return loss
-    if loss.numel() != 1:
-        raise TrackKitError(
-            f"track.step needs a loss of one element; this one has the shape {tuple(loss.shape)}. Give its mean."
-        )
-    return loss.reshape(())
-
-
-def _norm(norm: Any) -> Any:
-    """Returns a gradient norm that may be recorded later."""
-    if hasattr(norm, "full_tensor"):
-        raise TrackKitError("track.step(grad_norm=...) got a DTensor; give `norm.full_tensor()`, on all ranks")
-    if not is_number(norm):
-        raise TrackKitError(f"track.step needs grad_norm as one number or a tensor of one; got {norm!r}")
-    return plain_number(norm)

@@ -1,0 +1,60 @@
+"""Checks the values that a loop gives, and keeps them from being overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trackkit.engine.rows import is_number
+from trackkit.errors import TrackKitError
+
+
+def check_mapping(what: str, values: Any) -> None:
+    """Raises TrackKitError unless `values` maps names to values.
+
+    Args:
+        what: the call, for the error.
+        values: its argument.
+    """
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise TrackKitError(f"{what} takes a mapping of names to values; got {values!r}")
+
+
+def loss_of(loss: Any) -> Any:
+    """Returns a loss as a detached scalar tensor that nothing overwrites."""
+    try:
+        loss = loss.detach()
+    except AttributeError:
+        import torch
+
+        if not is_number(loss):
+            raise TrackKitError(f"track.step needs the loss as one number or a tensor of one; got {loss!r}") from None
+        return torch.tensor(float(loss), dtype=torch.float64)
+    if loss.is_cuda:
+        # Compiled models reuse the memory of their outputs.
+        loss = loss.clone()
+    if not loss.ndim:
+        return loss
+    if loss.numel() != 1:
+        raise TrackKitError(
+            f"track.step needs a loss of one element; this one has the shape {tuple(loss.shape)}. Give its mean."
+        )
+    return loss.reshape(())
+
+
+def norm_of(norm: Any) -> Any:
+    """Returns a gradient norm that may be recorded later."""
+    if hasattr(norm, "full_tensor"):
+        raise TrackKitError("track.step(grad_norm=...) got a DTensor; give `norm.full_tensor()`, on all ranks")
+    if not is_number(norm):
+        raise TrackKitError(f"track.step needs grad_norm as one number or a tensor of one; got {norm!r}")
+    return plain_number(norm)
+
+
+def plain_number(value: Any) -> Any:
+    """Returns a scalar tensor so that it may be recorded later: detached, not overwritten. Other values as they are."""
+    if not hasattr(value, "detach") or value.numel() != 1:
+        return value
+    value = value.detach()
+    # Compiled models reuse the memory of their outputs on a GPU.
+    return value.clone() if value.is_cuda else value
