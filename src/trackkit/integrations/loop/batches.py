@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trackkit.engine import stopwatch
+from trackkit.engine.stopwatch import now
 from trackkit.errors import TrackKitError
 from trackkit.integrations.batches import loader_sizes, token_count
 
@@ -21,7 +21,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.passes = 0
-        self.mark = stopwatch.now()
+        self.mark = now()
         self.fetched = False
         self._running = False
         self._done, self._length = 0, 0
@@ -62,9 +62,9 @@ class Counts:
         if self._done:
             # The earlier pass was left early.
             self.passes += 1
-        self._running, self._done, self._length = True, done, _length(loader)
+        length = _length(loader)
+        self._running, self._done, self._length = True, done, length
         sizes = loader_sizes(loader)
-        now = stopwatch.now
         try:
             batches = iter(loader)
             while True:
@@ -76,9 +76,9 @@ class Counts:
                 self.mark = mark = now()
                 self._data_s += mark - began
                 self.fetched = True
-                self._done += 1
+                done += 1
+                self._done, last = done, done == length
                 try:
-                    last = self._done == self._length
                     samples = sizes.count(batch, last)
                     self._samples = None if samples is None or self._samples is None else self._samples + samples
                     # A list or a tuple has no `input_ids`, and most loaders give one.

@@ -9,9 +9,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from trackkit.engine import ranks, stopwatch
+from trackkit.engine import ranks
 from trackkit.engine.records import Checkpoint, Moment
 from trackkit.engine.rows import is_number
+from trackkit.engine.stopwatch import now
 from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, guarded
 from trackkit.integrations.loop.batches import Batches, Counts
@@ -59,6 +60,8 @@ class Loop(Block):
         self._inside = self._begun = self._recording = False
         self._step = 0
         self._norm_given = False
+        # Steps before it make no row, and neither do the steps that follow them.
+        self._quiet_before = 0
         self._ranks = 1
         self._mark = 0.0
 
@@ -70,7 +73,7 @@ class Loop(Block):
         self._inside = True
         if not self._kit.disabled:
             self._follow()
-        self._mark = stopwatch.now()
+        self._mark = now()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -118,7 +121,7 @@ class Loop(Block):
             return start if self._state is None else replace(start, step=self._step, checkpoint=self._state)
 
         self._open(known)
-        self._mark = stopwatch.now()
+        self._mark = now()
 
     # -- the training ------------------------------------------------------------------------------------------------
 
@@ -166,26 +169,30 @@ class Loop(Block):
             steps = self._optimizers.collect()
             self.tracker.batch(loss, None if samples is None else samples * world, tokens * world, data_s, steps)
             if steps:
-                self._stepped(steps, grad_norm)
-            self._mark = stopwatch.now()
+                step = self._step = self._step + steps
+                if step >= self._quiet_before or steps > 1:
+                    self._stepped(steps, grad_norm)
+            self._mark = now()
         except Exception as error:  # noqa: BLE001 -- as `guarded` does, at half its cost
             self._hook_raised("step", error)
 
     def _stepped(self, steps: int, grad_norm: Any) -> None:
         """Makes a row if one is due, and arms the hooks if the next step may make one."""
-        step = self._step = self._step + steps
+        step = self._step
         if self._rows.counted(step, steps):
             self.tracker.row(self._moment())
             self._norm_given = grad_norm is not None
             if self._norm_given:
                 norm = {"batch/grad_norm": norm_of(grad_norm)}
                 self.tracker.report(norm, BATCH, step, self._counts.epoch, framework=True)
-        if self._rows.may_follow(step):
+        self._quiet_before = self._rows.quiet_before
+        if step >= self._quiet_before:
             self._arm()
         else:
             self._optimizers.disarm()
 
     def _arm(self) -> None:
+        self._quiet_before = 0
         self._optimizers.arm(not self._norm_given)
 
     # -- what else is recorded ---------------------------------------------------------------------------------------
@@ -337,6 +344,6 @@ class Loop(Block):
         return Moment(self._step, self._counts.epoch, self._total)
 
     def _pause(self, what: str) -> None:
-        now = stopwatch.now()
-        self.tracker.pause(what, now - max(self._mark, self._counts.mark))
-        self._mark = now
+        at = now()
+        self.tracker.pause(what, at - max(self._mark, self._counts.mark))
+        self._mark = at

@@ -144,6 +144,7 @@ class Rows:
             self.next = self._total
         return True
 
-    def may_follow(self, step: int) -> bool:
-        """Returns whether the step after `step` may make a row."""
-        return step + self._stride >= self.next
+    @property
+    def quiet_before(self) -> int:
+        """The first step after which a row may follow, if it makes none itself."""
+        return self.next - self._stride
