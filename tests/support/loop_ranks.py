@@ -1,4 +1,4 @@
-"""Trains a loop under torchrun, with and without TrackKit: `loop_ranks.py OUT ddp|fsdp2|init`.
+"""Trains a loop under torchrun, with and without TrackKit: `loop_ranks.py OUT ddp|fsdp2|fsdp2-silent|init`.
 
 Saves `truth-RANK.pt`: weights of both trainings, and the true norms of each step.
 """
@@ -34,7 +34,8 @@ def main() -> None:
 
 def _train(make: Any, kind: str) -> tuple[dict[str, torch.Tensor], list[float]]:
     net: Any = network()
-    if kind == "fsdp2":
+    sharded = kind.startswith("fsdp2")
+    if sharded:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
@@ -51,7 +52,7 @@ def _train(make: Any, kind: str) -> tuple[dict[str, torch.Tensor], list[float]]:
                 loss: Any = nn.functional.mse_loss(net(x), y)
                 loss.backward()
                 norm: Any = clip_grad_norm_(net.parameters(), 0.1)
-                norms.append(float(norm.full_tensor() if kind == "fsdp2" else norm))
+                norms.append(float(norm.full_tensor() if sharded else norm))
                 optimizer.step()
                 optimizer.zero_grad()
                 if kind == "fsdp2":
@@ -59,7 +60,7 @@ def _train(make: Any, kind: str) -> tuple[dict[str, torch.Tensor], list[float]]:
                 else:
                     track.step(loss)
     weights = net.state_dict()
-    return {name: value.full_tensor() if kind == "fsdp2" else value for name, value in weights.items()}, norms
+    return {name: value.full_tensor() if sharded else value for name, value in weights.items()}, norms
 
 
 def _init() -> None:

@@ -94,6 +94,7 @@ class Follower:
     Attributes:
         optimizer: as given.
         steps: taken and not collected yet by the owner, who sets it to 0. Skipped steps count.
+        sharded: whether gradients were spread over the ranks, so that their norm was not measured.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Follower:
         self._name, self._module, self._scaling = name, module, scaling
         self._report, self._skipped, self._failed = report, skipped, failed
         self._skips_itself = _compat.skips_itself(optimizer)
-        self._armed = self._queued = self._measured = False
+        self._armed = self._queued = self.sharded = False
         self._norms: list[torch.Tensor] | None = None
         self._hooks: list[Any] = []
         self._post_hook = optimizer.register_step_post_hook(self._after_step)
@@ -133,7 +134,7 @@ class Follower:
 
     def disarm(self) -> None:
         """Stops reporting: the next step makes no row."""
-        self._armed = self._measured = False
+        self._armed = False
         self._norms = None
         for hook in self._hooks:
             hook.remove()
@@ -177,9 +178,8 @@ class Follower:
         try:
             with torch.no_grad():
                 grads = [parameter.grad for _, parameter in with_gradients(self.optimizer)]
-                # The callback finds by itself that gradients are sharded.
-                self._norms = None if not grads or are_sharded(grads) else norms_of(grads)
-            self._measured = True
+                self.sharded = are_sharded(grads)
+                self._norms = norms_of(grads) if grads and not self.sharded else None
         except Exception as error:  # noqa: BLE001 -- the user's backward must not fail
             self._failed("hook on gradients", error)
 
@@ -197,8 +197,7 @@ class Follower:
         if self._armed:
             norms, self._norms = self._norms, None
             scale = self._scaling.scale(_device(self.optimizer))
-            clipped, self._measured = not self._measured, False
-            self._report(Gradients(self.optimizer, self._name, clipped, scale, self._module, norms))
+            self._report(Gradients(self.optimizer, self._name, norms is None, scale, self._module, norms))
 
 
 def _device(optimizer: Any) -> Any:
