@@ -186,10 +186,8 @@ class Loop(Block):
             if self._norm_given:
                 norm = {"batch/grad_norm": norm_of(grad_norm)}
                 self.tracker.report(norm, BATCH, step, self._counts.epoch, framework=True)
-            elif self._optimizers.sharded:
-                say_once(
-                    "Gradients are sharded, and their norm is not measured. Give it: `track.step(loss, grad_norm=n)`."
-                )
+            elif self._optimizers.sharded and ranks.current().writes:
+                say_once("Gradients are sharded; their norm is not measured. Give it: track.step(loss, grad_norm=...).")
         self._quiet_before = self._rows.quiet_before
         if step >= self._quiet_before:
             self._arm()
