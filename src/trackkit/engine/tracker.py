@@ -122,6 +122,11 @@ class Tracker:
             self._fresh = False
 
     @property
+    def waits(self) -> bool:
+        """Whether a row is open, or waits for values: the next `batch` may emit it."""
+        return self._open is not None or bool(self._queue.rows)
+
+    @property
     def seen(self) -> tuple[int, int]:
         """Samples and tokens so far, over all ranks, including steps that have made no row yet."""
         return self._window.seen

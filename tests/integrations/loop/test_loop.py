@@ -205,6 +205,17 @@ def test_logged_tensors_keep_no_graph() -> None:
     assert steps(sink, "batch/mine") == [1, 3]
 
 
+def test_values_logged_before_the_step_are_in_its_row() -> None:
+    training, sink = Training(), MemorySink()
+    with training.loop(sinks=[sink], every=1) as track:
+        for epoch in range(3):
+            for batch in track.batches(batches(1)):
+                track.log({"before": epoch})
+                track.step(training.step(batch))
+            track.log({"after": epoch})
+    assert sink.history("batch/before") == sink.history("batch/after") == [(1, 0), (2, 1), (3, 2)]
+
+
 def test_loop_left_before_its_last_step_is_stopped() -> None:
     training, sink = Training(), MemorySink()
     training.train(batches(3), sinks=[sink], total_steps=100)

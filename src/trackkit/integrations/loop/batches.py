@@ -15,16 +15,16 @@ class Counts:
 
     Attributes:
         passes: whole passes over the data.
-        mark: when the last batch was delivered, or the last pass ended.
         fetched: whether a batch has come since the owner set it to False.
+        ended: when the last pass ended.
     """
 
     def __init__(self) -> None:
         self.passes = 0
-        self.mark = now()
         self.fetched = False
+        self.ended = now()
         self._running = False
-        self._done, self._length = 0, 0
+        self._done = self._length = 0
         self._data_s = 0.0
         self._samples: int | None = 0
         self._tokens = 0
@@ -73,8 +73,7 @@ class Counts:
                     batch = next(batches)
                 except StopIteration:
                     break
-                self.mark = mark = now()
-                self._data_s += mark - began
+                self._data_s += now() - began
                 self.fetched = True
                 done += 1
                 self._done, last = done, done == length
@@ -92,7 +91,7 @@ class Counts:
             self.passes, self._done = self.passes + 1, 0
         finally:
             self._running = False
-            self.mark = now()
+            self.ended = now()
 
 
 class Batches:

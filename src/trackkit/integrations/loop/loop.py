@@ -61,6 +61,8 @@ class Loop(Block):
         self._inside = self._begun = self._recording = False
         self._step = 0
         self._norm_given = False
+        # Of steps that the tracker does not have yet.
+        self._losses: list[Any] = []
         # Steps before it make no row, and neither do the steps that follow them.
         self._quiet_before = 0
         self._ranks = 1
@@ -86,13 +88,14 @@ class Loop(Block):
             super().__exit__(kind, error, at)
         finally:
             self._inside = self._recording = False
+            self._quiet_before = 0
             self._optimizers.close()
 
     def _left(self, error: BaseException | None) -> None:
         if steps := self._optimizers.collect():
             # `step` was not called after the last one.
             self._step += steps
-            self.tracker.batch(None, 0, 0, 0.0, steps)
+            self._count(None, None, None, steps)
         super()._left(error)
 
     def _status(self) -> Status:
@@ -158,24 +161,35 @@ class Loop(Block):
             TrackKitError: outside of the `with` block, or a loss or norm that is not one number.
         """
         try:
-            if not self._recording:
-                self._begin()
             if loss is not None:
                 loss = loss_of(loss)
-            counts, world = self._counts, self._ranks
-            counts.fetched = False
-            counted, counted_tokens, data_s = counts.collect()
-            samples = counted if samples is None else samples
-            tokens = counted_tokens if tokens is None else tokens
             steps = self._optimizers.collect()
-            self.tracker.batch(loss, None if samples is None else samples * world, tokens * world, data_s, steps)
-            if steps:
-                step = self._step = self._step + steps
-                if step >= self._quiet_before or steps > 1:
+            quiet = steps == 1 and self._step + 1 < self._quiet_before and not self.tracker.waits
+            if quiet and loss is not None and samples is None and tokens is None:
+                # Counted later, with the steps of the next row.
+                self._step += 1
+                self._losses.append(loss)
+            else:
+                self._begin()
+                self._count(loss, samples, tokens, steps)
+                if steps:
+                    self._step += steps
                     self._stepped(steps, grad_norm)
+            self._counts.fetched = False
             self._mark = now()
         except Exception as error:  # noqa: BLE001 -- as `guarded` does, at half its cost
             self._hook_raised("step", error)
+
+    def _count(self, loss: Any, samples: int | None, tokens: int | None, steps: int) -> None:
+        """Gives the tracker a batch, and the steps before it that it does not have yet."""
+        losses, self._losses = self._losses, []
+        for each in losses:
+            self.tracker.batch(each, 0, 0, 0.0, 1)
+        counted, counted_tokens, data_s = self._counts.collect()
+        samples = counted if samples is None else samples
+        tokens = counted_tokens if tokens is None else tokens
+        world = self._ranks
+        self.tracker.batch(loss, None if samples is None else samples * world, tokens * world, data_s, steps)
 
     def _stepped(self, steps: int, grad_norm: Any) -> None:
         """Makes a row if one is due, and arms the hooks if the next step may make one."""
@@ -299,6 +313,7 @@ class Loop(Block):
     @guarded
     def _flush(self) -> None:
         """Writes the rows so far: a training that resumes from a checkpoint won't make them again."""
+        self._moment()
         self.tracker.seal()
         self.tracker.flush()
 
@@ -344,9 +359,11 @@ class Loop(Block):
     # -- the position ------------------------------------------------------------------------------------------------
 
     def _moment(self) -> Moment:
+        if self._losses:
+            self._count(None, None, None, 0)
         return Moment(self._step, self._counts.epoch, self._total)
 
     def _pause(self, what: str) -> None:
         at = now()
-        self.tracker.pause(what, at - max(self._mark, self._counts.mark))
+        self.tracker.pause(what, at - max(self._mark, self._counts.ended))
         self._mark = at
