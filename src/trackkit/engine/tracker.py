@@ -123,8 +123,8 @@ class Tracker:
 
     @property
     def waits(self) -> bool:
-        """Whether a row is open, or waits for values: the next `batch` may emit it."""
-        return self._open is not None or bool(self._queue.rows)
+        """Whether the next `batch` is waited for: a row may be emitted then, or the batch's source is known."""
+        return self._open is not None or bool(self._queue.rows) or bool(self.source)
 
     @property
     def seen(self) -> tuple[int, int]:

@@ -216,6 +216,18 @@ def test_values_logged_before_the_step_are_in_its_row() -> None:
     assert sink.history("batch/before") == sink.history("batch/after") == [(1, 0), (2, 1), (3, 2)]
 
 
+def test_losses_are_averaged_by_source() -> None:
+    training, sink = Training(), MemorySink()
+    with training.loop(sinks=[sink], every=100) as track:
+        for number, batch in enumerate(track.batches(batches(9))):
+            training.step(batch)
+            if number in (3, 7):
+                trackkit.source("wiki")
+            track.step(torch.tensor(float(number)))
+    assert sink.history("batch/loss/source/wiki") == [(9, 5.0)]
+    assert sink.history("batch/loss") == [(1, 0.0), (9, 4.5)]
+
+
 def test_loop_left_before_its_last_step_is_stopped() -> None:
     training, sink = Training(), MemorySink()
     training.train(batches(3), sinks=[sink], total_steps=100)

@@ -183,8 +183,11 @@ class Loop(Block):
     def _count(self, loss: Any, samples: int | None, tokens: int | None, steps: int) -> None:
         """Gives the tracker a batch, and the steps before it that it does not have yet."""
         losses, self._losses = self._losses, []
+        # The source is that of this batch.
+        source, self.tracker.source = self.tracker.source, ""
         for each in losses:
             self.tracker.batch(each, 0, 0, 0.0, 1)
+        self.tracker.source = source
         counted, counted_tokens, data_s = self._counts.collect()
         samples = counted if samples is None else samples
         tokens = counted_tokens if tokens is None else tokens
