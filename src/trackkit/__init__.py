@@ -4,6 +4,7 @@ from trackkit import TrackKit
 
 Trainer(callbacks=[TrackKit()])                    # PyTorch Lightning, Hugging Face
 TrainingArguments(report_to="trackkit")            # Hugging Face, after `import trackkit`
+Accelerator(log_with="trackkit")                   # Accelerate, after `import trackkit`
 trackkit.loop(model, optimizer)                    # a loop of your own
 """
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from trackkit.errors import ConfigError as ConfigError
     from trackkit.errors import SchemaError as SchemaError
     from trackkit.errors import TrackKitError as TrackKitError
+    from trackkit.integrations.accelerate.measures import accelerate as accelerate
+    from trackkit.integrations.accelerate.tracker import AccelerateTracker as AccelerateTracker
     from trackkit.kit import TrackKit as TrackKit
     from trackkit.kit import init as init
     from trackkit.kit import loop as loop
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
     run: wandb.Run | None
 
 __all__ = [
-    *("ConfigError", "SchemaError", "TrackKit", "TrackKitError"),
-    *("finish", "init", "load_checkpoint", "log", "loop", "read_run", "run", "runs", "source"),
+    *("AccelerateTracker", "ConfigError", "SchemaError", "TrackKit", "TrackKitError"),
+    *("accelerate", "finish", "init", "load_checkpoint", "log", "loop", "read_run", "run", "runs", "source"),
 ]
 
 # Loaded on first use: `import trackkit` installs the import hook and does nothing else.
@@ -46,6 +49,8 @@ _HOMES = {
     "SchemaError": "trackkit.errors:SchemaError",
     "TrackKitError": "trackkit.errors:TrackKitError",
     "TrackKit": "trackkit.kit:TrackKit",
+    "AccelerateTracker": "trackkit.integrations.accelerate.tracker:AccelerateTracker",
+    "accelerate": "trackkit.integrations.accelerate.measures:accelerate",
     "init": "trackkit.kit:init",
     "loop": "trackkit.kit:loop",
     "log": "trackkit.session.session:log",

@@ -15,7 +15,7 @@ from tests.support.wandb_offline import find_runs, read_offline
 from tests.support.warm import run_torchrun
 
 SCRIPT = Path(__file__).parents[1] / "support" / "two_ranks.py"
-FRAMEWORKS = ("lightning", "huggingface")
+FRAMEWORKS = ("lightning", "huggingface", "accelerate")
 
 
 Trained = Callable[[str, str], Path]

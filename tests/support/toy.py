@@ -331,6 +331,55 @@ def with_loop(recipe: Recipe, out: Path, callbacks: list[Any]) -> Net:
     return net
 
 
+def with_accelerate(recipe: Recipe, out: Path, callbacks: list[Any]) -> Net:
+    """Trains with Accelerate, measured and logged by TrackKit if there is one."""
+    from accelerate import Accelerator
+
+    import trackkit
+
+    net, optimizer = Net(), None
+    trackers = [trackkit.AccelerateTracker() for _ in callbacks]
+    accelerator = Accelerator(
+        cpu=True, gradient_accumulation_steps=recipe.accumulation, project_dir=out, log_with=trackers
+    )
+    ranks = accelerator.num_processes
+    total = total_steps(recipe, ranks)
+    for tracker, kit in zip(trackers, callbacks, strict=True):
+        tracker.kit = kit
+        trackkit.accelerate(accelerator, total_steps=total, every=recipe.every)
+    optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, total * ranks))
+    loaders = DataLoader(Points(), BATCH), DataLoader(Points(5, 24), BATCH)
+    model, optimizer, scheduler, train, val = accelerator.prepare(net, optimizer, scheduler, *loaders)
+    accelerator.init_trackers("toy")
+    step, micro = 0, []
+    for epoch in range(recipe.epochs):
+        for batch in train:
+            with accelerator.accumulate(model):
+                result = model(**batch)
+                accelerator.backward(result["loss"])
+                micro.append((result["loss"].item(), accuracy(result["logits"], batch["labels"]).item()))
+                if accelerator.sync_gradients and recipe.clip:
+                    accelerator.clip_grad_norm_(model.parameters(), recipe.clip)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+            if accelerator.sync_gradients:
+                step += 1
+                loss, acc = (sum(each) / len(micro) for each in zip(*micro, strict=True))
+                micro.clear()
+                if step in (1, total) or step % recipe.every == 0:
+                    accelerator.log({"train_loss": loss, "train_acc": acc}, step=step)
+        with torch.no_grad():
+            outs = [(model(**batch), batch["labels"]) for batch in val]
+        loss = sum(out["loss"].item() for out, _ in outs) / len(outs)
+        acc = sum(accuracy(out["logits"], labels).item() for out, labels in outs) / len(outs)
+        loss, acc = accelerator.gather(torch.tensor([[loss, acc]])).mean(0).tolist()
+        accelerator.log({"val_loss": loss, "val_acc": acc, "epoch": epoch + 1, "step": step}, step=step)
+    accelerator.end_training()
+    return net
+
+
 def _loader(data: Points, size: int) -> DataLoader[Any]:
     """Returns a loader in order; several ranks take batches in turn, as with Hugging Face."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -345,5 +394,5 @@ def _loader(data: Points, size: int) -> DataLoader[Any]:
 TRAININGS: dict[str, Callable[..., Net]] = {"lightning": with_lightning, "huggingface": with_huggingface}
 
 _TRL = {"trl": with_trl} if importlib.util.find_spec("trl") else {}
-CONTRACT: dict[str, Callable[..., Net]] = {**TRAININGS, **_TRL, "loop": with_loop}
+CONTRACT: dict[str, Callable[..., Net]] = {**TRAININGS, **_TRL, "loop": with_loop, "accelerate": with_accelerate}
 """The members of the adapter contract. TRL needs newer versions than the oldest that TrackKit works with."""

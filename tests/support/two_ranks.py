@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import trackkit
-from tests.support.toy import TRAININGS, Net, Recipe
+from tests.support.toy import CONTRACT, Net, Recipe
 from trackkit import TrackKit
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     if framework == "lightning":
         more = {"strategy": "ddp", "devices": 2}
     kit = [] if variant == "bare" else [TrackKit()]
-    net = TRAININGS[framework](Recipe(clip=0.05, every=2), out / "run", kit, **more)
+    net = CONTRACT[framework](Recipe(clip=0.05, every=2), out / "run", kit, **more)
     torch.save(net.state_dict(), out / f"{framework}-{variant}-{rank}.pt")
 
 

@@ -77,7 +77,7 @@ class FinalSummary(Callback):
         self._names: dict[str, str] = {}
         self._extremes: dict[tuple[str, str], tuple[float | int, int]] = {}
         self._step = 0
-        self._trained = False
+        self._trained = self._logs_only = False
         self._epoch: float | None = None
         self._started = stopwatch.now()
         self._hours = self._earlier_h = 0.0
@@ -89,6 +89,7 @@ class FinalSummary(Callback):
         self._followed = info.start.monitor, info.start.goal
         self._started = stopwatch.now()
         earlier = info.earlier
+        self._trained = self._logs_only = info.start.logs_only
         self._earlier_h = earlier.elapsed_h if earlier is not None and info.start.is_fit else info.start.trained_h
         # An evaluation after a fit gives no best values; the rows of the fit come first.
         self._fit_over = not info.start.is_fit and earlier is not None and earlier.fit_ended() is not None
@@ -136,7 +137,8 @@ class FinalSummary(Callback):
         if not self._trained:
             # Another process may have trained in this run, and has recorded what that cost.
             return values
-        values["final/steps"] = self._step
+        if self._step or not self._logs_only:
+            values["final/steps"] = self._step
         if self._epoch is not None:
             values["final/epochs"] = self._epoch
         values["final/duration_h"] = self._hours

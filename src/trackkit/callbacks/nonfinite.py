@@ -10,6 +10,7 @@ from trackkit.engine.callback import Callback, Values
 
 if TYPE_CHECKING:
     from trackkit.engine.records import Moment, Row
+    from trackkit.engine.run_info import RunInfo
     from trackkit.engine.window import Window
 
 _LOSSES = "_losses"
@@ -30,9 +31,15 @@ class NonFinite(Callback):
     def __init__(self) -> None:
         self._total = self._skipped = 0
         self._first: int | None = None
+        self._counts_skipped = True
+
+    def start(self, info: RunInfo) -> None:
+        self._counts_skipped = not info.start.logs_only
 
     def row(self, moment: Moment, window: Window) -> Values:
-        values: dict[str, Any] = {"batch/nonfinite": 0, "batch/skipped_steps": window.skipped}
+        values: dict[str, Any] = {"batch/nonfinite": 0}
+        if self._counts_skipped:
+            values["batch/skipped_steps"] = window.skipped
         if window.losses:
             values[_LOSSES] = window.losses
         if window.skip_flags:
@@ -52,7 +59,8 @@ class NonFinite(Callback):
         values["batch/nonfinite"] = count
         if count and self._first is None:
             self._first = step
-        values["batch/skipped_steps"] += sum(flag > 0 for flag in values.pop(_FLAGS, ()))
+        if flags := values.pop(_FLAGS, ()):
+            values["batch/skipped_steps"] += sum(flag > 0 for flag in flags)
 
     def emitted(self, row: Row) -> None:
         count = int(row.values.get("batch/nonfinite", 0))
@@ -63,7 +71,8 @@ class NonFinite(Callback):
         self._skipped += int(row.values.get("batch/skipped_steps", 0))
 
     def final(self) -> Mapping[str, Any]:
-        return {"final/nonfinite": self._total, "final/skipped_steps": self._skipped}
+        skipped = {"final/skipped_steps": self._skipped} if self._counts_skipped else {}
+        return {"final/nonfinite": self._total, **skipped}
 
     def warning(self) -> str:
         if not self._total:

@@ -63,7 +63,13 @@ class Exchange:
     prefixes: tuple[str, ...] = ()
 
     def post(self, row: int, step: int, values: Mapping[str, float]) -> None:
-        """Sends this rank's values of a row to rank 0. Takes tens of microseconds; waits for no other rank."""
+        """Sends this rank's values of a row to rank 0. Takes tens of microseconds; waits for no other rank.
+
+        Args:
+            row: its number on this rank, for the other methods.
+            step: of the row; the other ranks' rows of the same step belong to it.
+            values: by key.
+        """
 
     def ready(self, row: int) -> bool:
         """Returns whether the other ranks' values of a row are here, or overdue."""
@@ -132,6 +138,7 @@ class StoreExchange(Exchange):
         self._theirs: Any = PrefixStore(prefix, store.clone()) if rank.writes else None
         self._neighbours = f"{prefix}/processes/{socket.gethostname()}"
         self._store.append(self._neighbours, json.dumps(process_fields()) + "\n")
+        self._step, self._again = -1, 0
         self._wanted: dict[int, tuple[str, float]] = {}
         self._arrived: dict[int, list[dict[str, float]]] = {}
         self._change = threading.Condition()
@@ -146,7 +153,10 @@ class StoreExchange(Exchange):
         record = base64.b64encode(self._record.pack(self._rank.rank, mask, *numbers)).decode()
         more = {key: value for key, value in values.items() if key.startswith(self.prefixes)}
         record += f" {json.dumps(more)}\n" if more else "\n"
-        place = f"{row}/{step}"
+        # Not by its number: ranks that don't write may have no rows of evaluations and logs.
+        self._again = self._again + 1 if step == self._step else 0
+        self._step = step
+        place = f"{step}/{self._again}"
         if self._theirs is not None:
             with self._change:
                 self._wanted[row] = (place, time.monotonic() + OVERDUE_S)

@@ -38,6 +38,7 @@ class Start:
         checkpoint: the checkpoint's fields about its run; empty if it has none, None without a checkpoint.
         again: whether the framework restarts a fit of this process that has taken no step.
         group: of runs that belong together, unless the settings give one; "" for none.
+        logs_only: whether only what the program logs is known, on this rank: no batch, no gradient, no other rank.
     """
 
     framework: str
@@ -60,6 +61,7 @@ class Start:
     checkpoint: Mapping[str, Any] | None = None
     again: bool = False
     group: str = ""
+    logs_only: bool = False
 
     @property
     def is_fit(self) -> bool:

@@ -196,6 +196,10 @@ class Tracker:
             self._sizes[key] = samples
             self._sinks.call("config", {key: samples})
 
+    def describe(self, config: Mapping[str, Any]) -> None:
+        """Adds to the run's config: flat keys, secrets masked."""
+        self._sinks.call("config", dict(config))
+
     def row(self, moment: Moment) -> None:
         """Opens the row of the step just taken."""
         self._emit()

@@ -11,7 +11,7 @@ class Framework:
     """A framework that trains.
 
     Attributes:
-        hooks: `module:Class` of the hook methods; the class joins TrackKit's bases.
+        hooks: `module:Class` of the hook methods; the class joins TrackKit's bases. "" without callbacks.
         bases: module to the name of the callback class in it that the framework's trainer asks for.
         everywhere: module to `module:function`, called like those of `on_import`, under `trackkit run --everywhere`.
         on_import: module to `module:function`, called with the module once it is imported.
@@ -49,6 +49,7 @@ FRAMEWORKS = {
         {"transformers.integrations.integration_utils": "trackkit.integrations.huggingface._compat:register_report_to"},
         {"transformers.trainer": "trackkit.integrations.huggingface._compat:add_to_defaults"},
     ),
+    "accelerate": Framework("", {}, {"accelerate.tracking": "trackkit.integrations.accelerate.register:register"}),
 }
 
 BACKENDS = {"wandb": "trackkit.integrations.wandb.sink:WandbSink"}

@@ -248,7 +248,7 @@ def _info(
 def _session(config: TrackKitConfig, info: RunInfo, rank: ranks.Rank, sinks: Sequence[Sink]) -> Session:
     callbacks = build_callbacks(config.callbacks)
     reduce = {key: how for callback in callbacks for key, how in callback.REDUCE.items()}
-    exchange = ranks.open_exchange(rank, reduce)
+    exchange = ranks.Exchange() if info.start.logs_only else ranks.open_exchange(rank, reduce)
     tracker = Tracker(callbacks, sinks, exchange, Names(config.names, config.synonyms, mask_name))
     phase: Phase = "fitting" if info.start.is_fit else "evaluating"
     console = _console(config, info, rank, tracker, exchange)

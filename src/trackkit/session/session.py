@@ -62,6 +62,7 @@ class Session:
         first_warning: returns what the digest of a run folder, with a status, warns of first; set by the kit.
         phase: `evaluating` before any fit, `fitting`, `fitted`.
         exit_code: reported when the run is closed.
+        unreported: status of a fit that reports neither its end nor an error.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Session:
         self.info = info
         self.phase: Phase = phase
         self.exit_code = 0
+        self.unreported: Status = "failed"
         self.first_warning: Callable[[Path, str], str] = lambda folder, status: ""
         self._sinks = sinks
         self._parents: list[Parent] = []
@@ -230,8 +232,21 @@ class Session:
             self.tracker.flush()
             self.console.drain()
 
+    def finish(self) -> None:
+        """Ends a fit that has come to its end, or that the exception in flight ends, and closes the run."""
+        if self.phase == "fitting":
+            self._end_by(_in_flight(), "finished")
+        self.close()
+
+    def _end_by(self, error: BaseException | None, status: Status) -> None:
+        """Ends the fit: with `status`, unless an error ends it."""
+        if isinstance(error, KeyboardInterrupt):
+            self.end("stopped", CTRL_C, error)
+        else:
+            self.end(status if error is None else "failed", None, error)
+
     def close(self) -> None:
-        """Closes the run. A fit that did not report its end was stopped by Ctrl-C, or failed."""
+        """Closes the run. A fit that did not report its end was stopped by Ctrl-C, failed, or is `unreported`."""
         if self not in _open_sessions:
             return
         _open_sessions.remove(self)
@@ -244,9 +259,7 @@ class Session:
     def _close(self) -> None:
         try:
             if self.phase == "fitting":
-                interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
-                status: Status = "stopped" if interrupted else "failed"
-                self.end(status, CTRL_C if interrupted else 1, getattr(sys, "last_value", None))
+                self._end_by(getattr(sys, "last_value", None) or _in_flight(), self.unreported)
             elif self.phase == "evaluating":
                 self.end(*self._earlier_end())
         except Exception as error:  # noqa: BLE001 -- counted
@@ -270,8 +283,9 @@ class Session:
             logger.warning("Training %s. Details are in '%s'.", self._failed_words(), self.info.folder / LAST_WORDS)
         elif self._trained:
             took = _duration(columns.get("final/duration_h", 0.0))
-            text = "Run '%s': %s after %d steps in %s."
-            logger.info(text, self.info.name, self.tracker.status, columns.get("final/steps", 0), took)
+            steps = columns.get("final/steps", "" if self.info.start.logs_only else 0)
+            after = f" after {steps} steps" if steps != "" else ""
+            logger.info("Run '%s': %s%s in %s.", self.info.name, self.tracker.status, after, took)
         best = best_key(columns)
         if best and self._trained:
             name, last = best.removeprefix("final/best/"), columns.get(best.replace("final/best/", "final/"))
@@ -305,6 +319,12 @@ class Session:
         self.console.close(text)
         if words:
             write_last_words(folder, f"Run {self.info.run_id} {words}", text, self.console.recent)
+
+
+def _in_flight() -> BaseException | None:
+    """Returns the exception that ends a child of multiprocessing, or whose handler closes the run; None without one."""
+    error = sys.exc_info()[1]
+    return None if isinstance(error, SystemExit) and not error.code else error
 
 
 def _duration(hours: float) -> str:

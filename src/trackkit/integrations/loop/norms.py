@@ -85,7 +85,7 @@ class Follower:
     Args:
         optimizer: the torch optimizer, without wrappers.
         name: where the training has several optimizers, else "".
-        module: the model.
+        module: the model; None if unknown.
         scaling: the training's gradient scaler.
         report: called with the gradients of each step while armed.
         skipped: called with a flag (a device scalar) for a step that the optimizer may have skipped by itself.
@@ -101,7 +101,7 @@ class Follower:
         self,
         optimizer: torch.optim.Optimizer,
         name: str,
-        module: torch.nn.Module,
+        module: torch.nn.Module | None,
         scaling: Scaling,
         report: Callable[[Gradients], None],
         skipped: Callable[[torch.Tensor], None],

@@ -1,0 +1,1 @@
+"""Records trainings of Accelerate: what they log, and with one more line what they do."""

@@ -1,0 +1,48 @@
+"""Makes `Accelerator(log_with="trackkit")` known. `import accelerate` loads this file always, so it imports nothing."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+
+class Name(str):
+    """The name `trackkit`, which is also equal to `wandb`.
+
+    Scripts, those of diffusers among them, log pictures only `if tracker.name == "wandb"`. As a key of a dictionary it
+    is `trackkit`.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other == "wandb" or str.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+NAME = Name("trackkit")
+
+
+def register(module: ModuleType) -> None:
+    """Registers TrackKit in `accelerate.tracking`, from accelerate 1.15 on. Loads nothing before a tracker is made."""
+    if not hasattr(module, "register_tracker_class"):
+        return
+
+    class TrackKitTracker(module.GeneralTracker):  # type: ignore[name-defined,misc]
+        """Makes an `AccelerateTracker` in its own place."""
+
+        name = NAME
+        requires_logging_directory = False
+
+        def __new__(cls, project: str, **settings: Any) -> Any:
+            from trackkit.integrations.accelerate.tracker import by_name
+
+            return by_name(project, settings)
+
+    module.register_tracker_class(TrackKitTracker)

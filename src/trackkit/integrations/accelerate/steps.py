@@ -1,0 +1,181 @@
+"""Counts the steps of a training of Accelerate, and makes their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trackkit.engine.records import Gradients, Moment
+from trackkit.integrations.accelerate import _compat
+from trackkit.integrations.loop.norms import Follower, Scaling
+from trackkit.integrations.optimizers import bare, name_of
+from trackkit.integrations.patches import Patch
+from trackkit.schema.keys import BATCH
+
+if TYPE_CHECKING:
+    import torch
+
+    from trackkit.engine.tracker import Tracker
+    from trackkit.integrations.accelerate.data import Source
+
+
+class Steps:
+    """Follows the optimizers of one run. Its steps are those of the optimizer that was prepared first.
+
+    Args:
+        tracker: of the run.
+        accelerator: with what it has prepared.
+        first: steps taken before.
+        total_steps, every: as in `trackkit.accelerate`.
+        guard: calls a function (name, function, arguments) whose errors the training must not see.
+        failed: called with the hook and the exception if a hook fails.
+
+    Attributes:
+        step: optimizer steps taken.
+        epoch: passes over the data at that step, fractional; None if unknown.
+        source: of the training's data; None as long as it is unknown.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        accelerator: Any,
+        first: int,
+        total_steps: int | None,
+        every: int,
+        guard: Callable[..., Any],
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        self.step = first
+        self.epoch: float | None = None
+        self.source: Source | None = None
+        self._tracker, self._accelerator = tracker, accelerator
+        self._first = self._row_step = first
+        self._total, self._every = total_steps, every
+        self._guard, self._failed = guard, failed
+        self._losses: list[torch.Tensor] = []
+        # As the clipping or the engine has returned it, for the last step.
+        self._norm: torch.Tensor | float | None = None
+        self._begun = self._measured = False
+        self._engine = _compat.is_deepspeed(accelerator)
+        self._scaling = Scaling(None, self._skipped)
+        self._followers: list[Follower] = []
+        self._patches: list[Patch] = []
+
+    def moment(self) -> Moment:
+        """Returns where the training stands."""
+        return Moment(self.step, self.epoch, self._total)
+
+    def logs(self) -> None:
+        """Makes the row of the step just taken, which the script logs, or after which it ends."""
+        if self.step != self._row_step:
+            self._row()
+
+    def before_backward(self, loss: Any) -> None:
+        """Counts a micro-batch; its loss is undivided by accumulation."""
+        if not self._begun:
+            self._begin()
+        self._norm = None
+        if hasattr(loss, "detach") and loss.numel() == 1:
+            self._losses.append(loss.detach().clone().reshape(()))
+        if self._engine and self._accelerator.sync_gradients:
+            # DeepSpeed steps within `backward`, its scheduler too.
+            for each in _compat.optimizers(self._accelerator)[:1]:
+                self._tracker.gradients(Gradients(each, clipped=True))
+        if self.source is not None and self.source.ends:
+            # The step may be the training's last, which makes a row.
+            for follower in self._followers:
+                follower.arm()
+
+    def after_backward(self) -> None:
+        """Counts the step that DeepSpeed has taken."""
+        if self._engine and self._accelerator.sync_gradients:
+            if self._due(self.step + 1):
+                self._norm = _compat.engine_norm(self._accelerator)
+            self._stepped(1)
+
+    def clipped(self, norm: Any) -> None:
+        """Keeps the norm of the gradients that have been clipped."""
+        # That of sharded gradients may be spread over the ranks: to read it would be a collective.
+        if hasattr(norm, "detach") and not hasattr(norm, "full_tensor"):
+            self._norm = norm.detach()
+
+    def close(self) -> None:
+        """Removes all hooks."""
+        for follower in self._followers:
+            follower.close()
+        for patch in self._patches:
+            patch.remove()
+        self._scaling.close()
+
+    def _begin(self) -> None:
+        """Follows the optimizers that have been prepared."""
+        self._begun = True
+        if self._engine:
+            return
+        self._scaling = Scaling(self._accelerator.scaler, self._skipped)
+        wrapped = _compat.optimizers(self._accelerator)
+        module = next(iter(_compat.models(self._accelerator)), None)
+        optimizers = [bare(each) for each in wrapped]
+        for each, optimizer in zip(wrapped, optimizers, strict=True):
+            name = name_of(optimizer, optimizers)
+            self._followers.append(
+                Follower(optimizer, name, module, self._scaling, self._gradients, self._tracker.skipped, self._failed)
+            )
+            self._patches.append(Patch(each, "step", self._optimizer_step))
+        self._arm()
+
+    def _optimizer_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            self._guard("optimizer.step", self._after_step)
+            return result
+
+        return step
+
+    def _after_step(self) -> None:
+        taken = self._followers[0].steps
+        for follower in self._followers:
+            follower.steps = 0
+        if taken:
+            self._stepped(taken)
+            self._arm()
+
+    def _stepped(self, taken: int) -> None:
+        """Counts `taken` steps, and makes their row if one is due."""
+        losses, self._losses = self._losses, []
+        for loss in losses[:-1]:
+            self._tracker.batch(loss)
+        counts = (None, 0, 0.0) if self.source is None else self.source.collect()
+        self._tracker.batch(losses[-1] if losses else None, *counts, steps=taken)
+        self.step += taken
+        # As it is now: the script may read on before it logs.
+        self.epoch = None if self.source is None else self.source.epoch
+        if self._due(self.step):
+            self._row()
+
+    def _due(self, step: int) -> bool:
+        return step % self._every == 0 or step in (self._first + 1, self._total)
+
+    def _row(self) -> None:
+        self._tracker.row(self.moment())
+        self._row_step = self.step
+        # Of sharded gradients, of the engine, or of a step that was not expected to make a row.
+        if self._norm is not None and (not self._measured or _compat.is_fsdp(self._accelerator)):
+            self._tracker.report({"batch/grad_norm": self._norm}, BATCH, self.step, self.epoch, framework=True)
+
+    def _arm(self) -> None:
+        self._measured = False
+        for follower in self._followers:
+            follower.disarm()
+            follower.arm(norm=self._due(self.step + 1))
+
+    def _gradients(self, gradients: Gradients) -> None:
+        self._measured = not gradients.clipped
+        self._tracker.gradients(gradients)
+
+    def _skipped(self, optimizer: Any) -> None:
+        for follower in self._followers:
+            if follower.optimizer is optimizer:
+                follower.skip()
+        self._tracker.skipped(True)
