@@ -39,12 +39,12 @@ class Source:
         began: Callable[[], None],
         paused: Callable[[float, int | None], None],
     ) -> None:
-        self.loader, self._guard, self._began_reading = loader, guard, began
+        self.loader, self._ranks, self._guard, self._began_reading = loader, ranks, guard, began
         self.sizes = guard("loader's sizes", Sizes.of, loader, ranks) or Sizes()
         self.passes, self.trained = 0, False
         self._length = self.sizes.batches or length(loader)
         self._paused = paused
-        self._skipped = self._read = 0
+        self._read = 0
         self._ahead = self._reading = False
         self._began = self._waited = 0.0
         # Samples of the passes before this one, those up to the last `collect`, and the tokens since then.
@@ -88,8 +88,11 @@ class Source:
         return self._before + (done if self.sizes.epoch is None else min(done, self.sizes.epoch))
 
     def collect(self) -> tuple[int | None, int, float]:
-        """Returns the samples (None: can't be counted) and tokens since the last call, and the seconds waited."""
-        tokens, self._tokens = self._tokens, 0
+        """Returns samples (None: can't be counted) and tokens over all ranks since the last call, and seconds waited.
+
+        Tokens are this rank's, times the ranks.
+        """
+        tokens, self._tokens = self._tokens * self._ranks, 0
         waited, self._waited = self._waited, 0.0
         if (samples := self.samples) is None:
             return None, tokens, waited

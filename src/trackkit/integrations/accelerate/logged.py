@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trackkit.engine.records import Moment
 from trackkit.engine.rows import is_number
 from trackkit.schema.prefixes import event_of, position_of
 
 if TYPE_CHECKING:
+    from trackkit.engine.run_info import Start
     from trackkit.engine.tracker import Tracker
-    from trackkit.integrations.accelerate.measures import Measures
     from trackkit.schema.keys import Where
+    from trackkit.session.session import Session
+
+
+class Measures(Protocol):
+    """What a tracker uses of `trackkit.accelerate`.
+
+    Attributes:
+        evaluated: samples of the data that were read last without training on them; None if unknown.
+    """
+
+    evaluated: int | None
+
+    def start(self, start: Start) -> Start:
+        """Returns `start` with what the accelerator knows."""
+        ...
+
+    def begins(self, session: Session) -> None:
+        """Measures the run of `session` from here on."""
+
+    def moment(self) -> Moment:
+        """Returns where the training stands."""
+        ...
+
+    def logs(self) -> None:
+        """Makes the row of the step just taken, which the script logs, or after which it ends."""
+
+    def ends(self) -> None:
+        """Stops measuring; the accelerator may initialize its trackers again."""
 
 
 class Logged:

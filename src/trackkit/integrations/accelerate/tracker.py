@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.run_info import Start
 from trackkit.integrations.accelerate.logged import Logged
-from trackkit.integrations.accelerate.register import NAME
-from trackkit.integrations.kit_class import kit_class
+from trackkit.integrations.accelerate.name import NAME
 from trackkit.integrations.guard import guarded
+from trackkit.integrations.kit_class import kit_class
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker as _Base
 
-    from trackkit.integrations.accelerate.measures import Measures
+    from trackkit.integrations.accelerate.logged import Measures
     from trackkit.session.session import Session
 else:
 
