@@ -49,7 +49,12 @@ FRAMEWORKS = {
         {"transformers.integrations.integration_utils": "trackkit.integrations.huggingface._compat:register_report_to"},
         {"transformers.trainer": "trackkit.integrations.huggingface._compat:add_to_defaults"},
     ),
-    "accelerate": Framework("", {}, {"accelerate.tracking": "trackkit.integrations.accelerate.register:register"}),
+    "accelerate": Framework(
+        "",
+        {},
+        {"accelerate.tracking": "trackkit.integrations.accelerate.register:register"},
+        {"accelerate.tracking": "trackkit.integrations.accelerate.register:replace_wandb"},
+    ),
 }
 
 BACKENDS = {"wandb": "trackkit.integrations.wandb.sink:WandbSink"}

@@ -13,6 +13,7 @@ import wandb
 from accelerate import Accelerator
 
 from tests.support.local_log import local_run
+from tests.support.wandb_offline import find_runs
 from tests.support.warm import run_bare, run_torchrun
 from trackkit import AccelerateTracker, ConfigError
 from trackkit.integrations.accelerate import _compat
@@ -80,6 +81,32 @@ def test_settings_beat_the_script_s_project(env: dict[str, str], project: str, t
     done = run_bare(script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert local_run(tmp_path / "out").config["trackkit/settings/project"] == project
+
+
+def test_everywhere_records_what_a_script_logs_to_wandb(tmp_path: Path) -> None:
+    """As under `trackkit run --everywhere`: the script asks for W&B, with W&B's arguments."""
+    done = run_bare(
+        """
+import os; os.environ["TRACKKIT_EVERYWHERE"] = "1"
+import trackkit, wandb
+from accelerate import Accelerator
+accelerator = Accelerator(cpu=True, log_with="wandb")
+arguments = {"wandb": {"name": "mine", "tags": ["a"], "id": "xyz", "reinit": True}}
+accelerator.init_trackers("script", config={"output_dir": "out"}, init_kwargs=arguments)
+for tracker in accelerator.trackers:
+    if tracker.name == "wandb":
+        tracker.log({"validation": [wandb.Html("<p>")], "loss": 1.0}, step=2)
+accelerator.end_training()
+""",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    run = local_run(tmp_path / "out")
+    assert (run.run["name"], run.config["trackkit/settings/project"]) == ("mine", "script")
+    assert run.history("batch/loss") == [(2, 1.0)]
+    assert run.summary["final/tracker_errors"] == 0
+    (offline,) = find_runs(tmp_path)
+    assert len(list(offline.parent.rglob("*.html"))) == 1, "W&B has one run, with its media"
 
 
 def _logged(*calls: tuple[Mapping[str, Any], int | None]) -> tuple[MemorySink, AccelerateTracker]:

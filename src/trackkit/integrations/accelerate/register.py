@@ -12,9 +12,16 @@ if TYPE_CHECKING:
 
 def register(module: ModuleType) -> None:
     """Registers TrackKit in `accelerate.tracking`, from accelerate 1.15 on. Loads nothing before a tracker is made."""
-    if not hasattr(module, "register_tracker_class"):
-        return
+    if hasattr(module, "register_tracker_class"):
+        module.register_tracker_class(_stub(module, "by_name"))
 
+
+def replace_wandb(module: ModuleType) -> None:
+    """Makes `log_with="wandb"` a tracker of TrackKit; `module` is `accelerate.tracking`."""
+    getattr(module, "LOGGER_TYPE_TO_CLASS", {})["wandb"] = _stub(module, "in_place_of_wandb")
+
+
+def _stub(module: ModuleType, maker: str) -> type:
     class TrackKitTracker(module.GeneralTracker):  # type: ignore[name-defined,misc]
         """Makes an `AccelerateTracker` in its own place."""
 
@@ -22,8 +29,8 @@ def register(module: ModuleType) -> None:
         requires_logging_directory = False
 
         def __new__(cls, project: str, **settings: Any) -> Any:
-            from trackkit.integrations.accelerate.tracker import by_name
+            from trackkit.integrations.accelerate import tracker
 
-            return by_name(project, settings)
+            return getattr(tracker, maker)(project, settings)
 
-    module.register_tracker_class(TrackKitTracker)
+    return TrackKitTracker

@@ -24,6 +24,9 @@ else:
         """Stands in for Accelerate's class until a tracker is made."""
 
 
+_OF_WANDB = ("entity", "name", "group", "job_type", "tags", "notes", "dir")
+
+
 class AccelerateTracker(_Base):  # type: ignore[misc]
     """Records what a script logs with `Accelerator.log`, as a Weights & Biases run and in a local log.
 
@@ -182,6 +185,16 @@ def by_name(project: str, settings: dict[str, Any]) -> AccelerateTracker:
     if kit_class()(**settings).config.project in (None, os.environ.get("WANDB_PROJECT")):
         settings = {**settings, "project": project}
     return AccelerateTracker(**settings)
+
+
+def in_place_of_wandb(project: str, arguments: dict[str, Any]) -> AccelerateTracker:
+    """Returns the tracker of `log_with="wandb"` under `trackkit run --everywhere`.
+
+    Args:
+        project: the script's.
+        arguments: of `wandb.init`; those that TrackKit has under the same name count.
+    """
+    return by_name(project, {name: value for name, value in arguments.items() if name in _OF_WANDB})
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
