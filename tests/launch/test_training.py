@@ -33,6 +33,14 @@ train("plain", [])
 import trackkit
 train("explicit", [trackkit.TrackKit(name="explicit")])
 """
+ACCELERATE = """
+from accelerate import Accelerator
+for name in ("trackkit", "wandb"):
+    accelerator = Accelerator(cpu=True, log_with=name)
+    accelerator.init_trackers("script", config={"output_dir": name})
+    accelerator.log({"train_loss": 1.0}, step=3)
+    accelerator.end_training()
+"""
 
 
 def launch(home: Path, code: str, *command: str) -> dict[str, list[RecordedRun]]:
@@ -77,3 +85,11 @@ def test_every_lightning_trainer_is_recorded_once(tmp_path: Path) -> None:
         "explicit": ["finished"],
     }
     assert runs["explicit"][0].name == "explicit"
+
+
+def test_scripts_of_accelerate_are_recorded_by_name_or_in_place_of_wandb(tmp_path: Path) -> None:
+    runs = launch(tmp_path, ACCELERATE, "--project", "mine", "--everywhere", sys.executable)
+    assert runs.keys() == {"trackkit", "wandb"}
+    for (run,) in runs.values():
+        assert (run.status, run.config["trackkit/settings/project"]) == ("finished", "mine")
+        assert run.series("batch/loss") == [(3, 1.0)]

@@ -13,6 +13,7 @@ import sys
 # Every module of `trackkit.integrations.FRAMEWORKS`; a test compares.
 WANTED = frozenset(
     [
+        "accelerate.tracking",
         "lightning.fabric.fabric",
         "lightning.pytorch.callbacks.callback",
         "lightning_fabric.fabric",
