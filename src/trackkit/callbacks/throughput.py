@@ -70,7 +70,7 @@ class Throughput(Callback):
         self._rows = True
         if window.steps:
             values["batch/step_time_s"] = elapsed / window.steps
-            if window.data_s:
+            if not window.untimed:
                 values["batch/data_time_s"] = window.data_s / window.steps
         if self._samples and not self._uncounted:
             values["batch/samples"] = self._samples

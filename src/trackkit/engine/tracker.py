@@ -99,7 +99,7 @@ class Tracker:
         loss: torch.Tensor | None = None,
         samples: int | None = 0,
         tokens: int = 0,
-        data_s: float = 0.0,
+        data_s: float | None = 0.0,
         steps: int = 0,
     ) -> None:
         """Counts a batch that was processed.
@@ -107,7 +107,7 @@ class Tracker:
         Args:
             loss: of the batch, undivided by accumulation: a detached scalar tensor that is not overwritten later.
             samples, tokens: in this batch, over all ranks; 0 if unknown. None: the samples can't be counted.
-            data_s: seconds spent waiting for its data.
+            data_s: seconds spent waiting for its data; None if unknown.
             steps: optimizer steps taken on it and the batches since the last one; 0 while gradients accumulate.
         """
         if self._open is not None or self._queue.rows:

@@ -22,13 +22,14 @@ class Window:
         samples, tokens: over all ranks.
         uncounted: whether it has samples that can not be counted.
         data_s: seconds spent waiting for data.
+        untimed: whether it has batches for whose data the time is unknown.
         skipped: steps that the gradient scaler is known to have skipped.
         skip_flags: found-inf flags of the gradient scaler for other steps, device scalars.
     """
 
     __slots__ = (
         "_micro", "_paused_s", "_since", "_totals", "data_s", "losses", "samples", "samples_before", "skip_flags",
-        "skipped", "steps", "tokens", "tokens_before", "uncounted",
+        "skipped", "steps", "tokens", "tokens_before", "uncounted", "untimed",
     )  # fmt: skip
 
     def __init__(self, samples_before: int = 0, tokens_before: int = 0) -> None:
@@ -39,17 +40,22 @@ class Window:
         self._totals: dict[str, tuple[Any, int]] = {}
         self.steps = self.samples = self.tokens = self.skipped = 0
         self.data_s = self._paused_s = 0.0
-        self.uncounted = False
+        self.uncounted = self.untimed = False
         self._since = stopwatch.now()
 
-    def add(self, loss: torch.Tensor | None, samples: int | None, tokens: int, data_s: float, steps: int) -> None:
+    def add(
+        self, loss: torch.Tensor | None, samples: int | None, tokens: int, data_s: float | None, steps: int
+    ) -> None:
         """Adds a batch, and the `steps` optimizer steps taken on it and the batches before it."""
         if samples is None:
             self.uncounted = True
         else:
             self.samples += samples
         self.tokens += tokens
-        self.data_s += data_s
+        if data_s is None:
+            self.untimed = True
+        else:
+            self.data_s += data_s
         if steps:
             self.steps += steps
             if not self._micro:

@@ -71,7 +71,7 @@ class Logged:
         at = self._at(inner if inner is not None else step, names)
         # Accelerate's own examples give the epoch as the step: no step then says how long one takes.
         if self._measures is None and at > self._step and (inner is not None or step is None or step != epoch):
-            self._tracker.batch(steps=at - self._step)
+            self._tracker.batch(data_s=None, steps=at - self._step)
             self._step, self._epoch = at, epoch
             self._tracker.row(Moment(at, epoch))
         if any(where.tier == "epoch" for where, _ in names & self._seen):

@@ -146,8 +146,8 @@ class Steps:
         losses, self._losses = self._losses, []
         for loss in losses[:-1]:
             self._tracker.batch(loss)
-        counts = (None, 0, 0.0) if self.source is None else self.source.collect()
-        self._tracker.batch(losses[-1] if losses else None, *counts, steps=taken)
+        samples, tokens, data_s = (None, 0, None) if self.source is None else self.source.collect()
+        self._tracker.batch(losses[-1] if losses else None, samples, tokens, data_s, taken)
         self.step += taken
         # As it is now: the script may read on before it logs.
         self.epoch = None if self.source is None else self.source.epoch
