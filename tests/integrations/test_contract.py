@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.toy import CONTRACT, TRAININGS, Recipe, Truth, plain_training, total_steps
+from tests.support.toy import CONTRACT, Recipe, Truth, plain_training, total_steps
 from tests.support.versions import LOGS_UNCLIPPED_NORM
 from trackkit import TrackKit
 from trackkit.integrations.memory import MemorySink
@@ -126,11 +126,11 @@ def test_every_framework_describes_the_same_run(tmp_path: Path) -> None:
         "optim/class": "SGD",
         "optim/lr": 0.2,
     }
-    # Loops and Accelerate do not say when a scheduler steps.
+    # Loops do not say when a scheduler steps.
     schedule = {"optim/scheduler": "LambdaLR", "optim/scheduler/interval": "step", "optim/scheduler/frequency": 1}
     hours = ("final/eval_h", "final/checkpoint_h", "final/duration_h")
     for framework, sink in sinks.items():
-        says_schedule = framework in (*TRAININGS, "trl")
+        says_schedule = framework != "loop"
         expected = {**shared, **(schedule if says_schedule else {})}
         assert {key: sink.settings.get(key) for key in expected} == expected, framework
         assert ("optim/scheduler/lr_lambda" in sink.settings) == says_schedule
