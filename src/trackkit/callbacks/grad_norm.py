@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from trackkit.engine import ranks
 from trackkit.engine.callback import Callback, Values
-from trackkit.engine.norms import are_sharded, norms_of, with_gradients
-from trackkit.notices import logger
+from trackkit.engine.norms import are_sharded, holders, norms_of, own_parts, with_gradients
+from trackkit.engine.ranks import SHARDS
 from trackkit.schema.keys import sanitize
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 class GradNorm(Callback):
     """Measures the global L2 norm of a step's gradients: unscaled, before clipping, over the optimizer's parameters.
 
-    Computes it only on steps that may make a row, with one fused kernel per device and type, without reading it.
+    Computes it only on steps that may make a row, with one fused kernel per device and type, without reading it. Where
+    gradients are sharded (FSDP2, tensor parallelism), each rank gives the sum of squares of its own part, divided by
+    the number of ranks that have the same part; rank 0 adds them up. No collective is issued.
 
     | key | unit | what |
     |---|---|---|
@@ -33,12 +36,12 @@ class GradNorm(Callback):
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("per_layer",)
+    REDUCE: ClassVar[Mapping[str, str]] = {SHARDS: "root_sum"}
 
     def __init__(self, per_layer: bool = False) -> None:
         if not isinstance(per_layer, bool):
             raise TypeError(f"'per_layer' must be true or false; got {per_layer!r}")
         self.per_layer = per_layer
-        self._warned = False
         self._norms: dict[str, torch.Tensor] = {}
         self._names: dict[int, str] = {}
         self._missed = ""
@@ -58,23 +61,21 @@ class GradNorm(Callback):
         grads = [parameter.grad for _, parameter in parameters]
         if not grads:
             return
-        if are_sharded(grads):
-            self._missed = "the gradients are sharded"
-            # Combining the shards would need a collective, and TrackKit never issues one.
-            if not self._warned:
-                self._warned = True
-                logger.warning("Gradients are sharded; their norm is not recorded.")
-            return
-        self._measured = True
+        sharded = are_sharded(grads) and ranks.current().world_size > 1
         with torch.no_grad():
-            norms = norms_of(grads) if gradients.norms is None else gradients.norms
-            total = torch.linalg.vector_norm(torch.stack(norms))
+            norms = norms_of(own_parts(grads)) if gradients.norms is None else gradients.norms
+            stacked = torch.stack(norms)
             if gradients.scale is not None:
-                total = total / gradients.scale.to(total.device)
-        self._norms["batch/grad_norm"] = total
+                stacked = stacked / gradients.scale.to(stacked.device)
+            total = _squares(stacked, grads) if sharded else torch.linalg.vector_norm(stacked)
+        prefix = SHARDS if sharded else ""
+        self._norms[f"{prefix}batch/grad_norm"] = total
         if gradients.name:
-            self._norms[f"batch/grad_norm/{gradients.name}"] = total
-        if self.per_layer:
+            self._norms[f"{prefix}batch/grad_norm/{gradients.name}"] = total
+        if sharded:
+            self._missed = "the gradients are sharded"
+        elif self.per_layer:
+            self._measured = True
             for (index, parameter), norm in zip(parameters, norms, strict=True):
                 scaled = norm if gradients.scale is None else norm / gradients.scale
                 name = self._name(gradients, parameter) or f"{gradients.name or 'parameter'}_{index}"
@@ -93,3 +94,15 @@ class GradNorm(Callback):
     def row(self, moment: Moment, window: Window) -> Values:
         norms, self._norms = self._norms, {}
         return norms
+
+
+def _squares(norms: torch.Tensor, grads: Sequence[Any]) -> torch.Tensor:
+    """Returns this rank's share of the sum of squares over all ranks, a scalar.
+
+    Args:
+        norms: of this rank's part of each gradient.
+        grads: the gradients.
+    """
+    world_size = ranks.current().world_size
+    counts = norms.new_tensor([holders(grad, world_size) for grad in grads])
+    return (norms.square() / counts).sum()

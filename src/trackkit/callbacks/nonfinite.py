@@ -7,6 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.engine.callback import Callback, Values
+from trackkit.engine.ranks import SHARDS
 
 if TYPE_CHECKING:
     from trackkit.engine.records import Moment, Row
@@ -47,7 +48,7 @@ class NonFinite(Callback):
         return values
 
     def finish(self, values: MutableMapping[str, Any]) -> None:
-        norm_bad = not math.isfinite(values.get("batch/grad_norm", 0.0))
+        norm_bad = not math.isfinite(values.get("batch/grad_norm", values.get(f"{SHARDS}batch/grad_norm", 0.0)))
         losses: list[float] | None = values.pop(_LOSSES, None)
         step = int(values["batch/step"])
         if losses is None:

@@ -18,10 +18,32 @@ def with_gradients(optimizer: Any) -> list[tuple[int, torch.nn.Parameter]]:
 
 
 def are_sharded(grads: Sequence[Any]) -> bool:
-    """Returns whether gradients are spread over the ranks: combining their norms would need a collective."""
+    """Returns whether gradients are spread over the ranks (DTensor)."""
     import torch
 
     return any(type(grad) is not torch.Tensor and hasattr(grad, "full_tensor") for grad in grads)
+
+
+def own_parts(grads: Sequence[Any]) -> list[Any]:
+    """Returns this rank's part of each gradient; whole gradients as they are."""
+    return [grad.to_local() if are_sharded([grad]) else grad for grad in grads]
+
+
+def holders(grad: Any, world_size: int) -> int:
+    """Returns how many ranks hold the same part of a gradient: with the parts of all ranks, it is counted so often.
+
+    Raises:
+        ValueError: the ranks' parts are yet to be added up.
+    """
+    if not are_sharded([grad]):
+        return world_size
+    count: int = world_size // grad.device_mesh.size()
+    for dimension, placement in enumerate(grad.placements):
+        if placement.is_partial():
+            raise ValueError("gradients of a placement that is not reduced yet")
+        if placement.is_replicate():
+            count *= grad.device_mesh.size(dimension)
+    return count
 
 
 def norms_of(grads: Sequence[Any]) -> list[torch.Tensor]:

@@ -51,6 +51,11 @@ def current() -> Rank:
         return Rank()
 
 
+SHARDS = "_shards/"
+"""Prefix of a value that is a sum of squares over this rank's part: the key is without it, and the value over all ranks
+their root. Without all ranks there is none."""
+
+
 class Exchange:
     """The null exchange of a single rank.
 
@@ -176,7 +181,9 @@ class StoreExchange(Exchange):
                 combined[key] = _combined(how, found)
         for key in {key for record in records for key in record if key.startswith(self.prefixes)}:
             how = next(how for prefix, how in self._reduce.items() if key.startswith(prefix) and prefix[-1] == "/")
-            combined[key] = _combined(how, [record[key] for record in records if key in record])
+            found = [record[key] for record in records if key in record]
+            if how != "root_sum" or len(found) == self._rank.world_size:
+                combined[key.removeprefix(SHARDS)] = _combined(how, found)
         return combined
 
     def wait(self, row: int, timeout_s: float) -> None:

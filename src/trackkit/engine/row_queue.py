@@ -6,7 +6,7 @@ import time
 from collections import deque
 
 from trackkit.engine.faults import Faults, Group
-from trackkit.engine.ranks import Exchange
+from trackkit.engine.ranks import SHARDS, Exchange
 from trackkit.engine.records import Row
 from trackkit.engine.rows import OpenRow
 
@@ -53,7 +53,8 @@ class RowQueue:
                 row = self.rows.popleft()
                 combined = self._exchange.combine(row.number)
                 anew = self._exchange.prefixes
-                row.values.update({k: value for k, value in combined.items() if k in row.values or k.startswith(anew)})
+                late = {key for key in combined if key in row.values or key.startswith(anew)} | row.shards
+                row.values.update({key: combined[key] for key in late if key in combined})
                 emitted = Row(row.number, row.where.tier, row.step, row.time, row.values, row.origins)
                 self._callbacks.call("emitted", emitted)
                 self._sinks.call("write", emitted)
@@ -89,12 +90,13 @@ class RowQueue:
         row.posted = True
         if row.by_step:
             self._callbacks.call("finish", row.values)
+            keys, prefixes = self._exchange.keys, self._exchange.prefixes
+            shared = {key: row.values[key] for key in keys if key in row.values}
+            shared.update({key: value for key, value in row.values.items() if key.startswith(prefixes)})
+            row.shards = {key.removeprefix(SHARDS) for key in shared if key.startswith(SHARDS)} - row.values.keys()
             if any(key[0] == "_" for key in row.values):
                 row.values = {key: value for key, value in row.values.items() if key[0] != "_"}
             try:
-                keys, prefixes = self._exchange.keys, self._exchange.prefixes
-                shared = {key: row.values[key] for key in keys if key in row.values}
-                shared.update({key: value for key, value in row.values.items() if key.startswith(prefixes)})
                 self._exchange.post(row.number, row.step, shared)
             except Exception as error:  # noqa: BLE001 -- counted
                 self._faults.add("the exchange between ranks", error)

@@ -30,12 +30,6 @@ _NOT_FORESEEN = "if validations are spaced by time, the last row may lack learni
 _NO_MONITOR = "checkpoints have no monitored metric, so none is the best"
 
 PRIVATE = [
-    Private(
-        "Trainer._callback_connector.on_trainer_init",
-        "under `trackkit run --everywhere`: the callbacks that a new trainer is given",
-        _PL,
-        "a trainer with a TrackKit of its own gets a second one, which Lightning refuses",
-    ),
     Private("Trainer._logger_connector", "what the module logs", _PL, "values that the module logs are not recorded"),
     Private("Trainer._logger_connector.log_metrics", "the same", _PL, "values that the module logs are not recorded"),
     Private(
@@ -284,7 +278,11 @@ def _has(owners: Mapping[str, Any], name: str) -> bool:
 
 
 def callbacks_of_new_trainer() -> list[Any]:
-    """Returns the callbacks of the trainer whose constructor is running; empty if that is not known."""
+    """Returns the callbacks of the trainer whose constructor is running; empty if that is not known.
+
+    Lightning's connector of callbacks has them in `on_trainer_init` (2.5.0 to 2.6.6). Without that, Lightning refuses a
+    second TrackKit under `trackkit run --everywhere`.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "on_trainer_init":

@@ -20,7 +20,6 @@ from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import as_module, describe
 from trackkit.integrations.loop.steps import Optimizers, Rows
 from trackkit.integrations.loop.values import check_mapping, loss_of, norm_of, plain_number
-from trackkit.notices import say_once
 from trackkit.schema.goals import direction
 from trackkit.schema.keys import BATCH, SPLIT_WORDS, Split, Where
 from trackkit.schema.prefixes import event_of
@@ -203,8 +202,6 @@ class Loop(Block):
             if self._norm_given:
                 norm = {"batch/grad_norm": norm_of(grad_norm)}
                 self.tracker.report(norm, BATCH, step, self._counts.epoch, framework=True)
-            elif self._optimizers.sharded and ranks.current().writes:
-                say_once("Gradients are sharded; their norm is not measured. Give it: track.step(loss, grad_norm=...).")
         self._quiet_before = self._rows.quiet_before
         if step >= self._quiet_before:
             self._arm()

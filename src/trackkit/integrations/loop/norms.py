@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trackkit.engine.norms import are_sharded, norms_of, with_gradients
+from trackkit.engine.norms import norms_of, own_parts, with_gradients
 from trackkit.engine.records import Gradients
 from trackkit.integrations.loop import _compat
 from trackkit.integrations.optimizers import bare
@@ -94,7 +94,6 @@ class Follower:
     Attributes:
         optimizer: as given.
         steps: taken and not collected yet by the owner, who sets it to 0. Skipped steps count.
-        sharded: whether gradients were spread over the ranks, so that their norm was not measured.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Follower:
         self._name, self._module, self._scaling = name, module, scaling
         self._report, self._skipped, self._failed = report, skipped, failed
         self._skips_itself = _compat.skips_itself(optimizer)
-        self._armed = self._queued = self.sharded = False
+        self._armed = self._queued = False
         self._norms: list[torch.Tensor] | None = None
         self._hooks: list[Any] = []
         self._post_hook = optimizer.register_step_post_hook(self._after_step)
@@ -178,8 +177,7 @@ class Follower:
         try:
             with torch.no_grad():
                 grads = [parameter.grad for _, parameter in with_gradients(self.optimizer)]
-                self.sharded = are_sharded(grads)
-                self._norms = norms_of(grads) if grads and not self.sharded else None
+                self._norms = norms_of(own_parts(grads)) if grads else None
         except Exception as error:  # noqa: BLE001 -- the user's backward must not fail
             self._failed("hook on gradients", error)
 

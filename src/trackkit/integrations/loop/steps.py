@@ -78,11 +78,6 @@ class Optimizers:
         """Whether a step has not been collected yet."""
         return any(each.steps for each in self._followers)
 
-    @property
-    def sharded(self) -> bool:
-        """Whether gradients are spread over the ranks, so that their norm is not measured."""
-        return any(each.sharded for each in self._followers)
-
     def collect(self) -> int:
         """Returns the steps taken since the last call: of several optimizers, those of the one that took most."""
         if len(self._followers) == 1:
