@@ -377,7 +377,12 @@ def with_accelerate(recipe: Recipe, out: Path, callbacks: list[Any]) -> Net:
         loss, acc = accelerator.gather(torch.tensor([[loss, acc]])).mean(0).tolist()
         accelerator.log({"val_loss": loss, "val_acc": acc, "epoch": epoch + 1, "step": step}, step=step)
     accelerator.end_training()
+    # Freed now, DDP would join gloo's thread while it holds the GIL, which that thread may wait for (torch 2.13).
+    _ALIVE.append(model)
     return net
+
+
+_ALIVE: list[Any] = []
 
 
 def _loader(data: Points, size: int) -> DataLoader[Any]:

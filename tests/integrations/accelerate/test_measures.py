@@ -6,14 +6,13 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -23,14 +22,6 @@ from trackkit import AccelerateTracker, ConfigError
 from trackkit.integrations.memory import MemorySink
 
 SAMPLES, BATCH = 50, 4
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate() -> Iterator[None]:
-    """Undoes what an accelerator shares with those of other tests."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def _accelerator(sink: MemorySink, every: int = 5, total_steps: int | None = None, **options: Any) -> Accelerator:

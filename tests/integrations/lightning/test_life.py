@@ -242,6 +242,6 @@ def test_module_without_an_optimizer_records_the_rest(caplog: pytest.LogCaptureF
 def test_fabric_refuses_a_trackkit(root: str) -> None:
     fabric = importlib.import_module(root).Fabric
     for callbacks in (TrackKit(), [TrackKit()]):
-        with pytest.raises(TrackKitError, match=r"Use lightning\.pytorch\.Trainer"):
+        with pytest.raises(TrackKitError, match=r"Use trackkit\.loop in your loop, or lightning\.pytorch\.Trainer"):
             fabric(accelerator="cpu", callbacks=callbacks)
     assert fabric(accelerator="cpu", devices=1, callbacks=[object()])
