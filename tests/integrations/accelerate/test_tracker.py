@@ -188,6 +188,7 @@ def test_tables_and_pictures_are_logged_by_their_own_methods() -> None:
 def test_an_error_of_trackkit_does_not_reach_the_script() -> None:
     """A picture that can't be made is counted, and the rest is recorded."""
     sink = MemorySink()
+    Accelerator(cpu=True)
     tracker = AccelerateTracker(sinks=[sink])
     tracker.log_images({"validation": [object()]}, step=1)
     tracker.log({"loss": 1.0}, step=2)
