@@ -26,7 +26,9 @@ def are_sharded(grads: Sequence[Any]) -> bool:
 
 def own_parts(grads: Sequence[Any]) -> list[Any]:
     """Returns this rank's part of each gradient; whole gradients as they are."""
-    return [grad.to_local() if are_sharded([grad]) else grad for grad in grads]
+    if not are_sharded(grads):
+        return list(grads)
+    return [grad.to_local() if hasattr(grad, "to_local") else grad for grad in grads]
 
 
 def holders(grad: Any, world_size: int) -> int:
@@ -35,7 +37,7 @@ def holders(grad: Any, world_size: int) -> int:
     Raises:
         ValueError: the ranks' parts are yet to be added up.
     """
-    if not are_sharded([grad]):
+    if not hasattr(grad, "device_mesh"):
         return world_size
     count: int = world_size // grad.device_mesh.size()
     for dimension, placement in enumerate(grad.placements):

@@ -183,7 +183,7 @@ class StoreExchange(Exchange):
             how = next(how for prefix, how in self._reduce.items() if key.startswith(prefix) and prefix[-1] == "/")
             found = [record[key] for record in records if key in record]
             if how != "root_sum" or len(found) == self._rank.world_size:
-                combined[key.removeprefix(SHARDS)] = _combined(how, found)
+                combined[key] = _combined(how, found)
         return combined
 
     def wait(self, row: int, timeout_s: float) -> None:

@@ -53,8 +53,10 @@ class RowQueue:
                 row = self.rows.popleft()
                 combined = self._exchange.combine(row.number)
                 anew = self._exchange.prefixes
-                late = {key for key in combined if key in row.values or key.startswith(anew)} | row.shards
-                row.values.update({key: combined[key] for key in late if key in combined})
+                row.values.update({k: value for k, value in combined.items() if k in row.values or k.startswith(anew)})
+                for key in [key for key in row.values if key.startswith(SHARDS)]:
+                    # A norm that the framework or the user gave counts.
+                    row.values.setdefault(key.removeprefix(SHARDS), row.values.pop(key))
                 emitted = Row(row.number, row.where.tier, row.step, row.time, row.values, row.origins)
                 self._callbacks.call("emitted", emitted)
                 self._sinks.call("write", emitted)
@@ -93,7 +95,6 @@ class RowQueue:
             keys, prefixes = self._exchange.keys, self._exchange.prefixes
             shared = {key: row.values[key] for key in keys if key in row.values}
             shared.update({key: value for key, value in row.values.items() if key.startswith(prefixes)})
-            row.shards = {key.removeprefix(SHARDS) for key in shared if key.startswith(SHARDS)} - row.values.keys()
             if any(key[0] == "_" for key in row.values):
                 row.values = {key: value for key, value in row.values.items() if key[0] != "_"}
             try:

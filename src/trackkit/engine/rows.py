@@ -34,7 +34,6 @@ class OpenRow:
         origins: key to logged name, once sealed.
         copy: the copy of the device values; None if there are none, and once they have been read or given up.
         posted: whether its values are complete and have been sent to rank 0.
-        shards: keys whose values need the parts of all ranks.
     """
 
     def __init__(self, where: Where, step: int, epoch: float | None) -> None:
@@ -42,7 +41,6 @@ class OpenRow:
         self.step = step
         self.by_step = False
         self.number = -1
-        self.shards: set[str] = set()
         self.time = time.time()
         self.axes: dict[str, float | int] = {f"{where.tier}/step": step}
         if epoch is not None:

@@ -185,7 +185,7 @@ class Tracker:
             parent: see `Callback.used`.
             config: what the run config says of it.
         """
-        self._sinks.call("config", config)
+        self.describe(config)
         self._callbacks.call("used", parent)
 
     def evaluates(self, where: Where, samples: int) -> None:

@@ -42,7 +42,7 @@ Examples:
 def run(arguments: list[str]) -> int:
     """Replaces this process by a command; returns an exit code only if that can't be done.
 
-    The command has this process's id, input, output, terminal and working directory, and its exit code is its own.
+    The command keeps this process's id, input, output, terminal and working directory. The exit code is the command's.
 
     Args:
         arguments: settings, then the command and its own arguments.
@@ -51,11 +51,11 @@ def run(arguments: list[str]) -> int:
     if "--help" in variables:
         print(HELP, end="")
         return 0
+    os.environ.update(variables)
     if not trouble and any(name != EVERYWHERE for name in variables):
-        trouble = _check(variables)
+        trouble = _wrong_setting()
     if trouble or not command:
         return _fail(trouble or "no command is given. Write, for example, `trackkit run python train.py`.", USAGE)
-    os.environ.update(variables)
     folders = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each and each != FOLDER]
     os.environ["PYTHONPATH"] = os.pathsep.join([FOLDER, *folders])
     # Python ignores these two, and a command that it becomes would inherit that: `yes | head` would not end.
@@ -94,20 +94,15 @@ def _parse(arguments: list[str]) -> tuple[dict[str, str], list[str], str]:
     return variables, left, ""
 
 
-def _check(variables: dict[str, str]) -> str:
-    """Returns what is wrong with the values of settings; "" if nothing is."""
+def _wrong_setting() -> str:
+    """Returns what is wrong with the settings that the command will find; "" if nothing is."""
     from trackkit.errors import ConfigError
     from trackkit.settings.sources import load_config
 
-    before = dict(os.environ)
-    os.environ.update(variables)
     try:
         load_config()
     except ConfigError as error:
         return str(error)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
     return ""
 
 
