@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Gradients, Moment
 from trackkit.integrations.accelerate import _compat
-from trackkit.integrations.loop.norms import Follower, Scaling
-from trackkit.integrations.optimizers import bare, name_of
+from trackkit.integrations.loop.steps import Optimizers
 from trackkit.integrations.patches import Patch
 from trackkit.schema.keys import BATCH
 
@@ -58,8 +57,7 @@ class Steps:
         self._norm: torch.Tensor | float | None = None
         self._begun = self._measured = False
         self._engine = _compat.is_deepspeed(accelerator)
-        self._scaling = Scaling(None, self._skipped)
-        self._followers: list[Follower] = []
+        self._optimizers = Optimizers([], None, None)
         self._patches: list[Patch] = []
 
     def moment(self) -> Moment:
@@ -84,8 +82,7 @@ class Steps:
                 self._tracker.gradients(Gradients(each, clipped=True))
         if self.source is not None and self.source.ends:
             # The step may be the training's last, which makes a row.
-            for follower in self._followers:
-                follower.arm()
+            self._optimizers.arm()
 
     def after_backward(self) -> None:
         """Counts the step that DeepSpeed has taken."""
@@ -102,28 +99,20 @@ class Steps:
 
     def close(self) -> None:
         """Removes all hooks."""
-        for follower in self._followers:
-            follower.close()
+        self._optimizers.close()
         for patch in self._patches:
             patch.remove()
-        self._scaling.close()
 
     def _begin(self) -> None:
         """Follows the optimizers that have been prepared."""
         self._begun = True
         if self._engine:
             return
-        self._scaling = Scaling(self._accelerator.scaler, self._skipped)
         wrapped = _compat.optimizers(self._accelerator)
         module = next(iter(_compat.models(self._accelerator)), None)
-        optimizers = [bare(each) for each in wrapped]
-        for each, optimizer in zip(wrapped, optimizers, strict=True):
-            name = name_of(optimizer, optimizers)
-            self._followers.append(
-                Follower(optimizer, name, module, self._scaling, self._gradients, self._tracker.skipped, self._failed)
-            )
-            self._patches.append(Patch(each, "step", self._optimizer_step))
-        self._arm()
+        self._optimizers = Optimizers(wrapped, module, self._accelerator.scaler)
+        self._optimizers.follow(self._gradients, self._tracker.skipped, self._failed)
+        self._patches = [Patch(each, "step", self._optimizer_step) for each in wrapped]
 
     def _optimizer_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def step(*args: Any, **kwargs: Any) -> Any:
@@ -134,12 +123,13 @@ class Steps:
         return step
 
     def _after_step(self) -> None:
-        taken = self._followers[0].steps
-        for follower in self._followers:
-            follower.steps = 0
+        taken = self._optimizers.steps[0]
+        self._optimizers.collect()
         if taken:
             self._stepped(taken)
-            self._arm()
+            self._measured = False
+            self._optimizers.disarm()
+            self._optimizers.arm(norm=self._due(self.step + 1))
 
     def _stepped(self, taken: int) -> None:
         """Counts `taken` steps, and makes their row if one is due."""
@@ -164,18 +154,6 @@ class Steps:
         if self._norm is not None and (not self._measured or _compat.is_fsdp(self._accelerator)):
             self._tracker.report({"batch/grad_norm": self._norm}, BATCH, self.step, self.epoch, framework=True)
 
-    def _arm(self) -> None:
-        self._measured = False
-        for follower in self._followers:
-            follower.disarm()
-            follower.arm(norm=self._due(self.step + 1))
-
     def _gradients(self, gradients: Gradients) -> None:
         self._measured = not gradients.clipped
         self._tracker.gradients(gradients)
-
-    def _skipped(self, optimizer: Any) -> None:
-        for follower in self._followers:
-            if follower.optimizer is optimizer:
-                follower.skip()
-        self._tracker.skipped(True)

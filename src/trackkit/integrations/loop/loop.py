@@ -338,7 +338,7 @@ class Loop(Block):
     @property
     def _row_is_open(self) -> bool:
         """Whether the step just taken has a row, and nothing of the next step has begun."""
-        return self._rows.made == self._step and not self._counts.fetched and not self._optimizers.stepped
+        return self._rows.made == self._step and not self._counts.fetched and not any(self._optimizers.steps)
 
     # -- the hooks ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class Optimizers:
 
     Args:
         given: a torch optimizer, or several in a list or in a dict by name; wrappers are looked through.
-        module: the model.
+        module: the model; None if unknown.
         scaler: the gradient scaler; None if unknown.
 
     Attributes:
@@ -31,7 +31,7 @@ class Optimizers:
         ConfigError: one is not torch's.
     """
 
-    def __init__(self, given: Any, module: torch.nn.Module, scaler: Any) -> None:
+    def __init__(self, given: Any, module: torch.nn.Module | None, scaler: Any) -> None:
         if isinstance(given, Mapping):
             self.bare = [bare(each) for each in given.values()]
             self._names = [sanitize(str(name)) for name in given]
@@ -74,9 +74,9 @@ class Optimizers:
         self.arm()
 
     @property
-    def stepped(self) -> bool:
-        """Whether a step has not been collected yet."""
-        return any(each.steps for each in self._followers)
+    def steps(self) -> list[int]:
+        """Steps of each optimizer that have not been collected yet."""
+        return [each.steps for each in self._followers]
 
     def collect(self) -> int:
         """Returns the steps taken since the last call: of several optimizers, those of the one that took most."""
@@ -84,7 +84,7 @@ class Optimizers:
             follower = self._followers[0]
             steps, follower.steps = follower.steps, 0
             return steps
-        steps = max((each.steps for each in self._followers), default=0)
+        steps = max(self.steps, default=0)
         for each in self._followers:
             each.steps = 0
         return steps
