@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from trackkit.integrations import bases
-from trackkit.integrations.kit_class import load
+from trackkit.integrations.loading import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from trackkit.engine.faults import Faults
 from trackkit.engine.sink import Sink
 from trackkit.integrations import BACKENDS
 from trackkit.integrations.bases import FrameworkBase
-from trackkit.integrations.kit_class import load
+from trackkit.integrations.loading import load
 from trackkit.notices import ensure_heard
 from trackkit.session.per_trainer import Runs
 from trackkit.settings.config import EpochAxis, Mode, NamesMode, TrackKitConfig, unknown_setting

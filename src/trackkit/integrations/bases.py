@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from trackkit.integrations import FRAMEWORKS, Framework, kit_class
-from trackkit.integrations.kit_class import load
+from trackkit.integrations import FRAMEWORKS, Framework
+from trackkit.integrations.loading import load, set_kit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def install(kit: str) -> None:
     Args:
         kit: `module:Class` of TrackKit, which is loaded only where a framework wants the class itself.
     """
-    kit_class.path = kit
+    set_kit(kit)
     for framework in FRAMEWORKS.values():
         for name in watched(framework):
             if name in sys.modules:

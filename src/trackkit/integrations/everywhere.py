@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, ClassVar
 
-from trackkit.integrations.kit_class import kit_class
+from trackkit.integrations.loading import kit_class
 
 
 @functools.cache

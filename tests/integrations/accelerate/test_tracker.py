@@ -22,7 +22,7 @@ from trackkit.integrations.memory import MemorySink
 BY_NAME = """
 import sys, trackkit, accelerate
 ours = "trackkit.integrations.accelerate"
-allowed = (ours, f"{ours}.name", f"{ours}.register", "trackkit.integrations.bases", "trackkit.integrations.kit_class")
+allowed = (ours, f"{ours}.name", f"{ours}.register", "trackkit.integrations.bases", "trackkit.integrations.loading")
 loaded = {each for each in sys.modules if each.startswith("trackkit.")} - {"trackkit.integrations", *allowed}
 assert not loaded, loaded
 accelerator = accelerate.Accelerator(cpu=True, log_with="trackkit")

@@ -11,7 +11,7 @@ from trackkit.engine.run_info import Start
 from trackkit.integrations.accelerate.logged import Logged
 from trackkit.integrations.accelerate.name import NAME
 from trackkit.integrations.guard import guarded
-from trackkit.integrations.kit_class import kit_class
+from trackkit.integrations.loading import kit_class
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker as _Base

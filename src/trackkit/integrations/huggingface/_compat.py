@@ -13,7 +13,7 @@ from typing import Any
 
 from trackkit.integrations import private
 from trackkit.integrations.everywhere import everywhere_class
-from trackkit.integrations.kit_class import kit_class
+from trackkit.integrations.loading import kit_class
 from trackkit.integrations.private import Private
 
 _TRANSFORMERS, _ACCELERATE = "transformers 5.23.0, 5.24.0", "accelerate 1.15.0"

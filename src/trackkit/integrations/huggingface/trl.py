@@ -107,10 +107,11 @@ class WandbCalls(TrlLogs):
         names = list(data) if isinstance(data, dict) else []
         ours = len(names) == 1 and (names[0] in _TABLES or str(names[0]).startswith(_TIMES)) and self._trains()
         if ours:
-            call_guarded(self._kit, "wandb.log", self._take, names[0], data[names[0]])
+            call_guarded(self._kit, "wandb.log", self._record_call, names[0], data[names[0]])
         return None if ours and not self._shared else self._theirs(data, *args, **kwargs)
 
-    def _take(self, name: str, value: Any) -> None:
+    def _record_call(self, name: str, value: Any) -> None:
+        """Records a table or a time that TRL has logged."""
         if name in _TABLES:
             # A pandas table is of the LogCompletionsCallback, which asks with the evaluation's prompts.
             split = "val" if hasattr(value, "itertuples") else self._split

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from trackkit.errors import TrackKitError
-from trackkit.integrations.kit_class import kit_class
+from trackkit.integrations.loading import kit_class
 
 
 def refuse(module: ModuleType) -> None:

@@ -1,4 +1,7 @@
-"""The TrackKit class, for integrations: `trackkit.kit` imports them, so they can't import it."""
+"""Loads TrackKit's own classes by name, so that nothing is imported before it is used.
+
+`trackkit.kit` imports integrations, so these can't import it: they ask here for the TrackKit class.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-path = ""
-"""`module:Class`; set by `bases.install`."""
+_kit = ""
 
 
 def load(path: str) -> Any:
@@ -18,6 +20,12 @@ def load(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def set_kit(path: str) -> None:
+    """Notes where the TrackKit class is, as `module:name`."""
+    global _kit
+    _kit = path
+
+
 def kit_class() -> Any:
     """Returns the TrackKit class, importing its module."""
-    return load(path)
+    return load(_kit)
