@@ -22,7 +22,6 @@ from trackkit.cli.whois import whois
 
 app = typer.Typer(
     name="trackkit",
-    help="Works on recorded runs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,7 +43,7 @@ def trackkit(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Works on recorded runs."""
+    """Records what any command trains (`run`), and works on recorded runs."""
 
 
 app.command(
