@@ -46,7 +46,7 @@ class NoServer:
         """Returns whether something was handed over."""
         return False
 
-    def settle(self) -> bool:
+    def catch_up(self) -> bool:
         """Returns whether nothing is to be waited for."""
         return True
 
@@ -110,18 +110,28 @@ class ServerSide(NoServer):
             return False
         for entry in self._ledger.present:
             if entry.state == "hashed" and entry.number not in self._refused:
-                if self._try(functools.partial(self._begin, entry)):
+                if self._try(functools.partial(self._start_upload, entry)):
                     return True
                 # The next look is after the pause, not with the next save.
                 self._wake()
                 return False
         return False
 
-    def settle(self) -> bool:
+    def catch_up(self) -> bool:
         """Looks once more, at the end; returns whether nothing is left to be waited for."""
         if self._dead or (self._try(self._update) and not self._flying()):
             return True
         return not self._answered
+
+    def admits(self, entry: Entry) -> bool:
+        """Returns whether a hashed entry may be uploaded. If the rules refuse it or a file has changed, drops it."""
+        if refusal := self._rules.refusal(entry, self._ledger.uploaded):
+            self._drop(entry, "skipped", refusal)
+            return False
+        if name := self._staging.changed(entry):
+            self._drop(entry, "overwritten", f"'{name}' was deleted or rewritten before it was uploaded")
+            return False
+        return True
 
     def say_left(self, left: Sequence[Entry], folder: Path) -> None:
         """Says which checkpoints the server does not have."""
@@ -154,13 +164,9 @@ class ServerSide(NoServer):
         self._answered, self._warned, self._pause_s, self._retry_at = True, False, 0.0, 0.0
         return True
 
-    def _begin(self, entry: Entry) -> None:
+    def _start_upload(self, entry: Entry) -> None:
         """Hands over one entry."""
-        if refusal := self._rules.refusal(entry, self._ledger.uploaded):
-            self._drop(entry, "skipped", refusal)
-            return
-        if name := self._staging.changed(entry):
-            self._drop(entry, "overwritten", f"'{name}' was deleted or rewritten before it was uploaded")
+        if not self.admits(entry):
             return
         # Before the call: after a SIGKILL within it, the next attempt asks the server.
         self._ledger.change(entry.number, state="handed over", handed=True, reason="")

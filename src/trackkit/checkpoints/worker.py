@@ -100,7 +100,7 @@ class Worker:
             self._awake.clear()
         self._idle.set()
         try:
-            while not self._server.settle() and time.monotonic() < self._deadline:
+            while not self._server.catch_up() and time.monotonic() < self._deadline:
                 time.sleep(LOOK_S)
         except Exception:  # noqa: BLE001 -- logged
             logger.exception("The checkpoints on W&B can't be checked; `trackkit sync` does it")

@@ -17,7 +17,6 @@ from trackkit.checkpoints.staging import Staging
 from trackkit.checkpoints.worker import Worker
 from trackkit.integrations.wandb.artifacts import TYPE, Artifacts
 from trackkit.integrations.wandb.files import make
-from trackkit.notices import logger
 
 
 class Checkpoints:
@@ -46,7 +45,7 @@ class Checkpoints:
         if self._ledger is None:
             return []
         if is_known:
-            self._server.settle()
+            self._server.catch_up()
         for entry in self._ledger.entries:
             if entry.state == "handed over":
                 # An earlier upload broke off.
@@ -60,7 +59,7 @@ class Checkpoints:
         found = [each for each in self._ledger.entries if each.state == "hashed" and each.complete]
         # One after another: what is noted as handed over counts in the total of the next.
         change = self._ledger.change
-        return [change(each.number, state="handed over", handed=True) for each in found if self._is_sendable(each)]
+        return [change(each.number, state="handed over", handed=True) for each in found if self._server.admits(each)]
 
     def records(self, entries: Sequence[Entry]) -> list[bytes]:
         """Returns entries as W&B's serialized records."""
@@ -74,7 +73,7 @@ class Checkpoints:
         """
         if self._ledger is None:
             return ""
-        answered = self._server.settle() and self._server.answers
+        answered = self._server.catch_up() and self._server.answers
         for entry in self._ledger.entries:
             if entry.state == "handed over":
                 self._ledger.change(entry.number, state="hashed", reason="its upload was not completed")
@@ -115,18 +114,6 @@ class Checkpoints:
 
     def _wanted(self) -> list[Entry]:
         return self._ledger.present if self._ledger is not None else []
-
-    def _is_sendable(self, entry: Entry) -> bool:
-        assert self._ledger is not None
-        refusal = self._rules.refusal(entry, self._ledger.uploaded)
-        changed = self._staging.changed(entry)
-        if not (refusal or changed):
-            return True
-        state, reason = ("skipped", refusal) if refusal else ("overwritten", f"'{changed}' is not as it was hashed")
-        self._ledger.change(entry.number, state=state, reason=reason)
-        self._staging.free(entry.number)
-        logger.warning("The checkpoint of step %d is not uploaded: %s.", entry.step, reason)
-        return False
 
 
 def owes_uses(folder: Path | None) -> bool:

@@ -114,7 +114,7 @@ def _here(target: Target, asked: Promotion) -> Iterator[str]:
     before += _withdraw_elsewhere(target, entries, asked)
     trouble, moves = "the checkpoint is not uploaded yet", list[Move]()
     if any(each.state == "committed" for each in entries):
-        trouble, moves = _settle(target, ledger)
+        trouble, moves = _catch_up(target, ledger)
     entries = [ledger[each.number] for each in entries]
     ledger.close()
     yield from (_line(asked, each) for each in entries)
@@ -123,7 +123,7 @@ def _here(target: Target, asked: Promotion) -> Iterator[str]:
         yield f"This waits for `trackkit sync {target.folder}`: {trouble}."
 
 
-def _settle(target: Target, ledger: Ledger) -> tuple[str, list[Move]]:
+def _catch_up(target: Target, ledger: Ledger) -> tuple[str, list[Move]]:
     """Makes the server what the ledger says; returns why it may not be, and what has moved."""
     assert target.folder is not None
     try:
@@ -131,7 +131,7 @@ def _settle(target: Target, ledger: Ledger) -> tuple[str, list[Move]]:
     except ServerError as error:
         return str(error).rstrip("."), []
     side = ServerSide(ledger, Staging(target.folder), Rules.recorded(ledger.options), uploads, lambda: None)
-    side.settle()
+    side.catch_up()
     return "W&B refused it, or did not answer", side.moves
 
 
