@@ -160,6 +160,17 @@ def test_deleted_ledger_is_written_again(tmp_path: Path) -> None:
     assert read_ledger(tmp_path) == ledger.entries
 
 
+def test_what_cannot_be_written_is_written_with_the_next_line(tmp_path: Path) -> None:
+    (tmp_path / LEDGER).mkdir()
+    ledger = Ledger(tmp_path)
+    ledger.put(replace(ENTRY, value=math.nan))
+    assert not ledger.is_written
+    (tmp_path / LEDGER).rmdir()
+    ledger.put(replace(ENTRY, number=8))
+    assert ledger.is_written
+    assert [each.number for each in read_ledger(tmp_path)] == [7, 8]
+
+
 def test_names_that_leave_the_folder_are_refused() -> None:
     assert [is_safe_name(name) for name in ("a", "a/b", "a b")] == [True] * 3
     assert [is_safe_name(name) for name in ("", "/a", "../a", "a/../../b", "a\0")] == [False] * 5

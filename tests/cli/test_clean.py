@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -23,6 +24,7 @@ from trackkit.engine.processes import process_fields
 pytestmark = pytest.mark.timeout(180)
 
 SAVE = """
+from math import nan
 from pathlib import Path
 from tests.support.saving import Saver
 saver = Saver(Path({out!r}).absolute(), {mode!r}, run_id={out!r}, finish_timeout=10.0, upload="all", keep=100)
@@ -120,7 +122,7 @@ def test_only_what_nothing_protects_is_deleted(wandb_server: WandbServer, tmp_pa
 
 
 def test_runs_that_are_not_old_or_not_verified_are_left_alone(wandb_server: WandbServer, tmp_path: Path) -> None:
-    folder = save(wandb_server, tmp_path, "a", [0.5, 3.0, 2.0])
+    folder = save(wandb_server, tmp_path, "a", [0.5, math.nan, 2.0])
     offline = save(wandb_server, tmp_path, "b", [0.5, 3.0, 2.0], "offline")
     lines = clean(wandb_server, tmp_path, "--older-than", "12h", "--yes")
     assert lines == [

@@ -193,6 +193,12 @@ class Ledger:
         with self.lock:
             return list(self._present.values())
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the file has everything."""
+        with self.lock:
+            return not self._unwritten
+
     def last(self, collection: str) -> Entry | None:
         """Returns the newest entry of a collection; None if there is none."""
         with self.lock:

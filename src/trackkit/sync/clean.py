@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from trackkit.checkpoints.ledger import LEDGER, Entry, read_ledger
+from trackkit.checkpoints.ledger import LEDGER, Entry
 from trackkit.checkpoints.ledger import Ledger as Checkpoints
 from trackkit.checkpoints.naming import is_step
 from trackkit.checkpoints.retention import expendable
@@ -147,7 +147,7 @@ def _clean(target: Target, path: str, limits: Limits, delete: bool) -> Iterator[
         if item.version or item.staged:
             yield item
     ledger.close()
-    if delete and read_ledger(target.folder) != ledger.entries:
+    if not ledger.is_written:
         raise OSError(f"cannot write '{target.folder / LEDGER}': make it writable")
 
 

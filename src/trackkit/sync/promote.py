@@ -107,9 +107,7 @@ def _here(target: Target, asked: Promotion) -> Iterator[str]:
     ledger = Ledger(target.folder)
     entries = asked.chosen(ledger.entries)
     before = [_named(each) for each in promote(ledger, entries, asked.fields)]
-    if [each.promoted + each.links for each in read_ledger(target.folder)] != [
-        each.promoted + each.links for each in ledger.entries
-    ]:
+    if not ledger.is_written:
         raise PromotionError(f"cannot write '{target.folder / LEDGER}': make it writable")
     before += _withdraw_elsewhere(target, entries, asked)
     trouble, moves = "the checkpoint is not uploaded yet", list[Move]()
