@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackkit.checkpoints.aliases import best, wanted
-from trackkit.checkpoints.ledger import Entry, State
+from trackkit.checkpoints.entry import Entry, State
 from trackkit.checkpoints.naming import is_ours
 from trackkit.checkpoints.retention import DAY_S, expendable
 

@@ -12,17 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackkit.checkpoints.ledger import (
-    LEDGER,
-    STATES,
-    Entry,
-    File,
-    Ledger,
-    is_safe_name,
-    parse_line,
-    read_ledger,
-    to_line,
-)
+from trackkit.checkpoints.entry import STATES, Entry, File, is_safe_name, parse_line, to_line
+from trackkit.checkpoints.ledger import LEDGER, Ledger, read_ledger
 from trackkit.checkpoints.rules import Rules
 
 ENTRY = Entry(

@@ -19,8 +19,9 @@ import pytest
 from tests.support.saving import Saver, states
 from tests.support.small_disk import SmallDisk
 from trackkit.checkpoints import worker
+from trackkit.checkpoints.entry import Entry, File, to_line
 from trackkit.checkpoints.hashing import hashed
-from trackkit.checkpoints.ledger import LEDGER, STAGING, Entry, File, Ledger, to_line
+from trackkit.checkpoints.ledger import LEDGER, STAGING, Ledger
 from trackkit.checkpoints.staging import REWRITTEN, Staging, note
 
 

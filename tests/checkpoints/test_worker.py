@@ -17,7 +17,7 @@ from tests.support.saving import Saver, states
 from trackkit.callbacks import build_callbacks
 from trackkit.checkpoints import server_side, worker
 from trackkit.checkpoints.aliases import wanted
-from trackkit.checkpoints.ledger import Entry
+from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.staging import Staging
 from trackkit.checkpoints.uploads import UploadError
 from trackkit.engine.sink import Sink

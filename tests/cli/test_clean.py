@@ -17,7 +17,8 @@ from tests.support.syncing import sync
 from tests.wandb_server import WandbServer
 from tests.wandb_server.artifacts import Portfolio, Version
 from tests.wandb_server.client import run, start
-from trackkit.checkpoints.ledger import Entry, read_ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import read_ledger
 from trackkit.cli.main import app
 from trackkit.engine.processes import process_fields
 

@@ -13,7 +13,8 @@ from tests.support.saving import Saver
 from tests.support.syncing import sync, wait_for
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import finish, run, start
-from trackkit.checkpoints.ledger import Entry, read_ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import read_ledger
 from trackkit.checkpoints.promotion import PromotionError, chosen
 from trackkit.cli.main import app
 from trackkit.sync.promote import Promotion

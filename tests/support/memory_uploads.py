@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trackkit.checkpoints.alignment import entry_of_version
-from trackkit.checkpoints.ledger import Entry
+from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.uploads import UploadError, Version
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from tests.support.run_info import run_info
 from trackkit.callbacks.checkpoints import Checkpoints
-from trackkit.checkpoints.ledger import Entry, read_ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import read_ledger
 from trackkit.engine.ranks import Exchange
 from trackkit.engine.records import Checkpoint
 from trackkit.engine.sink import Sink

@@ -14,7 +14,8 @@ from tests.support.saving import states
 from tests.support.syncing import finish_sync, start_sync, sync, wait_for
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import finish, kill, start
-from trackkit.checkpoints.ledger import Entry, Ledger, read_ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import Ledger, read_ledger
 from trackkit.checkpoints.staging import Staging
 
 pytestmark = pytest.mark.timeout(180)

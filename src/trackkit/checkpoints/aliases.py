@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from trackkit.checkpoints.ledger import PRESENT, Entry, State
+from trackkit.checkpoints.entry import PRESENT, Entry, State
 
 LATEST, BEST, WAS_BEST = "latest", "best", "was-best"
 

@@ -11,7 +11,8 @@ from logging import WARNING
 from typing import Any
 
 from trackkit.checkpoints import aliases
-from trackkit.checkpoints.ledger import Entry, Ledger, State, parse_line
+from trackkit.checkpoints.entry import Entry, State, parse_line
+from trackkit.checkpoints.ledger import Ledger
 from trackkit.checkpoints.naming import is_ours
 from trackkit.checkpoints.uploads import UploadError, Uploads, Version
 from trackkit.notices import say_once

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from trackkit.checkpoints.ledger import Entry
+from trackkit.checkpoints.entry import Entry
 
 # Larger than a page cache's read-ahead, small enough to stop soon.
 _BLOCK = 1 << 22

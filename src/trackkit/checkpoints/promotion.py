@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from trackkit.checkpoints import aliases
-from trackkit.checkpoints.ledger import Entry, Ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import Ledger
 from trackkit.errors import TrackKitError, did_you_mean
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from trackkit.checkpoints import aliases
-from trackkit.checkpoints.ledger import Entry
+from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.naming import is_step
 
 DAY_S = 86_400.0

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from trackkit.checkpoints.aliases import records
-from trackkit.checkpoints.ledger import Entry
+from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.naming import check_alias, check_template
 from trackkit.checkpoints.retention import expendable
 from trackkit.notices import logger

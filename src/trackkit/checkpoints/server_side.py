@@ -10,7 +10,8 @@ from logging import WARNING
 from pathlib import Path
 
 from trackkit.checkpoints.alignment import Move, align, link
-from trackkit.checkpoints.ledger import Entry, Ledger, State, Use
+from trackkit.checkpoints.entry import Entry, State
+from trackkit.checkpoints.ledger import Ledger, Use
 from trackkit.checkpoints.parents import version_name
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.staging import Staging

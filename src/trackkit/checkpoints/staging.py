@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from trackkit.checkpoints.entry import Entry, File
 from trackkit.checkpoints.hashing import md5
-from trackkit.checkpoints.ledger import STAGING, Entry, File
+from trackkit.checkpoints.ledger import STAGING
 from trackkit.local_log.private import make_folder
 
 REWRITTEN: Mapping[str, str] = {

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from trackkit.checkpoints import aliases
-from trackkit.checkpoints.ledger import Entry, File, Ledger, Use
+from trackkit.checkpoints.entry import Entry, File
+from trackkit.checkpoints.ledger import Ledger, Use
 from trackkit.checkpoints.naming import collection
 from trackkit.checkpoints.parents import Parent
 from trackkit.checkpoints.promotion import promote

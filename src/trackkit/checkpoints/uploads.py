@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from trackkit.checkpoints.ledger import Entry
+from trackkit.checkpoints.entry import Entry
 
 
 class UploadError(Exception):

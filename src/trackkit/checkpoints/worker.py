@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from trackkit.checkpoints import hashing
-from trackkit.checkpoints.ledger import Entry, Ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import Ledger
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.server_side import NoServer, ServerSide
 from trackkit.checkpoints.staging import PARTS_S, Changed, Gone, Staging, is_quiet, missing_parts

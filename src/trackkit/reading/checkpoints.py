@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trackkit.checkpoints.aliases import wanted
-from trackkit.checkpoints.ledger import Entry, read_ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import read_ledger
 from trackkit.checkpoints.staging import Staging
 from trackkit.checkpoints.uploads import UploadError
 from trackkit.integrations.wandb.artifacts import Artifacts

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trackkit.checkpoints.aliases import BEST, LATEST, wanted
-from trackkit.checkpoints.ledger import STATES, Entry, read_ledger
+from trackkit.checkpoints.entry import STATES, Entry
+from trackkit.checkpoints.ledger import read_ledger
 from trackkit.errors import did_you_mean
 from trackkit.integrations.wandb.server import Unanswered
 from trackkit.integrations.wandb.versions import StoredVersion, find_version, versions_of_run

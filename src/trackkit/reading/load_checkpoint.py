@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from trackkit.checkpoints import parents
-from trackkit.checkpoints.ledger import Entry, Ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import Ledger
 from trackkit.checkpoints.parents import Parent
 from trackkit.checkpoints.staging import Staging, holds
 from trackkit.integrations.wandb.server import Unanswered

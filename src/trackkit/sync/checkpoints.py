@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.hashing import reference_name
-from trackkit.checkpoints.ledger import LEDGER, Entry, Ledger
+from trackkit.checkpoints.ledger import LEDGER, Ledger
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.server_side import ServerSide
 from trackkit.checkpoints.staging import Staging

@@ -9,7 +9,8 @@ from typing import Any
 
 from filelock import Timeout
 
-from trackkit.checkpoints.ledger import LEDGER, Entry
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import LEDGER
 from trackkit.checkpoints.ledger import Ledger as Checkpoints
 from trackkit.checkpoints.naming import is_step
 from trackkit.checkpoints.retention import expendable

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from filelock import Timeout
 
 from trackkit.checkpoints.alignment import Move, moved, note_move
-from trackkit.checkpoints.ledger import LEDGER, Entry, Ledger, read_ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import LEDGER, Ledger, read_ledger
 from trackkit.checkpoints.naming import check_alias
 from trackkit.checkpoints.promotion import PromotionError, chosen, promote, withdraw
 from trackkit.checkpoints.rules import Rules

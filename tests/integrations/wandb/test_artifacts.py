@@ -16,7 +16,8 @@ from tests.support.warm import Process
 from tests.wandb_server import WandbServer
 from tests.wandb_server.artifacts import Collection, Version
 from tests.wandb_server.client import finish, start
-from trackkit.checkpoints.ledger import Entry, read_ledger
+from trackkit.checkpoints.entry import Entry
+from trackkit.checkpoints.ledger import read_ledger
 
 pytestmark = pytest.mark.timeout(180)
 

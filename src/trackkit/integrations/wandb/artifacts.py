@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trackkit.checkpoints.alignment import entry_of_version, moved
+from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.hashing import reference_name
-from trackkit.checkpoints.ledger import Entry
 from trackkit.checkpoints.uploads import UploadError, Version
 from trackkit.integrations.wandb import _compat
 from trackkit.integrations.wandb.server import credentials, put
