@@ -105,6 +105,11 @@ class Entry:
         return sum(each.size for each in self.files)
 
     @property
+    def content(self) -> tuple[str, str]:
+        """Its collection and digest: two saves that share them are one version."""
+        return self.collection, self.digest
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What a server shows of its version."""
         value = self.value if self.value is None or math.isfinite(self.value) else str(self.value)

@@ -203,8 +203,8 @@ class ServerSide(NoServer):
         self._expire(held)
         self.moves += link(self._ledger, self._uploads)
         self._record_uses()
-        flying = {(each.collection, each.digest) for each in self._flying()}
-        ended = [each for each in asked if (each.collection, each.digest) not in flying]
+        flying = {each.content for each in self._flying()}
+        ended = [each for each in asked if each.content not in flying]
         # Beside a committed version of the same content, a pending one is a leftover in any case.
         done = [each for each in asked if (found := versions.get(each.number)) and found.state == "committed"]
         self._uploads.remove_leftovers([*ended, *done])
@@ -242,11 +242,10 @@ class ServerSide(NoServer):
         entries = [each for each in self._ledger.present if each.state == "committed"]
         expendable = self._rules.expendable(entries, time.time(), held)
         gone = {each.number for each in expendable}
-        kept = {(each.collection, each.digest) for each in self._ledger.present if each.number not in gone}
+        kept = {each.content for each in self._ledger.present if each.number not in gone}
         for entry in expendable:
             try:
-                # Two saves of the same content are one version.
-                is_gone = (entry.collection, entry.digest) in kept or self._uploads.delete(entry)
+                is_gone = entry.content in kept or self._uploads.delete(entry)
             except UploadError as error:
                 if error.final:
                     raise

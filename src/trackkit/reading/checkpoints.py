@@ -78,8 +78,7 @@ def saved_checkpoints(run: RecordedRun) -> list[SavedCheckpoint]:
 
 def totals(saved: Sequence[SavedCheckpoint]) -> list[str]:
     """Returns sentences on what the checkpoints of a run take: on this disk, and in W&B."""
-    # Two saves of the same content are one version.
-    stored = {(each.entry.collection, each.entry.digest): each.entry.size for each in saved if _is_committed(each)}
+    stored = {each.entry.content: each.entry.size for each in saved if each.entry.state == "committed"}
     in_wandb = f"{len(stored)} version{'s' * (len(stored) != 1)} in W&B, {to_size(sum(stored.values()))}."
     if saved and not any(each.entry.number for each in saved):
         return [in_wandb]
@@ -99,10 +98,6 @@ def to_size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} {_UNITS[-1]}"
-
-
-def _is_committed(each: SavedCheckpoint) -> bool:
-    return each.entry.state == "committed"
 
 
 def _sizes(places: Iterable[str]) -> dict[tuple[int, int], int]:

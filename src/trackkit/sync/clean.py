@@ -126,17 +126,17 @@ def _clean(target: Target, path: str, limits: Limits, delete: bool) -> Iterator[
     versions = {number: each for number, each in found.items() if each.state == "committed"}
     held = {number for number, each in versions.items() if not all(map(is_step, each.aliases))}
     gone = {each.number for each in expendable(entries, limits.keep, held=held) if each.state == "committed"}
-    # Two saves of the same content are one version: it stays if one of them does.
-    kept = {_content(each) for each in entries if each.is_present and each.number not in gone}
+    # A version of several saves stays if one of them does.
+    kept = {each.content for each in entries if each.is_present and each.number not in gone}
     seen: set[tuple[str, str]] = set()
     for entry in entries:
         version = versions.get(entry.number)
-        is_gone = entry.number in gone and _content(entry) not in kept
-        is_first = is_gone and version is not None and _content(entry) not in seen
+        is_gone = entry.number in gone and entry.content not in kept
+        is_first = is_gone and version is not None and entry.content not in seen
         if is_first and uploads.is_held(entry):
-            kept.add(_content(entry))
+            kept.add(entry.content)
             is_gone = is_first = False
-        seen.add(_content(entry))
+        seen.add(entry.content)
         is_free = is_gone or version is not None or not entry.is_present
         item = Item(entry, version.name if version and is_first else "", _bytes(staging, entry) if is_free else 0)
         if delete and is_gone:
@@ -150,10 +150,6 @@ def _clean(target: Target, path: str, limits: Limits, delete: bool) -> Iterator[
     ledger.close()
     if not ledger.is_written:
         raise OSError(f"cannot write '{target.folder / LEDGER}': make it writable")
-
-
-def _content(entry: Entry) -> tuple[str, str]:
-    return entry.collection, entry.digest
 
 
 def _bytes(staging: Staging, entry: Entry) -> int:

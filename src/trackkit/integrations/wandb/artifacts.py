@@ -79,14 +79,13 @@ class Artifacts:
         pending = {(each.artifact_sequence.name, each.digest) for each in self._pending}
         versions = {}
         for entry in entries:
-            key = entry.collection, entry.digest
-            if (artifact := self._found.get(key)) is not None:
+            if (artifact := self._found.get(entry.content)) is not None:
                 metadata = artifact.metadata
                 hub_url, was = str(metadata.get("hub_url", "")), tuple(map(str, metadata.get("was") or ()))
                 versions[entry.number] = Version("committed", artifact.name, tuple(artifact.aliases), hub_url, was)
             elif entry.number in self._refused:
                 versions[entry.number] = Version("refused", reason=self._refused[entry.number])
-            elif key in pending:
+            elif entry.content in pending:
                 versions[entry.number] = Version("pending")
         return versions
 
@@ -106,7 +105,7 @@ class Artifacts:
 
     def remove_leftovers(self, entries: Sequence[Entry]) -> None:
         """Deletes the pending versions of entries: W&B keeps them for good."""
-        ours = {(each.collection, each.digest) for each in entries if each.digest}
+        ours = {each.content for each in entries if each.digest}
         for each in [each for each in self._pending if (each.artifact_sequence.name, each.digest) in ours]:
             self._ask(lambda each=each: _compat.delete_pending(self._api(), each.id))  # type: ignore[misc]
             self._pending.remove(each)
@@ -125,13 +124,13 @@ class Artifacts:
 
     def delete(self, entry: Entry, used: bool = False) -> bool:
         """Deletes a version, unless it is used, linked or of another run; returns whether it is gone."""
-        artifact = self._found.get((entry.collection, entry.digest))
+        artifact = self._found.get(entry.content)
         if artifact is None:
             return True
         if self._is_of_another(artifact) or (not used and self.is_held(entry)):
             return False
         self._ask(lambda: artifact.delete(delete_aliases=True))
-        del self._found[entry.collection, entry.digest]
+        del self._found[entry.content]
         return True
 
     def is_held(self, entry: Entry) -> bool:
@@ -201,7 +200,7 @@ class Artifacts:
 
     def _artifact(self, entry: Entry) -> Any:
         try:
-            return self._found[entry.collection, entry.digest]
+            return self._found[entry.content]
         except KeyError:
             raise UploadError(f"W&B does not have the version '{entry.version or entry.collection}'") from None
 
