@@ -7,9 +7,12 @@ loader's batch size. If the two disagree, the count is None.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trackkit.integrations.huggingface import _compat
+
+if TYPE_CHECKING:
+    from trackkit.record.description import Description
 
 
 class BatchSizes:
@@ -77,6 +80,24 @@ def loader_sizes(loader: Any) -> BatchSizes:
     except TypeError:
         return BatchSizes(sampler.batch_size)
     return BatchSizes(sampler.batch_size, None if sampler.drop_last or not rest else rest)
+
+
+def describe_data(known: Description, loader: Any, size: int | None, accumulation: int | None, ranks: int) -> None:
+    """Adds the training data to the run config.
+
+    Args:
+        known: gets them.
+        loader: of the training data; None if unknown.
+        size: samples of a batch on one rank; None if unknown.
+        accumulation: batches per optimizer step; None if unknown.
+        ranks: of the training.
+    """
+    from trackkit.record.run_config import data_config, fingerprint_config
+
+    dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
+    known.add("the data", lambda: data_config(dataset, size, accumulation, ranks))
+    known.add("the sampler", lambda: sampler_config(loader))
+    known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
 
 
 def sampler_config(loader: Any) -> dict[str, Any]:

@@ -151,20 +151,20 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
-def data_config(dataset: Any, batch_size: int | None, accumulation: int, world_size: int) -> dict[str, Any]:
+def data_config(dataset: Any, batch_size: int | None, accumulation: int | None, world_size: int) -> dict[str, Any]:
     """Returns `data/*`: sizes and accumulation, without what is unknown.
 
     Args:
         dataset: of the training.
         batch_size: samples per device and batch; None if unknown.
-        accumulation: batches per optimizer step.
+        accumulation: batches per optimizer step; None if unknown.
         world_size: ranks of the training.
     """
     flat: dict[str, Any] = {
         "data/train_samples": length(dataset),
         "data/batch_size_per_device": batch_size,
         "data/accumulation": accumulation,
-        "data/batch_size_global": None if batch_size is None else batch_size * accumulation * world_size,
+        "data/batch_size_global": batch_size * accumulation * world_size if batch_size and accumulation else None,
         "data/dataset": None if dataset is None else type(dataset).__name__,
     }
     return {key: value for key, value in flat.items() if value is not None}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackkit.integrations.accelerate import _compat
+from trackkit.integrations.batches import describe_data
 from trackkit.integrations.optimizers import bare
 from trackkit.record.description import Description
 
@@ -35,20 +36,10 @@ def describe(start: Start, accelerator: Any, source: Source | None) -> Start:
         known.add("the optimizer", lambda: optimizer_config(optimizers, schedulers))
         if schedulers:
             known.config.update({"optim/scheduler/interval": "step", "optim/scheduler/frequency": 1})
+    accumulation, ranks = accelerator.gradient_accumulation_steps, accelerator.num_processes
     if source is not None:
-        _describe_data(known, accelerator, source)
-    known.config["trainer/gradient_accumulation_steps"] = accelerator.gradient_accumulation_steps
+        size = None if source.sizes.batch is None else source.sizes.batch // ranks
+        describe_data(known, source.loader, size, accumulation, ranks)
+    known.config["trainer/gradient_accumulation_steps"] = accumulation
     output = Path(accelerator.project_dir) if accelerator.project_dir else start.output
     return replace(start, config={**start.config, **known.config}, faults=known.faults, output=output)
-
-
-def _describe_data(known: Description, accelerator: Any, source: Source) -> None:
-    from trackkit.integrations.batches import sampler_config
-    from trackkit.record.run_config import data_config, fingerprint_config
-
-    ranks, accumulation = accelerator.num_processes, accelerator.gradient_accumulation_steps
-    batch = None if source.sizes.batch is None else source.sizes.batch // ranks
-    dataset = known.ask("the data set", lambda: getattr(source.loader, "dataset", None), None)
-    known.add("the data", lambda: data_config(dataset, batch, accumulation, ranks))
-    known.add("the sampler", lambda: sampler_config(source.loader))
-    known.add("the data's fingerprint", lambda: fingerprint_config(dataset))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.run_info import Start
+from trackkit.integrations.batches import describe_data
 from trackkit.integrations.huggingface import _compat
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def describe(
     if state.global_step and phase == "fit" and (resumed := _compat.resumed_from()):
         known.config["runtime/resumed_from"] = resumed
     if sizes is not None:
-        _describe_data(known, args, kwargs.get("train_dataloader"), sizes)
+        size = None if sizes.batch is None else sizes.batch // args.world_size
+        loader = kwargs.get("train_dataloader")
+        describe_data(known, loader, size, args.gradient_accumulation_steps, args.world_size)
     monitor = args.metric_for_best_model
     return Start(
         framework="huggingface",
@@ -71,19 +74,6 @@ def _describe(known: Description, args: Any, kwargs: dict[str, Any]) -> None:
     known.config["runtime/strategy"] = str(args.parallel_mode.value)
     known.config["seed/trainer"] = args.seed
     known.config["seed/data"] = args.data_seed if args.data_seed is not None else args.seed
-
-
-def _describe_data(known: Description, args: Any, loader: Any, sizes: Sizes) -> None:
-    """Adds the training data to the run config."""
-    from trackkit.integrations.batches import sampler_config
-    from trackkit.record.run_config import data_config, fingerprint_config
-
-    ranks, accumulation = args.world_size, args.gradient_accumulation_steps
-    dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
-    batch = None if sizes.batch is None else sizes.batch // ranks
-    known.add("the data", lambda: data_config(dataset, batch, accumulation, ranks))
-    known.add("the sampler", lambda: sampler_config(loader))
-    known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
 
 
 def _adapter_config(model: Any) -> dict[str, Any]:

@@ -68,8 +68,8 @@ def describe(trainer: Trainer, module: LightningModule, phase: str) -> Start:
 
 def _describe(known: Description, trainer: Trainer, module: LightningModule, phase: str) -> None:
     """Adds the run config that the trainer and the module give."""
-    from trackkit.integrations.batches import loader_sizes, sampler_config
-    from trackkit.record.run_config import data_config, fingerprint_config, model_config, optimizer_config, plain
+    from trackkit.integrations.batches import describe_data, loader_sizes
+    from trackkit.record.run_config import model_config, optimizer_config, plain
 
     loader = trainer.train_dataloader if phase == "fit" else None
     dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
@@ -81,13 +81,9 @@ def _describe(known: Description, trainer: Trainer, module: LightningModule, pha
         # `configure_optimizers` may return None: the optimizer in its place has no parameters.
         lambda: optimizer_config(optimizers, [item.scheduler for item in trainer.lr_scheduler_configs]),
     )
-    known.add(
-        "the data",
-        lambda: data_config(dataset, loader_sizes(loader).size, trainer.accumulate_grad_batches, trainer.world_size),
-    )
-    known.add("the sampler", lambda: sampler_config(loader))
+    size = known.ask("the data", lambda: loader_sizes(loader).size, None)
+    describe_data(known, loader, size, trainer.accumulate_grad_batches, trainer.world_size)
     known.add("the schedule of the schedulers", lambda: _schedules(trainer))
-    known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
     known.add(
         "the trainer's arguments",
         lambda: {f"trainer/{name}": plain(getattr(trainer, name)) for name in _ARGUMENTS if hasattr(trainer, name)},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.run_info import Start
+from trackkit.integrations.batches import describe_data, loader_sizes
 from trackkit.integrations.loop import _compat
 from trackkit.record.description import Description
 
@@ -25,24 +26,19 @@ def describe(
         loader: of the training data; None if unknown.
         ranks: of the training.
     """
-    from trackkit.integrations.batches import loader_sizes, sampler_config
-    from trackkit.record.run_config import data_config, fingerprint_config, flatten, model_config, optimizer_config
+    from trackkit.record.run_config import flatten, model_config, optimizer_config
     from trackkit.settings.config import plain_node
 
     known = Description()
-    dataset = known.ask("the data set", lambda: getattr(loader, "dataset", None), None)
     if model is not None:
         inner = _compat.wrapped(model)
         known.add("the model", lambda: model_config(model, type(inner)))
         known.config["runtime/strategy"] = type(model).__name__ if inner is not model else "plain"
     known.add("the optimizers", lambda: optimizer_config(optimizers))
-    if dataset is not None:
-        sizes = known.ask("the data", lambda: data_config(dataset, loader_sizes(loader).size, 1, ranks), {})
+    if known.ask("the data set", lambda: getattr(loader, "dataset", None), None) is not None:
+        size = known.ask("the data", lambda: loader_sizes(loader).size, None)
         # How many batches make a step shows only later.
-        unknown = ("data/accumulation", "data/batch_size_global")
-        known.config.update({key: value for key, value in sizes.items() if key not in unknown})
-        known.add("the sampler", lambda: sampler_config(loader))
-        known.add("the data's fingerprint", lambda: fingerprint_config(dataset))
+        describe_data(known, loader, size, None, ranks)
     hparams = flatten("", plain_node(config, "config")) if config is not None else {}
     return Start(
         framework="loop",
