@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Moment
-from trackkit.engine.rows import is_number
 from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, call_guarded, guarded
 from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import describe
-from trackkit.integrations.loop.values import check_mapping, plain_number
+from trackkit.integrations.loop.values import check_mapping, split
 from trackkit.notices import ensure_heard, say_once
 from trackkit.schema.keys import BATCH, sanitize
 from trackkit.schema.prefixes import event_of, position_of
@@ -96,10 +95,10 @@ class Run(Block):
         self.step, self._epoch = step, epoch
         self._steps = max(self._steps, step)
         for where, named in events:
-            numbers = {name: plain_number(value) for name, value in named.items() if value is None or is_number(value)}
+            numbers, others = split(named)
             if numbers:
                 self.tracker.report(numbers, where, step, epoch)
-            if others := {name: value for name, value in named.items() if name not in numbers}:
+            if others:
                 self.tracker.log(others)
 
     def finish(self, exit_code: int = 0) -> None:

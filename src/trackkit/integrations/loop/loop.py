@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from trackkit.engine import ranks
 from trackkit.engine.records import Checkpoint, Moment
-from trackkit.engine.rows import is_number
 from trackkit.engine.stopwatch import now
 from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, guarded
@@ -19,7 +18,7 @@ from trackkit.integrations.loop.batches import Batches, Counts
 from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import as_module, describe
 from trackkit.integrations.loop.steps import Optimizers, Rows
-from trackkit.integrations.loop.values import check_mapping, loss_of, norm_of, plain_number
+from trackkit.integrations.loop.values import check_mapping, loss_of, norm_of, split
 from trackkit.schema.goals import direction
 from trackkit.schema.keys import BATCH, SPLIT_WORDS, Split, Where
 from trackkit.schema.prefixes import event_of
@@ -257,12 +256,10 @@ class Loop(Block):
         """
         check_mapping("track.log", values)
         self._begin()
-        for where, given in event_of(values):
-            named = {name: plain_number(value) for name, value in given.items()}
-            numbers = {name: value for name, value in named.items() if value is None or is_number(value)}
-            others = {name: value for name, value in named.items() if name not in numbers}
+        for where, named in event_of(values):
+            numbers, others = split(named)
             if where == BATCH and not self._row_is_open:
-                others = named
+                others = {**numbers, **others}
             elif numbers:
                 if where.split in ("val", "test"):
                     self._pause("evaluation")

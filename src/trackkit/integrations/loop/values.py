@@ -23,16 +23,13 @@ def check_mapping(what: str, values: Any) -> None:
 def loss_of(loss: Any) -> Any:
     """Returns a loss as a detached scalar tensor that nothing overwrites."""
     try:
-        loss = loss.detach()
+        loss = _kept(loss)
     except AttributeError:
         import torch
 
         if not is_number(loss):
             raise TrackKitError(f"track.step needs the loss as one number or a tensor of one; got {loss!r}") from None
         return torch.tensor(float(loss), dtype=torch.float64)
-    if loss.is_cuda:
-        # Compiled models reuse the memory of their outputs.
-        loss = loss.clone()
     if not loss.ndim:
         return loss
     if loss.numel() != 1:
@@ -55,6 +52,16 @@ def plain_number(value: Any) -> Any:
     """Returns a scalar tensor so that it may be recorded later: detached, not overwritten. Other values as they are."""
     if not hasattr(value, "detach") or value.numel() != 1:
         return value
-    value = value.detach()
+    return _kept(value)
+
+
+def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the numbers among logged values, None included, as they may be recorded later, and the other values."""
+    numbers = {name: plain_number(value) for name, value in values.items() if value is None or is_number(value)}
+    return numbers, {name: value for name, value in values.items() if name not in numbers}
+
+
+def _kept(tensor: Any) -> Any:
+    tensor = tensor.detach()
     # Compiled models reuse the memory of their outputs on a GPU.
-    return value.clone() if value.is_cuda else value
+    return tensor.clone() if tensor.is_cuda else tensor
