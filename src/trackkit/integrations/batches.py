@@ -155,7 +155,7 @@ def is_scalar(value: Any) -> bool:
 
 def source_of(batch: Any) -> str:
     """Returns the data source that a batch names in its field `source`; "" if it has none, or samples of several."""
-    # The first question is quicker, and most batches are lists.
+    # `hasattr` is quicker than `isinstance`, and most batches are lists.
     source = batch.get("source") if hasattr(batch, "get") and isinstance(batch, Mapping) else None
     if isinstance(source, (list, tuple)) and source and isinstance(source[0], str):
         source = source[0] if all(each == source[0] for each in source) else None

@@ -53,7 +53,7 @@ def _step(accelerator: Accelerator, model: Any, optimizer: Any, batch: Any, clip
 
 
 def test_rows_are_those_of_every_nth_step_of_logs_of_an_epoch_s_end_and_the_last() -> None:
-    """Losses, norms and samples as computed by hand; rows that the script asks for have the norm of the clipping."""
+    """Losses, norms and samples equal the test's own. Rows made for a log have the norm that clipping returned."""
     sink = MemorySink()
     accelerator = _accelerator(sink, mixed_precision="bf16")
     model, optimizer, loader = _prepared(accelerator)

@@ -150,7 +150,8 @@ class Steps:
     def _row(self) -> None:
         self._tracker.row(self.moment())
         self._row_step = self.step
-        # Of sharded gradients, of the engine, or of a step that was not expected to make a row.
+        # Where nothing was measured: DeepSpeed, or a step that was not expected to make a row. FSDP1's gradients do not
+        # show that they are sharded, so what was measured is only this rank's part.
         if self._norm is not None and (not self._measured or _compat.is_fsdp(self._accelerator)):
             self._tracker.report({"batch/grad_norm": self._norm}, BATCH, self.step, self.epoch, framework=True)
 

@@ -65,7 +65,8 @@ class Run(Block):
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Records values. The names say what of: see `trackkit.schema.prefixes.event_of`.
 
-        Values logged at one step make one row. Pictures, tables and texts become `samples/<name>`, in W&B only.
+        Values logged at one step make one row. Pictures, tables and texts become `samples/<name>`, as in
+        `trackkit.log`.
 
         Args:
             values: name to value; mappings in it are flattened.

@@ -246,7 +246,7 @@ class Loop(Block):
         """Records whatever else the loop measures. The names say what of: see `trackkit.schema.prefixes.event_of`.
 
         A training step's values go into the row of the step just taken or, if it has none, into the next row. Pictures,
-        tables and texts become `samples/<name>` at once, in W&B only.
+        tables and texts become `samples/<name>` at once, as in `trackkit.log`.
 
         Args:
             values: name to value.
