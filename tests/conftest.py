@@ -1,4 +1,4 @@
-"""Gives every test an empty folder, W&B offline, and no settings from the environment."""
+"""Gives every test an empty folder, W&B offline, and nothing from the environment that changes a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Runs the test in an empty folder, with W&B offline and without a key; closes the runs it leaves open."""
     for name in tuple(os.environ):
-        if name.startswith(("WANDB_", "TRACKKIT_", "SLURM_")) or name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        if name.startswith(("WANDB_", "TRACKKIT_", "SLURM_")) or name in ("CI", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
