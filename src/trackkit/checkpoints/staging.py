@@ -298,7 +298,6 @@ def _spare(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def _remove(path: Path) -> bool:
+def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
-    return False

@@ -34,7 +34,7 @@ class Version:
         reason: why it was refused.
     """
 
-    state: Literal["pending", "committed", "refused", "deleted"]
+    state: Literal["pending", "committed", "refused"]
     name: str = ""
     aliases: tuple[str, ...] = ()
     hub_url: str = ""

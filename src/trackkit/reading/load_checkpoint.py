@@ -52,9 +52,7 @@ def _obtain(found: FoundCheckpoint) -> tuple[str, StoredVersion | None]:
         assert found.stored is not None
         return _download(found.stored), found.stored
     entry, folder = found.entry, found.run.folder
-    if entry.is_remote:
-        return entry.path, None
-    if _is_as_saved(entry):
+    if entry.is_remote or _is_as_saved(entry):
         return entry.path, None
     staging = Staging(folder)
     if entry.files and not staging.changed(entry):
