@@ -30,6 +30,11 @@ from tests.support.toy import Recipe, TRAININGS
 def train(name, callbacks, **more):
     TRAININGS["lightning"](Recipe(epochs=1), Path(name), callbacks, **more)
 train("plain", [])
+# Strategies that spawn processes pickle the trainer.
+import pickle
+from lightning.pytorch import Trainer
+(added,) = [each for each in Trainer(logger=False).callbacks if "TrackKit" in type(each).__name__]
+assert type(pickle.loads(pickle.dumps(added))) is type(added)
 import trackkit
 train("explicit", [trackkit.TrackKit(name="explicit")])
 """

@@ -15,7 +15,15 @@ def everywhere_class() -> type:
     class EverywhereTrackKit(kit_class()):  # type: ignore[misc]
         yields: ClassVar[bool] = True
 
+    # Pickle finds the class by `__getattr__` below: a trainer that spawns processes is pickled.
+    EverywhereTrackKit.__qualname__ = "EverywhereTrackKit"
     return EverywhereTrackKit
+
+
+def __getattr__(name: str) -> type:
+    if name == "EverywhereTrackKit":
+        return everywhere_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def is_recorded(callbacks: list[Any]) -> bool:
