@@ -65,16 +65,19 @@ def test_command_ends_when_nobody_reads_its_output(tmp_path: Path) -> None:
 
 
 def test_settings_become_variables_and_the_folder_stands_first_once(tmp_path: Path) -> None:
+    """An empty entry of PYTHONPATH stays: it is the working directory."""
     code = "import os; print(os.environ['TRACKKIT_PROJECT'], os.environ['TRACKKIT_TAGS'], os.environ['PYTHONPATH'])"
     nested = [sys.executable, "-m", "trackkit", "run", "--project", "inner", sys.executable, "-c", code]
     found = run("--project=outer", "--tags", "a,b", *nested, cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}")
-    assert found == (0, f"inner a,b {command.FOLDER}{os.pathsep}{tmp_path}\n", "")
+    assert found == (0, f"inner a,b {command.FOLDER}{os.pathsep}{tmp_path}{os.pathsep}\n", "")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ([], 2, "no command is given"),
+        (["", "train.py"], 2, "no command is given"),
+        (["--everywhere=1", "env"], 2, "'--everywhere' takes no value. Leave out '=1'"),
         (["--mode", "offline"], 2, "no command is given"),
         (["--projct", "x", "env"], 2, "unknown option '--projct'; did you mean '--project'"),
         (["--mode", "bogus", "env"], 2, "mode='bogus' is not one of auto, online"),

@@ -47,6 +47,10 @@ def run(arguments: list[str]) -> int:
     Args:
         arguments: settings, then the command and its own arguments.
     """
+    # Python ignores these two, and a command that it becomes would inherit that: `yes | head` would not end.
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     variables, command, trouble = _parse(arguments)
     if "--help" in variables:
         print(HELP, end="")
@@ -54,14 +58,12 @@ def run(arguments: list[str]) -> int:
     os.environ.update(variables)
     if not trouble and any(name != EVERYWHERE for name in variables):
         trouble = _wrong_setting()
-    if trouble or not command:
+    if trouble or not "".join(command[:1]):
         return _fail(trouble or "no command is given. Write, for example, `trackkit run python train.py`.", USAGE)
-    folders = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each and each != FOLDER]
+    # An empty entry is the working directory, unless PYTHONPATH has no other.
+    path = os.environ.get("PYTHONPATH", "")
+    folders = [each for each in path.split(os.pathsep) if each != FOLDER] if path else []
     os.environ["PYTHONPATH"] = os.pathsep.join([FOLDER, *folders])
-    # Python ignores these two, and a command that it becomes would inherit that: `yes | head` would not end.
-    for name in ("SIGPIPE", "SIGXFSZ"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:
@@ -82,6 +84,8 @@ def _parse(arguments: list[str]) -> tuple[dict[str, str], list[str], str]:
             return {"--help": ""}, [], ""
         if option == "--everywhere":
             variables[EVERYWHERE] = "1"
+        elif name == "--everywhere":
+            return {}, [], f"'--everywhere' takes no value. Leave out '={value}'."
         elif not name.startswith("--") or field not in (*SETTINGS, "config"):
             from trackkit.errors import did_you_mean
 
