@@ -205,11 +205,11 @@ def _typed(key: str, value: Any, origin: str) -> Any:
         if isinstance(value, (list, tuple)) and all(_is_text(item) for item in value):
             return [str(item) for item in value]
     elif key == "synonyms":
-        rule = "a mapping of names to names"
+        rule = "a mapping of names to names, such as {acc: accuracy}"
         if isinstance(value, Mapping) and all(_is_text(item) for pair in value.items() for item in pair):
             return {str(name): str(wanted) for name, wanted in value.items()}
     elif key == "callbacks":
-        rule = "a mapping of callbacks to true, false or their options"
+        rule = "a mapping of callbacks to true, false or their options, such as {lr: false}"
         if isinstance(value, Mapping):
             return {str(name): plain_node(options, origin) for name, options in value.items()}
     elif key == "finish_timeout":
