@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from trackkit.checkpoints.entry import STATES, Entry, File, is_safe_name, parse_line, to_line
 from trackkit.checkpoints.ledger import LEDGER, Ledger, read_ledger
 from trackkit.checkpoints.rules import Rules
+from trackkit.checkpoints.uploads import UploadError
 
 ENTRY = Entry(
     number=7,
@@ -45,6 +46,16 @@ def test_last_state_of_each_entry_counts(tmp_path: Path) -> None:
     lines = (tmp_path / LEDGER).read_text().splitlines()
     assert len(lines) == 3
     assert all(json.loads(line) for line in lines)
+
+
+def test_server_s_words_are_masked(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.put(ENTRY)
+    assert ledger.change(7, reason="refused: PUT https://me:pw7K@host/x failed").reason == (
+        "refused: PUT https://***@host/x failed"
+    )
+    assert "pw7K" not in (tmp_path / LEDGER).read_text()
+    assert "pw7K" not in str(UploadError("PUT https://me:pw7K@host/x failed"))
 
 
 def test_options_are_read_back_and_survive_the_loss_of_the_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from trackkit.record.run_config import flatten, plain, recorded
+from trackkit.redaction.patterns import mask_url
 from trackkit.redaction.redact import MASK, is_secret, redact, redact_arguments
 
 HF = "hf_" + "a1B2" * 8
@@ -85,6 +86,20 @@ def test_value_in_the_form_of_a_secret_is_masked_under_any_name(value: str, mask
     for name in ("", "notes", "remote"):
         assert is_secret(name, value)
         assert redact(name, value) == masked
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("s3://me:pw@bucket/run/last.ckpt", "s3://bucket/run/last.ckpt"),
+        ("https://h/last.ckpt?X-Amz-Date=1&X-Amz-Signature=a/b", "https://h/last.ckpt"),
+        ("memory://me:pw@h/run?sig=a1/epoch=0-step=3.ckpt", "memory://h/run/epoch=0-step=3.ckpt"),
+        ("s3://bucket/last.ckpt?versionId=3", "s3://bucket/last.ckpt?versionId=3"),
+        ("sftp://me@h/last@3.ckpt", "sftp://me@h/last@3.ckpt"),
+    ],
+)
+def test_url_of_a_file_loses_its_secrets_and_still_names_the_file(url: str, kept: str) -> None:
+    assert mask_url(url) == kept
 
 
 @pytest.mark.parametrize(

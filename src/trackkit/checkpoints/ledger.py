@@ -13,6 +13,7 @@ from typing import Any
 from trackkit.checkpoints.entry import Entry, parse_line, to_line
 from trackkit.local_log.regular import parse_json, regular
 from trackkit.local_log.row_file import RowFile
+from trackkit.redaction.patterns import mask
 
 LEDGER = "checkpoints.jsonl"
 STAGING = "checkpoints"
@@ -93,7 +94,8 @@ class Ledger:
         return self._entries[number]
 
     def put(self, entry: Entry) -> Entry:
-        """Writes an entry, new or changed, and returns it."""
+        """Writes an entry, new or changed, and returns it; masks secrets in its reason, which a server may word."""
+        entry = replace(entry, reason=mask(entry.reason)) if entry.reason else entry
         with self.lock:
             before = self._entries.get(entry.number)
             self.uploaded += _uploaded(entry) - (_uploaded(before) if before is not None else 0)

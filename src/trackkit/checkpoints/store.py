@@ -20,6 +20,7 @@ from trackkit.checkpoints.uploads import Uploads
 from trackkit.checkpoints.worker import Worker
 from trackkit.engine.records import Checkpoint
 from trackkit.notices import logger, say_once
+from trackkit.redaction.patterns import mask_url
 
 
 class Store:
@@ -50,7 +51,7 @@ class Store:
 
     def add(self, checkpoint: Checkpoint) -> Entry:
         """Records a save. Hard-links its files; hashes and copies nothing."""
-        path = checkpoint.path if "://" in checkpoint.path else os.path.abspath(checkpoint.path)
+        path = mask_url(checkpoint.path) if "://" in checkpoint.path else os.path.abspath(checkpoint.path)
         with self.ledger.lock:
             self._number += 1
             entry = Entry(

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from trackkit.checkpoints.entry import Entry
+from trackkit.redaction.patterns import mask
 
 
 class UploadError(Exception):
-    """A server refused, or did not answer.
+    """A server refused, or did not answer. Secrets in what it said are masked.
 
     Attributes:
         final: whether the same question would fail again in this process.
     """
 
     def __init__(self, message: str, final: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(mask(message))
         self.final = final
 
 

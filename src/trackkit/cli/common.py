@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackkit.errors import TrackKitError
+from trackkit.redaction.patterns import mask
 
 if TYPE_CHECKING:
     from trackkit.reading.collection import Runs
@@ -52,7 +53,7 @@ def errors() -> Iterator[None]:
             yield
     except TrackKitError as error:
         typer.secho("error:", fg=typer.colors.RED, err=True, nl=False)
-        typer.echo(f" {error}", err=True)
+        typer.echo(f" {mask(str(error))}", err=True)
         raise typer.Exit(_USAGE if isinstance(error, ExpressionError) else _FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(_CTRL_C) from None

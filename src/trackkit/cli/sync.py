@@ -18,6 +18,7 @@ from rich.table import Table
 
 from trackkit.errors import TrackKitError
 from trackkit.local_log import index
+from trackkit.redaction.patterns import mask
 from trackkit.sync.job import Job
 from trackkit.sync.ledger import Ledger
 from trackkit.sync.report import Report
@@ -55,7 +56,7 @@ def sync(
     try:
         reports = _sync(runs or [], watch, patience, jobs, console)
     except TrackKitError as error:
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(f"[red]error:[/] {escape(mask(str(error)))}", soft_wrap=True, highlight=False)
         raise typer.Exit(_FAILED) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. What was uploaded stays; run the same command again to continue.")
@@ -149,4 +150,4 @@ def _show(reports: list[Report], console: Console) -> None:
     console.print(table)
     for each in reports:
         if about := each.reason or each.url:
-            console.print(f"{each.target.run_id}: {about}", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"{each.target.run_id}: {mask(about)}", soft_wrap=True, highlight=False, markup=False)

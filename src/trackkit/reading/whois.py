@@ -105,7 +105,7 @@ def _checkpoint(found: FoundCheckpoint, stored: StoredVersion | None) -> dict[st
         "epoch": UNKNOWN if given.get("epoch") is None else plain(given["epoch"]),
         "metric": metric.strip(),
         "saved": time.strftime("%Y-%m-%d %H:%M", time.localtime(saved)) if isinstance(saved, (int, float)) else UNKNOWN,
-        "size": to_size(size),
+        "size": to_size(size) if size else UNKNOWN,
         **({"path": entry.path, "state": entry.state} if entry is not None else {}),
         **({"hub": str(given["hub_url"])} if given.get("hub_url") else {}),
     }

@@ -9,7 +9,7 @@ from trackkit.redaction.named import mask_named, mask_query, names_secret
 from trackkit.redaction.randomness import MIN_LENGTH, is_jumbled
 from trackkit.redaction.rules import MASK, mask_forms
 
-__all__ = ["MASK", "clip", "mask", "mask_name", "names_secret"]
+__all__ = ["MASK", "clip", "mask", "mask_name", "mask_url", "names_secret"]
 
 # A form has at least so many characters in a row.
 _LONG = re.compile(r"[A-Za-z0-9_\-]{15}")
@@ -19,6 +19,8 @@ _SHORT = ("earer ", "EARER ", "Basic ", "PRIVATE KEY", "zapier")
 _MAX_SECRET = 4096
 
 _URL = re.compile(r"[^\s\"']+")
+# A folder's URL with a query, to which a framework has added the name of a file.
+_FILE_BEHIND_QUERY = re.compile(r"\?.*(?P<file>/[^/?&]+\.[a-z]\w{1,10})$", re.IGNORECASE)
 _SCHEME = re.compile(r"(?<![a-z])[a-z][a-z0-9+.\-]{0,30}$", re.IGNORECASE)
 _USER = re.compile(r"(?P<user>[^/\s:?#@]{0,512})(?P<colon>:)?(?P<port>\d+(?:[/?#,]|$))?")
 
@@ -39,6 +41,16 @@ def mask_name(text: str) -> str:
     if "://" in text and "@" in text:
         text = _URL.sub(_mask_login, text)
     return mask_named(mask_query(text))
+
+
+def mask_url(url: str) -> str:
+    """Returns the URL of a file without a login, and without its query if that has a secret: it can still be loaded."""
+    masked = mask(url).replace(f"://{MASK}@", "://", 1)
+    place, _, query = masked.partition("?")
+    if MASK not in query:
+        return masked
+    behind = _FILE_BEHIND_QUERY.search(url)
+    return place + (mask(behind["file"]) if behind else "")
 
 
 def clip(text: str, length: int) -> str:

@@ -74,7 +74,7 @@ saver = run(name="Größe 1, two words", keep=2)
 for step, value in enumerate([3.0, 1.0, 2.0, float("nan"), 5.0, 4.0]):
     saver.save(step, value, series="val_loss").unlink()
     saver.wait_for("committed", "deleted")
-saver.save(7, 0.5, path="s3://bucket/runs/last.ckpt", series="remote")
+saver.save(7, 0.5, path="s3://me:pw7K@bucket/runs/last.ckpt?X-Amz-Signature=a1b2", series="remote")
 saver.close()
 """
     run(wandb_server, tmp_path, code)
@@ -104,6 +104,7 @@ saver.close()
     remote = wandb_server.state.collection(entries(tmp_path)[6].collection)
     assert remote.live[0].contents["last.ckpt"]["ref"] == "s3://bucket/runs/last.ckpt"
     assert sorted(remote.live[0].aliases) == ["best", "latest", "step-7"]
+    assert entries(tmp_path)[6].path == "s3://bucket/runs/last.ckpt"
     assert states(entries(tmp_path))[3] == "deleted"
     assert not (tmp_path / "out" / "_trackkit" / "run" / "checkpoints").exists()
     assert wandb_server.state.unserved == []

@@ -12,6 +12,7 @@ from trackkit.engine.records import Checkpoint
 from trackkit.integrations.guard import Kit, call_guarded
 from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.patches import Patch
+from trackkit.redaction.patterns import mask_url
 
 if TYPE_CHECKING:
     from trackkit.engine.tracker import Tracker
@@ -128,6 +129,6 @@ class Pushes:
         if not url or session not in open_sessions():
             return
         fitted = session.phase == "fitted"
-        session.tracker.pushed(str(url), _compat.loaded_best(method) if fitted else "")
+        session.tracker.pushed(mask_url(str(url)), _compat.loaded_best(method) if fitted else "")
         if fitted:
             session.evaluated()

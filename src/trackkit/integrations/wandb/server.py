@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as Late
 from typing import TYPE_CHECKING, TypeVar
 
 from trackkit.integrations.wandb import _compat
+from trackkit.redaction.patterns import mask
 
 if TYPE_CHECKING:
     import wandb
@@ -29,7 +30,10 @@ _asking = threading.Lock()
 
 
 class Unanswered(Exception):
-    """The server did not answer in time, or answered with an error."""
+    """The server did not answer in time, or answered with an error, whose secrets are masked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(mask(message))
 
 
 def credentials() -> tuple[str | None, str]:
