@@ -120,6 +120,15 @@ def foreach_sgd(make: Make) -> Trained:
     return train(make, net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, foreach=True), clip=0.0)
 
 
+def derived_optimizer(make: Make) -> Trained:
+    class Derived(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    net = network()
+    return train(make, net, Derived(net.parameters(), lr=0.01))
+
+
 def accumulation(make: Make) -> Trained:
     return train(make, accumulation=3)
 
@@ -262,7 +271,7 @@ def lbfgs(make: Make) -> Trained:
 CASES: dict[str, Callable[[Make], Trained]] = {
     each.__name__: each
     for each in (
-        *(adamw, fused, foreach_sgd, accumulation, bf16, unused_parameters, reentrant_checkpointing, compiled_model),
+        *(adamw, fused, foreach_sgd, derived_optimizer, accumulation, bf16, unused_parameters, reentrant_checkpointing, compiled_model),
         *(compiled_step, compiled_autograd, wrapped_optimizer, scaler_told, scaler_found, scaler_fused),
         *(two_optimizers, lbfgs),
     )

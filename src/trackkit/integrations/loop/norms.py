@@ -114,7 +114,12 @@ class Follower:
         self._armed = self._queued = False
         self._norms: list[torch.Tensor] | None = None
         self._hooks: list[Any] = []
-        self._post_hook = optimizer.register_step_post_hook(self._after_step)
+        # Whether the step that is being taken is yet to be counted: torch calls the hooks for `super().step()` too.
+        self._entered = False
+        self._step_hooks = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
 
     def arm(self, norm: bool = True) -> None:
         """Reports the steps from now on; the next one may make a row.
@@ -142,7 +147,8 @@ class Follower:
     def close(self) -> None:
         """Removes all hooks."""
         self.disarm()
-        self._post_hook.remove()
+        for hook in self._step_hooks:
+            hook.remove()
 
     def skip(self) -> None:
         """Counts a step that the gradient scaler has skipped."""
@@ -181,7 +187,13 @@ class Follower:
         except Exception as error:  # noqa: BLE001 -- the user's backward must not fail
             self._failed("hook on gradients", error)
 
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        self._entered = True
+
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not self._entered:
+            return
+        self._entered = False
         try:
             self._scaling.stepped()
             if self._skips_itself and (flag := getattr(optimizer, "found_inf", None)) is not None:
