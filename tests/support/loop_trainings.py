@@ -173,6 +173,28 @@ def compiled_step(make: Make) -> Trained:
     return train(make, net, optimizer, step=step)
 
 
+def compiled_training_step(make: Make) -> Trained:
+    net, truth = network(), Trained({})
+    optimizer = torch.optim.AdamW(net.parameters(), lr=torch.tensor(0.01))
+
+    @torch.compile(backend="eager")
+    def step(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss: Any = nn.functional.mse_loss(net(x), y)
+        loss.backward()
+        norm = clip_grad_norm_(net.parameters(), 0.1)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss, norm
+
+    with make(net, optimizer, total_steps=STEPS) as track:
+        for x, y in track.batches(batches()):
+            loss, norm = step(x, y)
+            truth.norms.append(norm.item())
+            track.step(loss)
+    truth.weights = net.state_dict()
+    return truth
+
+
 def compiled_autograd(make: Make) -> Trained:
     from torch._dynamo.compiled_autograd import _enable
 
@@ -272,7 +294,7 @@ CASES: dict[str, Callable[[Make], Trained]] = {
     each.__name__: each
     for each in (
         *(adamw, fused, foreach_sgd, derived_optimizer, accumulation, bf16, unused_parameters, reentrant_checkpointing, compiled_model),
-        *(compiled_step, compiled_autograd, wrapped_optimizer, scaler_told, scaler_found, scaler_fused),
+        *(compiled_step, compiled_training_step, compiled_autograd, wrapped_optimizer, scaler_told, scaler_found, scaler_fused),
         *(two_optimizers, lbfgs),
     )
 }

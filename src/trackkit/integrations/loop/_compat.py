@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from trackkit.integrations import private
 from trackkit.integrations.private import Private
+
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 PRIVATE = [
     Private(
@@ -22,6 +25,12 @@ PRIVATE = [
         "tells optimizers that skip a step on the device, such as fused ones",
         "torch 2.13",
         "steps that those optimizers skip are not in `batch/skipped_steps`",
+    ),
+    Private(
+        "torch._dynamo.compiled_autograd:in_compiled_autograd_region",
+        "whether the backward pass is compiled: it can't be followed then",
+        "torch 2.13",
+        "no `batch/grad_norm` for a training step that is compiled as a whole",
     ),
     Private(
         "torch._dynamo.eval_frame:OptimizedModule._orig_mod",
@@ -42,6 +51,28 @@ def at_end_of_backward(call: Callable[[], None]) -> None:
     from torch.autograd import Variable
 
     Variable._execution_engine.queue_callback(call)
+
+
+def compiles_backward() -> bool:
+    """Returns whether compiled autograd is tracing the hook that asks. That hook can't call back.
+
+    `torch.compiler.is_compiling` is also true in a hook of an ordinary backward pass within a compiled function.
+    """
+    import torch
+
+    compiled = sys.modules.get("torch._dynamo.compiled_autograd")
+    if compiled is None:
+        return False
+    return bool(getattr(compiled, "in_compiled_autograd_region", torch.compiler.is_compiling()))
+
+
+def eager(call: Call) -> Call:
+    """Returns a function that `torch.compile` leaves alone, if the program compiles anything."""
+    if "torch._dynamo" not in sys.modules:
+        return call
+    import torch
+
+    return torch.compiler.disable(call)
 
 
 def skips_itself(optimizer: Any) -> bool:

@@ -109,7 +109,8 @@ class Follower:
         self.optimizer = optimizer
         self.steps = 0
         self._name, self._module, self._scaling = name, module, scaling
-        self._report, self._skipped, self._failed = report, skipped, failed
+        self._report, self._skipped, self._failed = _compat.eager(report), skipped, failed
+        self._measures = _compat.eager(self._measure)
         self._skips_itself = _compat.skips_itself(optimizer)
         self._armed = self._queued = False
         self._norms: list[torch.Tensor] | None = None
@@ -158,10 +159,7 @@ class Follower:
             self._failed("hook on the scaler", error)
 
     def _accumulated(self, parameter: torch.Tensor) -> None:
-        import torch
-
-        # Compiled autograd traces hooks, and can't trace what follows.
-        if torch.compiler.is_compiling() or self._queued:
+        if self._queued or _compat.compiles_backward():
             return
         self._queued = True
         try:
@@ -172,7 +170,7 @@ class Follower:
     def _again(self) -> None:
         """Waits for the callbacks queued during the backward pass: DDP's reduces the gradients."""
         try:
-            _compat.at_end_of_backward(self._measure)
+            _compat.at_end_of_backward(self._measures)
         except Exception as error:  # noqa: BLE001 -- the user's backward must not fail
             self._failed("hook on gradients", error)
 
