@@ -293,8 +293,8 @@ def lbfgs(make: Make) -> Trained:
 CASES: dict[str, Callable[[Make], Trained]] = {
     each.__name__: each
     for each in (
-        *(adamw, fused, foreach_sgd, derived_optimizer, accumulation, bf16, unused_parameters, reentrant_checkpointing, compiled_model),
-        *(compiled_step, compiled_training_step, compiled_autograd, wrapped_optimizer, scaler_told, scaler_found, scaler_fused),
-        *(two_optimizers, lbfgs),
+        *(adamw, fused, foreach_sgd, derived_optimizer, accumulation, bf16, unused_parameters),
+        *(reentrant_checkpointing, compiled_model, compiled_step, compiled_training_step, compiled_autograd),
+        *(wrapped_optimizer, scaler_told, scaler_found, scaler_fused, two_optimizers, lbfgs),
     )
 }

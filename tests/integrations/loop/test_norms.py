@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import trackkit
-from tests.support.loop_trainings import CASES, STEPS, Untracked
+from tests.support.loop_trainings import CASES, STEPS, Untracked, batches, network, true_norm
 from trackkit.integrations.memory import MemorySink
 
 EVERY = 3
@@ -43,3 +45,27 @@ def test_norm_of_a_skipped_step_is_recorded() -> None:
     CASES["scaler_told"](lambda *args, **given: trackkit.loop(*args, every=5, sinks=[sink], **given))
     assert not math.isfinite(dict(sink.history("batch/grad_norm"))[5])
     assert dict(sink.history("batch/nonfinite"))[5] == 1
+
+
+def test_norm_after_a_backward_that_failed_is_its_own_step_s() -> None:
+    net, sink = network(), MemorySink()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def fail(_: torch.Tensor) -> None:
+        raise RuntimeError("out of memory")
+
+    with trackkit.loop(net, optimizer, every=1, sinks=[sink]) as track:
+        (x, y), (other, _) = batches(2)
+        net(other).sum().backward()
+        optimizer.zero_grad()
+        hook = net[0].weight.register_hook(fail)  # type: ignore[index]
+        with pytest.raises(RuntimeError):
+            net(other).sum().backward()
+        hook.remove()
+        optimizer.zero_grad()
+        loss: Any = nn.functional.mse_loss(net(x), y)
+        loss.backward()
+        truth = true_norm(net.parameters())
+        optimizer.step()
+        track.step(loss)
+    assert sink.history("batch/grad_norm") == [(1, pytest.approx(truth, rel=1e-5))]

@@ -21,6 +21,12 @@ PRIVATE = [
         "`batch/grad_norm` is recorded only where `track.step(grad_norm=...)` gives it",
     ),
     Private(
+        "torch._C:_current_graph_task_id",
+        "tells one backward pass from another, also after one that failed",
+        "torch 2.13",
+        "as without `_execution_engine`",
+    ),
+    Private(
         "torch.optim.adamw:AdamW._step_supports_amp_scaling",
         "tells optimizers that skip a step on the device, such as fused ones",
         "torch 2.13",
@@ -53,6 +59,13 @@ def at_end_of_backward(call: Callable[[], None]) -> None:
     Variable._execution_engine.queue_callback(call)
 
 
+def backward_number() -> int:
+    """Returns the number of the backward pass that runs in this thread."""
+    import torch
+
+    return torch._C._current_graph_task_id()
+
+
 def compiles_backward() -> bool:
     """Returns whether compiled autograd is tracing the hook that asks. That hook can't call back.
 
@@ -72,7 +85,8 @@ def eager(call: Call) -> Call:
         return call
     import torch
 
-    return torch.compiler.disable(call)
+    disabled: Call = torch.compiler.disable(call)  # type: ignore[no-untyped-call]
+    return disabled
 
 
 def skips_itself(optimizer: Any) -> bool:

@@ -112,7 +112,9 @@ class Follower:
         self._report, self._skipped, self._failed = _compat.eager(report), skipped, failed
         self._measures = _compat.eager(self._measure)
         self._skips_itself = _compat.skips_itself(optimizer)
-        self._armed = self._queued = False
+        self._armed = False
+        # The backward pass at whose end a call was asked for.
+        self._queued = -1
         self._norms: list[torch.Tensor] | None = None
         self._hooks: list[Any] = []
         # Whether the step that is being taken is yet to be counted: torch calls the hooks for `super().step()` too.
@@ -129,7 +131,6 @@ class Follower:
             norm: whether to measure gradient norms.
         """
         self._armed = True
-        self._queued = False
         if not norm or self._hooks:
             return
         for group in self.optimizer.param_groups:
@@ -159,11 +160,13 @@ class Follower:
             self._failed("hook on the scaler", error)
 
     def _accumulated(self, parameter: torch.Tensor) -> None:
-        if self._queued or _compat.compiles_backward():
+        if _compat.compiles_backward():
             return
-        self._queued = True
         try:
-            _compat.at_end_of_backward(self._again)
+            number = _compat.backward_number()
+            if number != self._queued:
+                self._queued = number
+                _compat.at_end_of_backward(self._again)
         except Exception as error:  # noqa: BLE001 -- the user's backward must not fail
             self._failed("hook on gradients", error)
 
@@ -177,7 +180,6 @@ class Follower:
     def _measure(self) -> None:
         import torch
 
-        self._queued = False
         try:
             with torch.no_grad():
                 grads = [parameter.grad for _, parameter in with_gradients(self.optimizer)]
