@@ -96,6 +96,31 @@ def test_folder_is_linked_with_all_its_files(tmp_path: Path) -> None:
     assert [staged(saver, each) for each in saver.entries] == [expected, expected]
 
 
+@pytest.mark.parametrize(("framework", "lost"), [("loop", {}), ("lightning", {1: "overwritten"})])
+def test_path_that_is_written_anew_each_time_is_copied(tmp_path: Path, framework: str, lost: dict[int, str]) -> None:
+    """`torch.save` writes in place, as does Lightning where the folder for temporary files is on another disk."""
+    saver = Saver(tmp_path, keep=10)
+    path = tmp_path / "last.pt"
+    for step in range(1, 5):
+        path.write_bytes(b"weights %d" % step)
+        saver.save(step, abs(step - 2), path=path, framework=framework)
+    entries = saver.wait_for("hashed", "overwritten")
+    saver.close()
+    assert states(entries) == {**dict.fromkeys(range(1, 5), "hashed"), **lost}
+    for each in entries:
+        if each.step not in lost:
+            assert staged(saver, each) == {"last.pt": b"weights %d" % each.step}
+
+
+def test_loop_s_saves_to_differing_paths_are_linked(tmp_path: Path) -> None:
+    saver = Saver(tmp_path)
+    paths = [saver.save(step, framework="loop") for step in (1, 2, 3)]
+    entries = saver.wait_for("hashed")
+    inodes = [each.files[0].inode for each in entries]
+    assert [path.stat().st_ino == inode for path, inode in zip(paths, inodes, strict=True)] == [False, True, True]
+    saver.close()
+
+
 def test_files_known_to_be_rewritten_are_copied(tmp_path: Path) -> None:
     """A folder that is saved again at the same path is written in place."""
     saver = Saver(tmp_path)

@@ -30,6 +30,13 @@ REWRITTEN: Mapping[str, str] = {
 }
 """Files that frameworks are known to rewrite in place, and the source: they are copied rather than linked."""
 
+IN_PLACE: Mapping[str, str] = {
+    "loop": "torch.save opens a path with 'wb' (torch 2.13, serialization.py): `last.pt` is written in place.",
+    "accelerate": "Accelerator.save_state writes the same names into a folder, `optimizer.bin` with torch.save "
+    "(accelerate 1.15, checkpointing.py).",
+}
+"""Frameworks that write a path anew in place, and the source: their first save is copied, in case the next one does."""
+
 OPTIMIZER = (
     *("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", "random_states_*.pkl"),
     *("optimizer_*/*", "global_step*/*optim_states.pt"),
@@ -93,6 +100,8 @@ class Staging:
         self._lock = threading.Lock()
         # Why the last file could not be linked.
         self.error: OSError | None = None
+        # Path to inode to file, as it was saved last.
+        self._written: dict[str, dict[int, File]] = {}
 
     def folder(self, number: int) -> Path:
         """Returns where the files of an entry lie."""
@@ -100,7 +109,8 @@ class Staging:
 
     def link(self, entry: Entry) -> bool:
         """Links what can be linked; returns whether nothing is left to be copied. Takes no time, and raises nothing."""
-        left = [file for file in entry.files if not self._link_file(entry, file)]
+        copies = self._is_written_in_place(entry)
+        left = [file for file in entry.files if not self._link_file(entry, file, copies)]
         return not left
 
     def copy(self, entry: Entry) -> Entry:
@@ -171,7 +181,14 @@ class Staging:
             return sorted(int(name) for name in os.listdir(self.home) if name.isdecimal())
         return []
 
-    def _link_file(self, entry: Entry, file: File) -> bool:
+    def _is_written_in_place(self, entry: Entry) -> bool:
+        """Returns whether the next save will change the files of this one, as far as earlier saves show it."""
+        before, is_first = self._written.get(entry.path, {}), not self._written
+        self._written[entry.path] = {file.inode: file for file in entry.files}
+        is_rewritten = any(not same(file, before.get(file.inode, file)) for file in entry.files)
+        return is_rewritten or (is_first and entry.framework in IN_PLACE)
+
+    def _link_file(self, entry: Entry, file: File, copies: bool = False) -> bool:
         target = self.folder(entry.number) / file.name
         try:
             if target.exists():
@@ -184,7 +201,7 @@ class Staging:
                 if not same(_noted(file.name, Path(source)), file):
                     _remove(target)
                 return False
-            if _matches(file.name, REWRITTEN):
+            if copies or _matches(file.name, REWRITTEN):
                 if file.size <= SMALL:
                     # The worker may be late, and the whole checkpoint would be lost for one small file.
                     with suppress(Gone, Changed):
