@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from trackkit.schema.keys import BATCH, Where
@@ -51,4 +52,5 @@ def test_events_keep_their_order_and_nested_values_are_flattened() -> None:
 def test_position_is_read_from_the_values() -> None:
     assert position_of({"step": 7, "epoch": 1.5, "loss": math.nan}) == (7, 1.5)
     assert position_of({"global_step": 7.0}) == (7, None)
-    assert position_of({"step": "seven"}) == (None, None)
+    assert position_of({"step": "seven", "epoch": math.nan}) == (None, None)
+    assert position_of({"step": np.int64(7), "epoch": np.float32(0.5)}) == (7, 0.5)

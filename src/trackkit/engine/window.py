@@ -67,7 +67,10 @@ class Window:
         if steps:
             import torch
 
-            self.losses.append(torch.stack(self._micro).mean() if len(self._micro) > 1 else self._micro[0])
+            if len(self._micro) > 1:
+                losses = torch.stack(self._micro)
+                self._micro = [losses.mean(dtype=torch.promote_types(losses.dtype, torch.float32))]
+            self.losses.append(self._micro[0])
             self._micro.clear()
 
     def average(self, key: str, value: float | torch.Tensor) -> None:

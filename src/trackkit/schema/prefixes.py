@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from trackkit.schema.keys import BATCH, SPLIT_WORDS, Split, Where
@@ -34,15 +36,19 @@ def event_of(values: Mapping[str, Any]) -> list[tuple[Where, dict[str, Any]]]:
     """
     sorted_values: dict[Where, dict[str, Any]] = {}
     by_epoch = "epoch" in values
-    for name, value in _flat("", values):
+    for name, value in flat(values).items():
         if name not in _POSITION:
             sorted_values.setdefault(_event(name, by_epoch), {})[name] = value
     return list(sorted_values.items())
 
 
 def position_of(values: Mapping[str, Any]) -> tuple[int | None, float | None]:
-    """Returns the step (`step`, else `global_step`) and the epoch among logged values; None for what is missing."""
-    numbers = {name: values[name] for name in _POSITION if isinstance(values.get(name), (int, float))}
+    """Returns the step (`step`, else `global_step`) and the epoch among logged values; None for what is missing.
+
+    NumPy's numbers count.
+    """
+    given = {name: values[name] for name in _POSITION if isinstance(values.get(name), Real)}
+    numbers = {name: float(value) for name, value in given.items() if math.isfinite(value)}
     step = next((int(numbers[name]) for name in _STEPS if name in numbers), None)
     return step, numbers.get("epoch")
 
@@ -53,9 +59,10 @@ def _event(name: str, by_epoch: bool) -> Where:
     return BATCH if split in ("", "train") and not by_epoch else Where("epoch", split)
 
 
-def _flat(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Returns values without the mappings among them: `{"glue": {"f1": 1}}` is `{"glue/f1": 1}`."""
+    flattened: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(f"{section}{name}/", value)
-        else:
-            yield f"{section}{name}", value
+        found = flat(value, f"{section}{name}/") if isinstance(value, Mapping) else {f"{section}{name}": value}
+        flattened.update(found)
+    return flattened

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,16 +13,16 @@ import trackkit
 from tests.support.local_log import local_run
 from tests.support.wandb_offline import find_runs, read_offline
 from tests.support.warm import run_script
-from trackkit import TrackKitError
+from trackkit import ConfigError, TrackKitError
 from trackkit.integrations.memory import MemorySink
 
 
 def test_values_get_canonical_keys_at_their_steps(caplog: pytest.LogCaptureFixture) -> None:
     run = trackkit.init(project="mine", config={"lr": 0.1}, sinks=[sink := MemorySink()])
     run.log({"train/loss": torch.tensor(2.0), "lr": 0.1}, step=1)
-    run.log({"acc": 0.5}, step=1)
+    run.log({"acc": 0.5}, step=np.int64(1))
     run.log({"loss": 1.5})
-    run.log({"val_loss": 1.0, "epoch": 1})
+    run.log({"val_loss": 1.0, "epoch": np.int64(1)})
     run.log({"grad": {"norm": 3}, "step": 10})
     run.log({"text": "a sample", "loss": 1.0}, step=5)
     run.summary["note"] = "good"
@@ -70,6 +71,11 @@ def run_id(folder: Path) -> str:
 def test_wrong_calls_say_what_to_do(call: Any, message: str) -> None:
     with trackkit.init(sinks=[]) as run, pytest.raises(TrackKitError, match=message):
         call(run)
+
+
+def test_config_that_is_a_path_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml.*Load a file yourself"):
+        trackkit.init(config="config.yaml")
 
 
 def test_exit_code_and_errors_are_a_failed_run() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -48,18 +49,19 @@ def steps(sink: MemorySink, key: str = "batch/step") -> list[int]:
 def test_values_are_in_the_rows_of_their_steps() -> None:
     training, sink = Training(), MemorySink()
     config = {"model": {"width": 16}, "lr": 0.1}
-    with training.loop(config=config, total_steps=8, sinks=[sink], project="mine") as track:
+    with training.loop(config=config, total_steps=np.int64(8), sinks=[sink], project="mine") as track:
         for _ in range(2):
             for number, batch in enumerate(track.batches(batches(4))):
                 loss = training.step(batch)
                 track.step(loss)
                 track.log({"number": number, "lr_mult": 0.5})
-            track.evaluation("val/wiki", {"loss": 2.0, "perplexity": torch.tensor(4.0)}, samples=10)
+            track.evaluation("val/wiki", {"loss": 2.0, "perplexity": torch.tensor(4.0), "top": {"5": 0.9}}, samples=10)
             track.log({"val_acc": 0.5, "test/acc": 0.25})
     assert sink.history("batch/number") == [(1, 0), (2, 1), (4, 3), (6, 1), (8, 3)]
     assert steps(sink, "batch/lr_mult") == [1, 2, 4, 6, 8]
     assert sink.history("epoch/val/wiki/loss") == [(4, 2.0), (8, 2.0)]
     assert sink.history("epoch/val/wiki/perplexity") == [(4, 4.0), (8, 4.0)]
+    assert sink.history("epoch/val/wiki/top/5") == [(4, 0.9), (8, 0.9)]
     assert sink.history("epoch/val/acc") == [(4, 0.5), (8, 0.5)]
     assert sink.history("epoch/test/acc") == [(4, 0.25), (8, 0.25)]
     assert sink.history("epoch/epoch") == [(4, 1.0), (4, 1.0), (8, 2.0), (8, 2.0)]
@@ -153,13 +155,35 @@ def test_loop_outside_of_its_block_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"every": 0}, "every=0"), ({"total_steps": 1.5}, "total_steps=1.5"), ({"log_every": 5}, "'every' in")],
+    [
+        ({"every": 0}, "every=0"),
+        ({"every": True}, "every=True"),
+        ({"total_steps": 1.5}, "total_steps=1.5"),
+        ({"log_every": 5}, "'every' in"),
+    ],
 )
 def test_wrong_arguments_are_refused_before_training(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Training().loop(**given)
-    with pytest.raises(ConfigError, match="not torch's"):
-        trackkit.loop(nn.Linear(1, 1), "sgd")
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "config", "message"),
+    [
+        (network(), "sgd", None, "an optimizer of type str"),
+        (network(), None, None, "an optimizer of type NoneType"),
+        (network(), [], None, "an optimizer of type NoneType"),
+        (torch.sin, None, None, "a model of type builtin_function"),
+        ([network(), [network()]], None, None, "a model of type list"),
+        ({"forward": network()}, None, None, "'forward'.*Rename"),
+        (network(), torch.optim.SGD(network().parameters()), "config.yaml", "TRACKKIT_CONFIG"),
+    ],
+)
+def test_what_can_not_be_followed_is_refused_before_training(
+    model: Any, optimizer: Any, config: Any, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trackkit.loop(model, optimizer, config=config)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +216,37 @@ def test_error_inside_is_not_replaced_by_one_of_the_settings() -> None:
         _ = 1 / 0
     with pytest.raises(ConfigError, match="resume='must'"), Training().loop(resume="must", sinks=[]) as track:
         track.step(1.0)
+
+
+@pytest.mark.parametrize("calls", [3, 600])
+def test_optimizer_that_never_steps_is_said(calls: int, caplog: pytest.LogCaptureFixture) -> None:
+    with Training().loop(sinks=[]) as track:
+        for _ in range(calls):
+            track.step(1.0)
+    assert f"took no step in {min(calls, 500)} calls" in caplog.text
+    assert caplog.text.count("took no step") == 1 + (calls > 500)
+
+
+def test_values_that_change_in_place_are_recorded_as_they_were() -> None:
+    training, sink = Training(), MemorySink()
+    total = torch.zeros(())
+    with training.loop(sinks=[sink], every=4) as track:
+        for number, batch in enumerate(track.batches(batches(4))):
+            training.step(batch)
+            total += number
+            track.step(total)
+            total.zero_()
+    assert sink.history("batch/loss") == [(1, 0.0), (4, 2.0)]
+
+
+def test_losses_of_any_type_are_averaged_over_accumulated_batches() -> None:
+    training, sink = Training(), MemorySink()
+    with training.loop(sinks=[sink], every=1) as track:
+        for loss in (torch.tensor(1), torch.tensor(2), np.float32(3.0), torch.tensor(4.25, dtype=torch.bfloat16)):
+            track.step(loss)
+        training.step(batches(1)[0])
+        track.step(torch.tensor([5.0]))
+    assert sink.history("batch/loss") == [(1, pytest.approx(3.05))]
 
 
 def test_logged_tensors_keep_no_graph() -> None:

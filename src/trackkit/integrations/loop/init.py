@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import operator
 import sys
 from collections import UserDict
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from trackkit.engine.records import Moment
 from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, call_guarded, guarded
 from trackkit.integrations.loop.block import Block
-from trackkit.integrations.loop.describe import describe
+from trackkit.integrations.loop.describe import describe, hyperparameters
 from trackkit.integrations.loop.values import check_mapping, split
 from trackkit.notices import ensure_heard, say_once
 from trackkit.schema.keys import BATCH, sanitize
@@ -54,7 +55,8 @@ class Run(Block):
         self.step = 0
         self._epoch: float | None = None
         self._finished = False
-        self._open(lambda: describe(None, [], config))
+        hparams = hyperparameters(config)
+        self._open(lambda: describe(None, [], hparams))
         if self.session is not None and self.session.info.earlier is not None:
             self.step = max((row.step for row in self.session.info.earlier.rows), default=0)
         self._steps = self.step
@@ -85,7 +87,8 @@ class Run(Block):
         events = event_of(values)
         if step is None:
             step = self.step + any(where == BATCH for where, _ in events)
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        # NumPy's integers count.
+        if isinstance(step, bool) or not hasattr(step, "__index__") or (step := operator.index(step)) < 0:
             raise TrackKitError(f"run.log(step={step!r}): a step is a whole number, 0 or more")
         if step < self.step:
             ensure_heard()

@@ -16,12 +16,13 @@ from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, guarded
 from trackkit.integrations.loop.batches import Batches, Counts
 from trackkit.integrations.loop.block import Block
-from trackkit.integrations.loop.describe import as_module, describe
+from trackkit.integrations.loop.describe import as_module, describe, hyperparameters
 from trackkit.integrations.loop.steps import Optimizers, Rows
-from trackkit.integrations.loop.values import check_mapping, loss_of, norm_of, split
+from trackkit.integrations.loop.values import check_mapping, loss_of, norm_of, split, whole
+from trackkit.notices import ensure_heard, say_once
 from trackkit.schema.goals import direction
 from trackkit.schema.keys import BATCH, SPLIT_WORDS, Split, Where
-from trackkit.schema.prefixes import event_of
+from trackkit.schema.prefixes import event_of, flat
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from trackkit.engine.run_info import Start, Status
 
 Batch = TypeVar("Batch")
+# Calls of `step` without a step of the optimizers, more than gradients are usually accumulated over.
+_MANY_CALLS = 500
 _STATE = ("run_id", "project", "samples", "tokens", "step", "epoch")
 
 
@@ -51,13 +54,17 @@ class Loop(Block):
         self, kit: Kit, model: Any, optimizer: Any, config: Any, total_steps: int | None, every: int, scaler: Any
     ) -> None:
         super().__init__(kit)
-        self._model, self._config, self._total = as_module(model), config, total_steps
-        self._rows = Rows(every, total_steps)
-        self._optimizers = Optimizers(optimizer, self._model, scaler)
+        self._model, self._hparams = as_module(model), hyperparameters(config)
+        self._total = None if total_steps is None else whole("total_steps", total_steps)
+        self._rows = Rows(whole("every", every), self._total)
+        # Without one no step would ever be counted.
+        self._optimizers = Optimizers(optimizer or None, self._model, scaler)
         self._counts = Counts()
         self._state: Mapping[str, Any] | None = None
         self._inside = self._begun = self._recording = False
         self._step = 0
+        # Calls of `step` since the last step of the optimizers.
+        self._idle = 0
         self._norm_given = False
         # Of steps that the tracker does not have yet.
         self._losses: list[Any] = []
@@ -94,6 +101,8 @@ class Loop(Block):
             # `step` was not called after the last one.
             self._step += steps
             self._count(None, None, None, steps)
+        if error is None and self._idle and self._rows.made < 0:
+            self._warn_of_no_steps()
         super()._left(error)
 
     def _status(self) -> Status:
@@ -119,7 +128,7 @@ class Loop(Block):
         self._ranks = ranks.current().world_size
 
         def known() -> Start:
-            start = describe(self._model, self._optimizers.bare, self._config, loader, self._ranks)
+            start = describe(self._model, self._optimizers.bare, self._hparams, loader, self._ranks)
             return start if self._state is None else replace(start, step=self._step, checkpoint=self._state)
 
         self._open(known)
@@ -166,13 +175,17 @@ class Loop(Block):
             if quiet and loss is not None and samples is None and tokens is None:
                 # Counted later, with the steps of the next row.
                 self._step += 1
+                self._idle = 0
                 self._losses.append(loss)
             else:
                 self._begin()
                 self._count(loss, samples, tokens, steps)
+                self._idle = 0 if steps else self._idle + 1
                 if steps:
                     self._step += steps
                     self._stepped(steps, grad_norm)
+                elif self._idle == _MANY_CALLS:
+                    self._warn_of_no_steps()
             self._counts.fetched = False
             self._mark = now()
         except Exception as error:  # noqa: BLE001 -- as `guarded` does, at half its cost
@@ -207,6 +220,13 @@ class Loop(Block):
         else:
             self._optimizers.disarm()
 
+    def _warn_of_no_steps(self) -> None:
+        ensure_heard()
+        say_once(
+            f"The optimizer that trackkit.loop was given took no step in {self._idle} calls of track.step; only its "
+            "steps make rows. If another one trains, give that one to trackkit.loop."
+        )
+
     def _arm(self) -> None:
         self._quiet_before = 0
         self._optimizers.arm(not self._norm_given)
@@ -219,7 +239,7 @@ class Loop(Block):
 
         Args:
             split: `val`, `test`, `train` or `predict`; with a set's name behind it if there are several: `val/wiki`.
-            values: metric to a number, or a tensor of one element.
+            values: metric to a number, or a tensor of one element; mappings in it are flattened.
             samples: of the evaluated set.
 
         Raises:
@@ -236,7 +256,7 @@ class Loop(Block):
         self._begin()
         self._pause("evaluation")
         where = Where("epoch", known[0], dataset)
-        self.tracker.report(values, where, self._step, self._counts.epoch)
+        self.tracker.report(flat(values), where, self._step, self._counts.epoch)
         self.tracker.seal()
         if samples is not None:
             self.tracker.evaluates(where, samples)

@@ -38,9 +38,12 @@ class Optimizers:
         else:
             self.bare = [bare(each) for each in (given if isinstance(given, (list, tuple)) else [given])]
             self._names = [name_of(each, self.bare) for each in self.bare]
-        for each in self.bare:
-            if not hasattr(each, "register_step_post_hook"):
-                raise ConfigError(f"trackkit.loop got an optimizer of type {type(each).__name__}, which is not torch's")
+        wrong = [type(each).__name__ for each in self.bare if not hasattr(each, "register_step_post_hook")]
+        if wrong:
+            raise ConfigError(
+                f"trackkit.loop got an optimizer of type {wrong[0]}. Give the torch.optim.Optimizer that takes the "
+                "steps, or several in a list or in a dict by name."
+            )
         self._module, self._scaler = module, scaler
         self._followers: list[Follower] = []
         self._scaling = Scaling(None, lambda _: None)
@@ -119,15 +122,9 @@ class Rows:
     Attributes:
         next: the next step that makes one.
         made: the last step that has made one; -1 before.
-
-    Raises:
-        ConfigError: a number that is not one of steps.
     """
 
     def __init__(self, every: int, total: int | None) -> None:
-        for name, number in (("every", every), ("total_steps", total)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise ConfigError(f"{name}={number!r} in trackkit.loop is not a number of steps, 1 or more")
         self._every, self._total = every, total
         self.next, self.made = 1, -1
         # The most steps that one call of `track.step` has counted.

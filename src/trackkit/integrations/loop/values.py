@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
 from trackkit.engine.rows import is_number
-from trackkit.errors import TrackKitError
+from trackkit.errors import ConfigError, TrackKitError
 
 
 def check_mapping(what: str, values: Any) -> None:
@@ -18,6 +19,17 @@ def check_mapping(what: str, values: Any) -> None:
     """
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
         raise TrackKitError(f"{what} takes a mapping of names to values; got {values!r}")
+
+
+def whole(name: str, number: Any) -> int:
+    """Returns a number of steps as an int; NumPy's integers count.
+
+    Raises:
+        ConfigError: something else, or less than 1.
+    """
+    if isinstance(number, bool) or not hasattr(number, "__index__") or operator.index(number) < 1:
+        raise ConfigError(f"{name}={number!r} in trackkit.loop is not a whole number of steps, 1 or more")
+    return operator.index(number)
 
 
 def loss_of(loss: Any) -> Any:
@@ -62,6 +74,5 @@ def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _kept(tensor: Any) -> Any:
-    tensor = tensor.detach()
-    # Compiled models reuse the memory of their outputs on a GPU.
-    return tensor.clone() if tensor.is_cuda else tensor
+    # Compiled models reuse the memory of their outputs on a GPU; running sums, which have no graph, change in place.
+    return tensor.detach().clone() if tensor.is_cuda or not tensor.requires_grad else tensor.detach()
