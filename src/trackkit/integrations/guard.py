@@ -83,6 +83,23 @@ def guarded(hook: Hook) -> Hook:
     return call  # type: ignore[return-value]
 
 
+def guarded_call(method: Hook) -> Hook:
+    """Treats the exceptions of a method that the user's code calls as `guarded` does, except for wrong arguments."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error, TypeError) and error.__traceback__ and error.__traceback__.tb_next is None:
+                # Python's own, for arguments that the method does not have.
+                raise
+            _survive(self, method.__name__, error)
+            return None
+
+    return call  # type: ignore[return-value]
+
+
 def _survive(kit: Kit, name: str, error: Exception) -> None:
     """Logs and counts an exception; raises it again if it is the user's own mistake."""
     if isinstance(error, TrackKitError):

@@ -23,10 +23,12 @@ def test_values_get_canonical_keys_at_their_steps(caplog: pytest.LogCaptureFixtu
     run.log({"acc": 0.5}, step=np.int64(1))
     run.log({"loss": 1.5})
     run.log({"val_loss": 1.0, "epoch": np.int64(1)})
+    run.log({"loss": 1.25}, commit=False)
+    run.log({"lr": 0.2})
     run.log({"grad": {"norm": 3}, "step": 10})
     run.log({"text": "a sample", "loss": 1.0}, step=5)
     run.summary["note"] = "good"
-    run.summary.update(best=0.9)
+    run.summary.update(best=torch.tensor(0.5), classes={np.int64(3)})
     run.finish()
     run.finish()
     rows = [(row.step, {k: v for k, v in row.values.items() if k.rpartition("/")[2] != "step"}) for row in sink.rows]
@@ -34,14 +36,16 @@ def test_values_get_canonical_keys_at_their_steps(caplog: pytest.LogCaptureFixtu
         (1, {"batch/loss": 2.0, "batch/lr": 0.1, "batch/acc": 0.5}),
         (2, {"batch/loss": 1.5}),
         (2, {"epoch/epoch": 1, "epoch/val/loss": 1.0}),
+        (3, {"batch/loss": 1.25, "batch/lr": 0.2}),
         (10, {"batch/grad/norm": 3}),
         (5, {"batch/loss": 1.0}),
     ]
     assert sink.media == [(5, {"samples/text": "a sample"})]
     assert "step 5 came after step 10" in caplog.text
     assert sink.settings["hparams/lr"] == 0.1
-    named = ("note", "best", "val/loss", "status", "steps")
-    assert [sink.columns[f"final/{name}"] for name in named] == ["good", 0.9, 1.0, "finished", 10]
+    named = ("note", "best", "classes", "val/loss", "status", "steps")
+    assert [sink.columns[f"final/{name}"] for name in named] == ["good", 0.5, [3], 1.0, "finished", 10]
+    assert run.id == sink.info.run_id  # type: ignore[union-attr]
     assert sink.exit_code == 0
 
 
@@ -65,11 +69,12 @@ def run_id(folder: Path) -> str:
         (lambda run: run.log(3), "mapping"),
         (lambda run: run.log({"a": 1}, step=-1), "0 or more"),
         (lambda run: run.log({"a": 1}, step=1.5), "whole number"),
+        (lambda run: run.log({"a": 1}, stepp=1), "unexpected keyword argument 'stepp'"),
         (lambda run: (run.finish(), run.log({"a": 1})), r"after run.finish\(\)"),
     ],
 )
 def test_wrong_calls_say_what_to_do(call: Any, message: str) -> None:
-    with trackkit.init(sinks=[]) as run, pytest.raises(TrackKitError, match=message):
+    with trackkit.init(sinks=[]) as run, pytest.raises((TrackKitError, TypeError), match=message):
         call(run)
 
 

@@ -129,6 +129,7 @@ def test_step_without_a_loss_makes_a_row_without_one() -> None:
         (lambda track: track.evaluation("wiki", {}), "'val/wiki'"),
         (lambda track: track.evaluation("val", 3.0), "mapping"),
         (lambda track: track.log([1]), "mapping"),
+        (lambda track: track.log({"a": 1}, step=3), "unexpected keyword argument 'step'"),
         (lambda track: track.checkpoint("x", value=1.0), "'monitor'"),
         (lambda track: track.checkpoint("x", value=1.0, monitor="mine"), "'goal'"),
         (lambda track: track.load_state_dict({"epoch": 1}), r"track.state_dict\(\)"),
@@ -137,7 +138,7 @@ def test_step_without_a_loss_makes_a_row_without_one() -> None:
     ],
 )
 def test_wrong_calls_say_what_to_do(call: Any, message: str) -> None:
-    with pytest.raises(TrackKitError, match=message), Training().loop(sinks=[]) as track:
+    with pytest.raises((TrackKitError, TypeError), match=message), Training().loop(sinks=[]) as track:
         call(track)
 
 

@@ -27,22 +27,14 @@ class Block:
     Attributes:
         session: the open run; None before, after, and where nothing is recorded.
         tracker: of the run; without a run, one that records nothing.
+        id, name: the run's id and display name; "" before it is open, and where nothing is recorded.
     """
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self.session: Session | None = None
         self.tracker = Tracker((), (), Exchange())
-
-    @property
-    def id(self) -> str:
-        """The run's id; "" where nothing is recorded."""
-        return self.session.info.run_id if self.session is not None else ""
-
-    @property
-    def name(self) -> str:
-        """The run's display name; "" where nothing is recorded."""
-        return self.session.info.name if self.session is not None else ""
+        self.id = self.name = ""
 
     def hook_failed(self, hook: str, error: BaseException) -> None:
         """Counts an error of TrackKit, and logs its traceback the first time."""
@@ -60,6 +52,7 @@ class Block:
         if self.session is not None:
             self.tracker = self.session.tracker
             self.tracker.position = self._moment
+            self.id, self.name = self.session.info.run_id, self.session.info.name
 
     def _moment(self) -> Moment:
         """Returns where the training stands."""

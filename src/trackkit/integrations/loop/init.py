@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.records import Moment
 from trackkit.errors import TrackKitError
-from trackkit.integrations.guard import Kit, call_guarded, guarded
+from trackkit.integrations.guard import Kit, call_guarded, guarded_call
 from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import describe, hyperparameters
 from trackkit.integrations.loop.values import check_mapping, split
 from trackkit.notices import ensure_heard, say_once
+from trackkit.record.run_config import plain
 from trackkit.schema.keys import BATCH, sanitize
 from trackkit.schema.prefixes import event_of, position_of
 
@@ -32,7 +33,7 @@ class Summary(UserDict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
-        self._run.tracker.note({f"final/{sanitize(name.removeprefix('final/'))}": value})
+        self._run.tracker.note({f"final/{sanitize(name.removeprefix('final/'))}": plain(value)})
 
 
 class Run(Block):
@@ -54,7 +55,7 @@ class Run(Block):
         self.summary = Summary(self)
         self.step = 0
         self._epoch: float | None = None
-        self._finished = False
+        self._finished, self._complete = False, True
         hparams = hyperparameters(config)
         self._open(lambda: describe(None, [], hparams))
         if self.session is not None and self.session.info.earlier is not None:
@@ -63,8 +64,8 @@ class Run(Block):
         # Registered after the session's, so that it runs before: a script that ends without `finish` has not failed.
         atexit.register(self._at_exit)
 
-    @guarded
-    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+    @guarded_call
+    def log(self, values: Mapping[str, Any], step: int | None = None, commit: bool = True) -> None:
         """Records values. The names say what of: see `trackkit.schema.prefixes.event_of`.
 
         Values logged at one step make one row. Pictures, tables and texts become `samples/<name>`, as in
@@ -75,6 +76,7 @@ class Run(Block):
             step: optimizer steps taken. Default: `step` or `global_step` among the values, else one more than the last
                 step; values of an evaluation or an epoch alone stay at the last step. A step before the last one is
                 recorded as it is.
+            commit: whether the step is complete. If not, the values that are logged next without a step join it.
 
         Raises:
             TrackKitError: the run is finished, or a wrong argument.
@@ -86,7 +88,7 @@ class Run(Block):
         step = named_step if step is None else step
         events = event_of(values)
         if step is None:
-            step = self.step + any(where == BATCH for where, _ in events)
+            step = self.step + (self._complete and any(where == BATCH for where, _ in events))
         # NumPy's integers count.
         if isinstance(step, bool) or not hasattr(step, "__index__") or (step := operator.index(step)) < 0:
             raise TrackKitError(f"run.log(step={step!r}): a step is a whole number, 0 or more")
@@ -98,6 +100,7 @@ class Run(Block):
             )
         self.step, self._epoch = step, epoch
         self._steps = max(self._steps, step)
+        self._complete = commit
         for where, named in events:
             numbers, others = split(named)
             if numbers:

@@ -13,7 +13,7 @@ from trackkit.engine import ranks
 from trackkit.engine.records import Checkpoint, Moment
 from trackkit.engine.stopwatch import now
 from trackkit.errors import TrackKitError
-from trackkit.integrations.guard import Kit, guarded
+from trackkit.integrations.guard import Kit, guarded, guarded_call
 from trackkit.integrations.loop.batches import Batches, Counts
 from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import as_module, describe, hyperparameters
@@ -233,7 +233,7 @@ class Loop(Block):
 
     # -- what else is recorded ---------------------------------------------------------------------------------------
 
-    @guarded
+    @guarded_call
     def evaluation(self, split: str, values: Mapping[str, Any], samples: int | None = None) -> None:
         """Records an evaluation of the model as it is now. The time since the last batch or step counts as evaluation.
 
@@ -261,7 +261,7 @@ class Loop(Block):
         if samples is not None:
             self.tracker.evaluates(where, samples)
 
-    @guarded
+    @guarded_call
     def log(self, values: Mapping[str, Any]) -> None:
         """Records whatever else the loop measures. The names say what of: see `trackkit.schema.prefixes.event_of`.
 
@@ -287,7 +287,7 @@ class Loop(Block):
             if others:
                 self.tracker.log(others)
 
-    @guarded
+    @guarded_call
     def checkpoint(
         self, path: str | os.PathLike[str], value: float | None = None, monitor: str = "", goal: str = ""
     ) -> None:
