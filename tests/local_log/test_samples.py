@@ -40,6 +40,18 @@ def test_tables_and_texts_are_read_as_they_were_logged(tmp_path: Path) -> None:
     assert [each.rows for each in found[1:]] == [[[2]], [[1], [2]], [["a text"]]]
 
 
+def test_later_attempt_counts_where_a_resumed_training_repeats_steps(tmp_path: Path) -> None:
+    """As of rows. Two tables of one step and attempt both count."""
+    file = SamplesFile(tmp_path / samples.NAME)
+    for attempt, step in ((1, 2), (1, 4), (1, 4), (2, 4), (2, 4), (2, 6)):
+        file.write({"samples/a": f"{attempt} at {step}"}, step, attempt)
+    file.write({"samples/b": "another key"}, 1, 2)
+    found = [(each.attempt, each.step, each.rows[0][0]) for each in read_samples(tmp_path)]
+    assert found == [
+        (1, 2, "1 at 2"), (2, 4, "2 at 4"), (2, 4, "2 at 4"), (2, 6, "2 at 6"), (2, 1, "another key")
+    ]  # fmt: skip
+
+
 def test_secrets_are_masked_and_long_cells_cut(tmp_path: Path) -> None:
     file = SamplesFile(tmp_path / samples.NAME)
     rows = [[f"use {SECRET} now", [{"content": SECRET}], "word " * 4000, "\udc80", object(), np.ones(2)]]

@@ -102,7 +102,7 @@ class RecordedRun:
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """The tables and texts among the run's samples, such as TRL's completions, in the order written."""
+        """The tables and texts among the run's samples, such as TRL's completions; of a repeated step the later."""
         return read_samples(self.folder) if self.folder is not None else []
 
     def series(self, key: str) -> list[tuple[float | int, Any]]:

@@ -10,6 +10,8 @@ from logging import WARNING
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trackkit.engine.attempts import counted
+from trackkit.engine.records import Row
 from trackkit.engine.tables import table_of
 from trackkit.local_log.line_file import LineFile
 from trackkit.local_log.regular import parse_json, regular
@@ -33,6 +35,7 @@ class Sample(NamedTuple):
         time: Unix time in seconds at which it was recorded.
         columns: their names.
         rows: the cells of each row: texts, numbers, None, lists and dictionaries of those.
+        attempt: which process of the run recorded it, from 1.
     """
 
     key: str
@@ -40,13 +43,19 @@ class Sample(NamedTuple):
     time: float
     columns: list[str]
     rows: list[list[Any]]
+    attempt: int = 1
 
 
 class SamplesFile(LineFile):
     """Appends the tables and texts among what is logged as samples; pictures and the like are not in it."""
 
-    def write(self, values: Mapping[str, Any], step: int) -> None:
+    def write(self, values: Mapping[str, Any], step: int, attempt: int = 1) -> None:
         """Appends tables, with long cells cut, secrets masked and what is no text or number replaced by its type.
+
+        Args:
+            values: keys to samples.
+            step: optimizer steps taken.
+            attempt: which process of the run records them, from 1.
 
         Raises:
             OSError: they could not be written, or not all of them.
@@ -56,7 +65,8 @@ class SamplesFile(LineFile):
                 continue
             names = [mask(name) for name in table.columns]
             rows = [[_cell(cell) for cell in row] for row in table.rows]
-            line = _encode({"key": key, "step": step, "_time": round(time.time(), 6), "columns": names, "rows": rows})
+            place = {"key": key, "step": step, "_time": round(time.time(), 6), "_pass": attempt}
+            line = _encode({**place, "columns": names, "rows": rows})
             if len(line) <= MAX_TABLE and self.size + len(line) <= MAX_FILE:
                 self.append([line])
             else:
@@ -64,7 +74,10 @@ class SamplesFile(LineFile):
 
 
 def read_samples(folder: Path) -> list[Sample]:
-    """Returns the samples in a run folder, in the order written; skips damaged ones."""
+    """Returns the samples in a run folder, in the order written; skips damaged ones.
+
+    Of a step that a resumed training repeats, the later attempt's count.
+    """
     try:
         with regular(folder / NAME).open("rb") as file:
             lines = file.read(2 * MAX_FILE).split(b"\n")
@@ -74,7 +87,8 @@ def read_samples(folder: Path) -> list[Sample]:
     for line in lines:
         with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
             found.append(_sample(parse_json(line)))
-    return found
+    rows = [Row(0, "batch", each.step, each.time, {each.key: each}, attempt=each.attempt) for each in found]
+    return [sample for row in counted(rows, "later") for sample in row.values.values()]
 
 
 def _sample(line: Any) -> Sample:
@@ -87,7 +101,8 @@ def _sample(line: Any) -> Sample:
             # Words for NaN and infinities among numbers; in a column of texts they are what they say.
             for row in rows:
                 row[place] = NOT_FINITE.get(row[place], row[place]) if isinstance(row[place], str) else row[place]
-    return Sample(str(line["key"]), int(line["step"]), float(line["_time"]), columns, rows)
+    attempt = int(line.get("_pass", 1))
+    return Sample(str(line["key"]), int(line["step"]), float(line["_time"]), columns, rows, attempt)
 
 
 def _cell(value: Any, depth: int = 0) -> Any:

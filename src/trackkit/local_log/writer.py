@@ -5,11 +5,11 @@
 | `run.json` | format, id, name, framework, start, end, status, exit code |
 | `config.json` | the flat run config |
 | `rows.jsonl` | one JSON object per row, flushed as it is written: `_row`, `_time`, `_pass`, then the row's keys |
-| `samples.jsonl` | tables and texts among `samples/*`, one per line: `key`, `step`, `_time`, `columns`, `rows` |
+| `samples.jsonl` | tables and texts of `samples/*`, one a line: `key`, `step`, `_time`, `_pass`, `columns`, `rows` |
 | `summary.json` | the `final/*` columns |
 | `.lock` | locked by the process that writes the run |
 
-`_row` counts the rows, `_time` is the Unix time in seconds, `_pass` the attempt, written from the second on.
+`_row` counts the rows, `_time` is the Unix time in seconds, `_pass` the attempt: in rows, from the second on.
 
 A line `{"_gap": {"rows": 3, "first": 61, "last": 63}}` stands for rows of these steps that could not be written.
 While that line can't be written itself, `run.json` has it as `gap`.
@@ -119,7 +119,7 @@ class LocalSink(Sink):
     def samples(self, values: Mapping[str, Any], step: int) -> None:
         self._find_folder()
         assert self.folder is not None
-        SamplesFile(self.folder / SAMPLES).write(values, step)
+        SamplesFile(self.folder / SAMPLES).write(values, step, self._attempt.get("_pass", 1))
 
     def config(self, values: Mapping[str, Any]) -> None:
         self._config.update(values)

@@ -128,7 +128,9 @@ def test_completions_are_read_from_trl_s_files_without_a_wandb_run(tmp_path: Pat
     """Those of the training too, which an evaluation at the same step writes over. No table has more rows than set."""
     sink = MemorySink()
     kit = TrackKit(sinks=[sink], callbacks={"samples": {"max_rows": 3}})
-    make("GRPO", tmp_path, [kit]).train()
+    trainer = make("GRPO", tmp_path, [kit])
+    trainer.eval_dataset = {"small": trainer.eval_dataset}
+    trainer.train()
     found = [(step, key, values) for step, each in sink.media for key, values in each.items()]
     assert [(step, key) for step, key, _ in found] == [(step, "samples/completions") for step in (2, 4, 4, 5)]
     splits = []
@@ -136,7 +138,7 @@ def test_completions_are_read_from_trl_s_files_without_a_wandb_run(tmp_path: Pat
         assert isinstance(table, Table)
         assert len(table.rows) == 3
         splits.append(table.rows[0][list(table.columns).index("split")])
-    assert splits == ["train", "train", "val", "val"]
+    assert splits == ["train", "train", "val/small", "val/small"]
     assert not any(key.startswith("batch/profiling/") for row in sink.rows for key in row.values)
 
 

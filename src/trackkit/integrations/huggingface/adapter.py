@@ -111,7 +111,8 @@ class HuggingFaceAdapter(NullAdapter):
         if self._unopened:
             # A run that could not be opened is not tried again at every log: each try may take long.
             return
-        self._fit.trl.logs(next(iter(logs.parts)).split if isinstance(logs, EvaluationLogs) else "train")
+        prefix = next(iter(logs.parts)).prefix if isinstance(logs, EvaluationLogs) else "epoch/train/"
+        self._fit.trl.logs(prefix.removeprefix("epoch/").rstrip("/"))
         if isinstance(logs, StepLogs):
             self._step_logged(args, state, logs, kwargs)
         elif isinstance(logs, EvaluationLogs):
