@@ -65,11 +65,14 @@ def test_command_ends_when_nobody_reads_its_output(tmp_path: Path) -> None:
 
 
 def test_settings_become_variables_and_the_folder_stands_first_once(tmp_path: Path) -> None:
-    """An empty entry of PYTHONPATH stays: it is the working directory."""
-    code = "import os; print(os.environ['TRACKKIT_PROJECT'], os.environ['TRACKKIT_TAGS'], os.environ['PYTHONPATH'])"
+    """An empty entry of PYTHONPATH stays: it is the working directory. Folders are those of the command line."""
+    names = ("TRACKKIT_PROJECT", "TRACKKIT_TAGS", "TRACKKIT_DIR", "PYTHONPATH")
+    code = f"import os; print(*(os.environ[name] for name in {names}))"
     nested = [sys.executable, "-m", "trackkit", "run", "--project", "inner", sys.executable, "-c", code]
-    found = run("--project=outer", "--tags", "a,b", *nested, cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}")
-    assert found == (0, f"inner a,b {command.FOLDER}{os.pathsep}{tmp_path}{os.pathsep}\n", "")
+    found = run(
+        "--project=outer", "--tags", "a,b", "--dir", "out", *nested, cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}"
+    )
+    assert found == (0, f"inner a,b {tmp_path}/out {command.FOLDER}{os.pathsep}{tmp_path}{os.pathsep}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_settings_become_variables_and_the_folder_stands_first_once(tmp_path: Pa
         (["--projct", "x", "env"], 2, "unknown option '--projct'; did you mean '--project'"),
         (["--mode", "bogus", "env"], 2, "mode='bogus' is not one of auto, online"),
         (["--project"], 2, "'--project' has no value"),
-        (["--config", "nothing.yaml", "env"], 2, "no settings file 'nothing.yaml'"),
+        (["--config", "nothing.yaml", "env"], 2, f"{os.sep}nothing.yaml'. Create it"),
         (["no-such-command"], 127, "cannot run 'no-such-command': no such command"),
         (["train.py"], 127, "Write `trackkit run python train.py`"),
         (["./train.py"], 126, "Permission denied. Write `trackkit run python ./train.py`"),

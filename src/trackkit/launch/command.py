@@ -94,7 +94,11 @@ def _parse(arguments: list[str]) -> tuple[dict[str, str], list[str], str]:
         elif not has_value and not left:
             return {}, [], f"'{name}' has no value."
         else:
-            variables[f"TRACKKIT_{field.upper()}"] = value if has_value else left.pop(0)
+            value = value if has_value else left.pop(0)
+            if value and field in ("config", "dir"):
+                # The command may change its working directory.
+                value = os.path.abspath(os.path.expanduser(value))
+            variables[f"TRACKKIT_{field.upper()}"] = value
     return variables, left, ""
 
 
