@@ -34,6 +34,7 @@ defaults: [_self_, optim: sgd]
 model: {width: 8, depth: "${twice:${model.width}}"}
 api_key: sk-ant-api03-0123456789abcdef0123
 missing: ???
+unknown: {here: "${oc.env:NO_SUCH_VARIABLE}", missing: "${missing}", twice: "${twice:4}"}
 """
 
 
@@ -61,6 +62,9 @@ def test_job_records_composed_config_and_overrides(app: Path, tmp_path: Path) ->
     assert (config["hydra/job"], config["hydra/mode"], config["hydra/choices/optim"]) == ("train", "RUN", "adam")
     assert config["hparams/optim/lr"] == 0.05
     assert (config["hparams/seed"], config["hparams/model/depth"]) == (3, 16)
+    assert [config[f"hparams/unknown/{name}"] for name in ("here", "missing", "twice")] == [
+        "${oc.env:NO_SUCH_VARIABLE}", "${missing}", 8
+    ]  # fmt: skip
     assert "sk-ant" not in str(config)
     assert "hydra/job_number" not in config
     assert config.get("trackkit/settings/group") is None
@@ -68,11 +72,12 @@ def test_job_records_composed_config_and_overrides(app: Path, tmp_path: Path) ->
 
 
 def test_jobs_of_a_sweep_share_a_group(app: Path, tmp_path: Path) -> None:
-    """Without the file of the composed config, the overrides are still recorded."""
-    more = ("hydra.sweep.dir=sweeps/2026-11-29/12-00", "hydra.output_subdir=null")
+    """And the project, though Hydra changes the folder for each. Overrides are recorded without the composed config."""
+    more = ("hydra.sweep.dir=sweeps/2026-11-29/12-00", "hydra.output_subdir=null", "hydra.job.chdir=true")
     first, second = train(app, tmp_path, "--multirun", "optim.lr=0.1,0.3", *more)
     assert [run.config["hydra/job_number"] for run in (first, second)] == [0, 1]
     assert [run.config["hydra/overrides"] for run in (first, second)] == [["optim.lr=0.1"], ["optim.lr=0.3"]]
     assert "hparams/optim/lr" not in first.config
     assert {run.config["trackkit/settings/group"] for run in (first, second)} == {"train-2026-11-29-12-00"}
+    assert {run.config["trackkit/settings/project"] for run in (first, second)} == {tmp_path.name}
     assert first.run_id != second.run_id

@@ -173,12 +173,12 @@ def test_default_name_has_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_default_project_is_the_repository_else_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_project(STATE) == "my-repo"
+    assert default_project(STATE, Path()) == "my-repo"
     (folder := tmp_path / "a#b: c%").mkdir()
     monkeypatch.chdir(folder)
-    assert default_project(None) == "a-b-c"
+    assert default_project(None, Path()) == "a-b-c"
     monkeypatch.chdir("/")
-    assert default_project(None) == "trackkit"
+    assert default_project(None, Path()) == "trackkit"
 
 
 @pytest.mark.parametrize(("variable", "place"), [("true", "ci"), ("1", "ci"), ("", "local"), ("false", "local")])

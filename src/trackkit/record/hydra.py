@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ class HydraJob:
         config: as in the table.
         hparams: the composed config, without Hydra's own part: flat, three levels deep; secrets are masked.
         group: of the jobs of one sweep, `<job>-<folder of the sweep>`; "" outside of a sweep.
+        home: the working directory that the application was started in: Hydra may change it for each job.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     hparams: Mapping[str, Any] = field(default_factory=dict)
     group: str = ""
+    home: Path = Path()
 
 
 def read_hydra() -> HydraJob:
@@ -63,22 +66,31 @@ def read_hydra() -> HydraJob:
     if not OmegaConf.is_missing(hydra.job, "num"):
         config["hydra/job_number"] = hydra.job.num
     hparams = _composed(Path(output, hydra.output_subdir, "config.yaml")) if hydra.output_subdir else {}
-    return HydraJob(config, hparams, _group(hydra.job.name, str(hydra.sweep.dir)) if is_sweep else "")
+    group = _group(hydra.job.name, str(hydra.sweep.dir)) if is_sweep else ""
+    return HydraJob(config, hparams, group, Path(hydra.runtime.cwd))
 
 
 def _composed(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    node = OmegaConf.load(path)
-    try:
-        values = OmegaConf.to_container(node, resolve=True)
-    except OmegaConfBaseException:
-        # An interpolation that only the running application can resolve.
-        values = OmegaConf.to_container(node)
+    values = _plain(OmegaConf.load(path))
     if not isinstance(values, dict):
         return {}
     return {key.removeprefix("hparams/"): value for key, value in flatten("hparams", values).items()}
+
+
+def _plain(node: Any) -> Any:
+    """Returns a node as plain Python; an interpolation that only the application can resolve stays as written."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not OmegaConf.is_dict(node):
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    values: Any = OmegaConf.to_container(node)
+    for key in node:
+        with suppress(OmegaConfBaseException):
+            values[key] = _plain(node[key])
+    return values
 
 
 def _group(job: str, folder: str) -> str:

@@ -37,9 +37,9 @@ def given_run_id() -> str | None:
     return run_id
 
 
-def default_project(git: GitState | None) -> str:
-    """Returns the name of the git repository, else of the working directory, with `-` for what W&B refuses."""
-    folder = git.root.name if git is not None else Path.cwd().name
+def default_project(git: GitState | None, home: Path) -> str:
+    """Returns the name of the git repository, else of the folder `home`, with `-` for what W&B refuses."""
+    folder = git.root.name if git is not None else home.absolute().name
     return re.sub(r"[/\\#?%:\s]+", "-", folder)[:128].strip("-") or "trackkit"
 
 

@@ -76,9 +76,10 @@ def open_session(
     known, git = Description(), None
     sinks: list[Sink] = []
     if rank.writes:
-        start = _with_hydra(start, known)
-        git = known.ask("the git repository", lambda: read_git(Path.cwd()), None)
-        config = _completed(config, start, git)
+        job = known.ask("the Hydra application", read_hydra, HydraJob())
+        start = _with_hydra(start, job)
+        git = known.ask("the git repository", lambda: read_git(job.home), None)
+        config = _completed(config, start, git, job.home)
         home = _find_home(config, start, home, resumed)
         _describe(known, config, start, rank, home, git)
         sinks = [LocalSink(), *make_sinks(config, bool(open_sessions()))]
@@ -92,9 +93,8 @@ def open_session(
     return session
 
 
-def _with_hydra(start: Start, known: Description) -> Start:
+def _with_hydra(start: Start, job: HydraJob) -> Start:
     """Adds what a Hydra application says of its job; what the trainer says of itself comes first."""
-    job = known.ask("the Hydra application", read_hydra, HydraJob())
     return replace(
         start,
         config={**job.config, **start.config},
@@ -120,11 +120,11 @@ def _unused(config: TrackKitConfig, info: RunInfo, sinks: Sequence[Sink]) -> dic
     return unused
 
 
-def _completed(config: TrackKitConfig, start: Start, git: GitState | None) -> TrackKitConfig:
+def _completed(config: TrackKitConfig, start: Start, git: GitState | None, home: Path) -> TrackKitConfig:
     """Returns the settings with the defaults that depend on framework, repository and machine, secrets masked."""
     return replace(
         config,
-        project=config.project or identity.default_project(git),
+        project=config.project or identity.default_project(git, home),
         tags=redact("", identity.default_tags(config.tags)),
         group=redact("", config.group or start.group or None),
         job_type=redact("", config.job_type),
