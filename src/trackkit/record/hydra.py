@@ -54,6 +54,9 @@ def read_hydra() -> HydraJob:
     from omegaconf import OmegaConf
 
     hydra = module.HydraConfig.get()
+    if OmegaConf.is_missing(hydra.runtime, "output_dir"):
+        # Composed by `hydra.compose`: no job runs.
+        return HydraJob()
     is_sweep = str(hydra.mode).rpartition(".")[2] == "MULTIRUN"
     output = str(hydra.runtime.output_dir)
     config = {
