@@ -61,15 +61,21 @@ def test_norms_of_layers_are_not_measured_under_hugging_face(caplog: pytest.LogC
     assert unused(caplog) == ["callbacks: grad_norm: per_layer"]
 
 
-def test_settings_of_the_run_are_named_if_the_program_started_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_settings_of_the_run_are_named_if_the_program_started_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If they differ from those of the program's run, whose own folder has all that W&B gets."""
     import wandb
 
-    run = wandb.init(mode="offline", project="theirs", dir=".")
-    kit = TrackKit(project="ours", tags=["a"], notes="n", finish_timeout=20)
+    run = wandb.init(mode="offline", project="theirs", group="same", dir=".")
+    named: dict[str, Any] = {"project": "ours", "tags": ["a"], "notes": "n"}
+    kit = TrackKit(group="same", mode="offline", finish_timeout=20, dir=str(tmp_path / "own"), **named)
     trainer(kit).fit(Logging(), data())
     trackkit.finish()
     run.finish()
-    assert {"project", "tags", "notes"} <= set(unused(caplog)) <= {"project", "tags", "notes", "mode"}
+    assert unused(caplog) == sorted(named)
+    assert trackkit.read_run(tmp_path / "own").rows
+    assert f"offline. Upload it with `wandb sync {Path(run.dir).parent}`" in caplog.text
 
 
 def test_name_of_a_resumed_run_and_its_folder_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trackkit.engine.records import Gap, Line, Row
@@ -81,7 +82,8 @@ class WandbSink(Sink):
         name = run.name or info.name
         if run.offline:
             reason = f" {reason}" if reason else ""
-            logger.info("Recording run '%s' offline.%s Upload it with `%s`.", name, reason, self._sync)
+            upload = self._sync if self._owner else f"wandb sync {Path(run.dir).parent}"
+            logger.info("Recording run '%s' offline.%s Upload it with `%s`.", name, reason, upload)
         else:
             self.place = run.url or ""
             logger.info("Recording run '%s': %s", name, run.url)
@@ -142,9 +144,11 @@ class WandbSink(Sink):
             joined = info.start.foreign_run if info.start.foreign_run is not None else (None if nested else wandb.run)
             if joined is not None:
                 self.run = joined
-                why = "the program has started the W&B run itself"
-                names = ("project", "entity", "name", "group", "job_type", "tags", "notes", "mode", "dir")
-                self.unused = dict.fromkeys(names, why)
+                names = ("project", "entity", "name", "group", "job_type", "notes")
+                own = {name: getattr(joined, name) for name in names}
+                own["mode"] = "offline" if joined.offline else "online"
+                other = [name for name, value in own.items() if getattr(self._config, name) != value]
+                self.unused = dict.fromkeys([*other, "tags"], "the program has started the W&B run itself")
                 return joined, ""
             self.run, reason = start_run(self._config, info, nested)
             self._owner = True
