@@ -214,7 +214,7 @@ def test_best_of_a_shared_collection_is_the_best_of_all_runs(
 def test_runs_that_monitor_different_metrics_share_a_collection(wandb_server: WandbServer, tmp_path: Path) -> None:
     member(wandb_server, tmp_path, "a", "online", [(0, 3.0), (1, 1.0)])
     said = member(wandb_server, tmp_path, "b", "online", [(2, 9.0), (3, 8.0), (4, 9.5)], monitor="val_error")
-    assert said.count("monitor different metrics (val_error, val_loss), which can't be compared") == 1
+    assert said.count("monitor different metrics (val_error (min), val_loss (min)), which can't be compared") == 1
     found = shared(wandb_server)
     assert (found["best"], found["was-best"], found["latest"]) == ("b 3", "b 2", "b 4")
 

@@ -105,7 +105,7 @@ def wanted_beside(own: Sequence[Entry], others: Sequence[Entry]) -> list[tuple[s
             "The runs of the collection '%s' monitor different metrics (%s), which can't be compared: `best` is the "
             "best of the metric that was saved last.",
             pool[0].collection,
-            ", ".join(sorted(metric for metric, _ in metrics)),
+            ", ".join(f"{metric} ({goal})" for metric, goal in sorted(metrics)),
         )
     numbers = {at: n for n, at in enumerate(order, 1)}
     return [found.get(numbers[at], ()) for at in range(len(pool))]

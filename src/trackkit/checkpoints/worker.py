@@ -193,8 +193,8 @@ class Worker:
             self._skipped += 1
             if self._skipped == 1:
                 logger.info(
-                    "The checkpoint of step %d is not uploaded: newer ones were saved before its turn. So will be "
-                    "others, if checkpoints are saved faster than they are uploaded.",
+                    "The checkpoint of step %d is not uploaded: newer ones were saved before its turn. Others will be "
+                    "skipped too, if checkpoints are saved faster than they are uploaded.",
                     entry.step,
                 )
 

@@ -171,6 +171,14 @@ def test_each_of_several_monitors_has_a_series(isolated: Path) -> None:
     assert [each.epoch for each in watch.checkpoints if "steps" in each.path] == [0.75, 1.5, 2.25, 3.0]
 
 
+def test_highest_and_lowest_of_one_metric_are_two_series(isolated: Path) -> None:
+    callbacks = [ModelCheckpoint(mode, monitor="val_loss", mode=mode) for mode in ("min", "max")]
+    watch, _ = fit(Worse([2.0, 3.0, 1.0]), callbacks)
+    found = [(each.series, each.value) for each in watch.checkpoints]
+    assert [value for series, value in found if series == "val_loss-min"] == [2.0, 1.0]
+    assert [value for series, value in found if series == "val_loss-max"] == [2.0, 3.0]
+
+
 class Moving(Callback):
     """Changes the working directory in mid-training."""
 

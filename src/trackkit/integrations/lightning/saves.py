@@ -94,7 +94,6 @@ class Saves:
             return Checkpoint(path, step, "lightning", moment.epoch, resumable=resumable, again=again)
         read_at, metrics = self._read.get(id(callback), (-1, {}))
         value = metrics.get(callback.monitor) if read_at == self._trainer.global_step else None
-        monitors = {each.monitor for each in self._callbacks if each.monitor is not None}
         return Checkpoint(
             path,
             step,
@@ -103,10 +102,17 @@ class Saves:
             monitor=callback.monitor,
             value=None if value is None else float(value),
             goal=callback.mode,
-            series=callback.monitor if len(monitors) > 1 else "",
+            series=self._series(callback.monitor, callback.mode),
             resumable=resumable,
             again=again,
         )
+
+    def _series(self, monitor: str, goal: str) -> str:
+        """Returns which of several series a save belongs to: each has one best; "" if there is one series."""
+        found = {(each.monitor, each.mode) for each in self._callbacks if each.monitor is not None}
+        if len(found) < 2:
+            return ""
+        return monitor if len({mode for name, mode in found if name == monitor}) == 1 else f"{monitor}-{goal}"
 
     def _monitor_candidates(self, callback: Any, original: Callable[..., Any]) -> Callable[..., Any]:
         def monitor_candidates(*args: Any, **kwargs: Any) -> Any:
