@@ -80,7 +80,8 @@ class RowLog:
         self._floors: dict[str, int] = {}
         self._warned = False
         self._defined: set[str] = set()
-        self._steps = Steps()
+        # Until the first row of a resumed run, wandb answers that its counter is 0.
+        self._steps = Steps(run.starting_step - 1)
         self._lock = threading.RLock()
         self._ours = self._counter_known = False
         self._release = _compat.intercept_rows(run, self._in_turn)
