@@ -157,9 +157,42 @@ def test_rows_of_two_optimizers_are_those_of_the_first_one_s_steps() -> None:
     accelerator.end_training()
     assert [step for step, _ in sink.history("batch/loss")] == [1, 2, 4]
     assert dict(sink.history("batch/grad_norm/SGD")) == pytest.approx({1: norms[0], 2: norms[2], 4: norms[6]})
-    assert dict(sink.history("batch/grad_norm/Adam")) == pytest.approx({2: norms[1], 4: norms[5]})
-    assert sink.history("batch/lr/Adam") == [(2, 0.2), (4, 0.2)]
+    assert dict(sink.history("batch/grad_norm/Adam")) == pytest.approx({1: norms[1], 2: norms[3], 4: norms[7]})
+    assert sink.history("batch/lr/Adam") == [(1, 0.2), (2, 0.2), (4, 0.2)]
+    expected = {1: sum(losses[:2]) / 2, 2: sum(losses[2:4]) / 2, 4: sum(losses[4:]) / 4}
+    assert dict(sink.history("batch/loss")) == pytest.approx(expected)
     assert sink.history("batch/samples") == [(1, 4), (2, 8), (4, 16)]
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_optimizers_that_step_together_are_in_the_same_row(prepared: bool) -> None:
+    """As Muon and AdamW for one model; the second one rests in every third step."""
+    sink = MemorySink()
+    accelerator = _accelerator(sink, every=1)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
+    optimizers = [torch.optim.SGD(net[0].parameters(), lr=0.1), torch.optim.Adam(net[1].parameters(), lr=0.2)]
+    loader = DataLoader(torch.randn(24, 4), 4)
+    net, *optimizers = accelerator.prepare(net, *optimizers)
+    loader = accelerator.prepare(loader) if prepared else loader
+    accelerator.init_trackers("p")
+    norms: dict[str, list[float]] = {"SGD": [], "Adam": []}
+    for number, x in enumerate(loader):
+        accelerator.backward(net(x).square().mean())
+        for part, name in zip(net, norms, strict=True):
+            norms[name].append(torch.cat([each.grad.flatten() for each in part.parameters()]).norm().item())
+        for optimizer in optimizers[: 1 if number % 3 == 2 else 2]:
+            optimizer.step()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+    accelerator.end_training()
+    for name, expected in norms.items():
+        steps = [step for step in range(1, 7) if name == "SGD" or step % 3]
+        found = dict(sink.history(f"batch/grad_norm/{name}"))
+        assert found == pytest.approx({step: expected[step - 1] for step in steps})
+    assert [step for step, _ in sink.history("batch/loss")] == list(range(1, 7))
+    if prepared:
+        assert sink.history("batch/samples") == [(step, 4 * step) for step in range(1, 7)]
 
 
 def test_measured_accelerator_is_pickled_and_copied_without_its_measures() -> None:

@@ -75,6 +75,11 @@ class Source:
         return self.passes + self._done / self._length if self._length else None
 
     @property
+    def position(self) -> tuple[int, int]:
+        """Whole passes, and batches of this pass."""
+        return self.passes, self._done
+
+    @property
     def ends(self) -> bool:
         """Whether the batch in hand is the last of its pass."""
         return self._reading and not self._ahead

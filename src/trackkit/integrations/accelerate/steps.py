@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Steps:
     """Follows the optimizers of one run. Its steps are those of the optimizer that was prepared first.
 
+    With several, a step is complete once all have stepped, before more data are trained on, or when its row is made.
+
     Args:
         tracker: of the run.
         accelerator: with what it has prepared.
@@ -56,16 +58,21 @@ class Steps:
         # As the clipping or the engine has returned it, for the last step.
         self._norm: torch.Tensor | float | None = None
         self._begun = self._measured = False
+        # What was read up to a step that is not complete, and where that was.
+        self._read: tuple[int | None, int, float | None] | None = None
+        self._at: tuple[int, int] | None = None
         self._engine = _compat.is_deepspeed(accelerator)
         self._optimizers = Optimizers([], None, None)
         self._patches: list[Patch] = []
 
     def moment(self) -> Moment:
         """Returns where the training stands."""
+        self._complete()
         return Moment(self.step, self.epoch, self._total)
 
     def logs(self) -> None:
         """Makes the row of the step just taken, which the script logs, or after which it ends."""
+        self._complete()
         if self.step != self._row_step:
             self._row()
 
@@ -73,6 +80,8 @@ class Steps:
         """Counts a micro-batch; its loss is undivided by accumulation."""
         if not self._begun:
             self._begin()
+        if self.source is None or self.source.position != self._at:
+            self._complete()
         self._norm = None
         if hasattr(loss, "detach") and loss.numel() == 1:
             self._losses.append(loss.detach().clone().reshape(()))
@@ -89,6 +98,7 @@ class Steps:
         if self._engine and self._accelerator.sync_gradients:
             if self._due(self.step + 1):
                 self._norm = _compat.engine_norm(self._accelerator)
+            self._note_position()
             self._stepped(1)
 
     def clipped(self, norm: Any) -> None:
@@ -123,24 +133,38 @@ class Steps:
         return step
 
     def _after_step(self) -> None:
+        """Notes that an optimizer has taken its step, or was asked to while gradients accumulate."""
+        counts = self._optimizers.steps
+        if counts[0] and self._read is None:
+            self._note_position()
+        if all(counts):
+            self._complete()
+
+    def _complete(self) -> None:
+        """Counts the step that is not complete, if there is one."""
+        if self._read is None:
+            return
         taken = self._optimizers.steps[0]
         self._optimizers.collect()
-        if taken:
-            self._stepped(taken)
-            self._measured = False
-            self._optimizers.disarm()
-            self._optimizers.arm(norm=self._due(self.step + 1))
+        self._stepped(taken)
+        self._measured = False
+        self._optimizers.disarm()
+        self._optimizers.arm(norm=self._due(self.step + 1))
+
+    def _note_position(self) -> None:
+        # As it is now: the script may read on before the step is complete, or logged.
+        self._read = (None, 0, None) if self.source is None else self.source.collect()
+        self.epoch = None if self.source is None else self.source.epoch
+        self._at = None if self.source is None else self.source.position
 
     def _stepped(self, taken: int) -> None:
         """Counts `taken` steps, and makes their row if one is due."""
         losses, self._losses = self._losses, []
         for loss in losses[:-1]:
             self._tracker.batch(loss)
-        samples, tokens, data_s = (None, 0, None) if self.source is None else self.source.collect()
+        (samples, tokens, data_s), self._read = self._read or (None, 0, None), None
         self._tracker.batch(losses[-1] if losses else None, samples, tokens, data_s, taken)
         self.step += taken
-        # As it is now: the script may read on before it logs.
-        self.epoch = None if self.source is None else self.source.epoch
         if self._due(self.step):
             self._row()
 
