@@ -40,8 +40,8 @@ train("explicit", [trackkit.TrackKit(name="explicit")])
 """
 ACCELERATE = """
 from accelerate import Accelerator
-for name in ("trackkit", "wandb"):
-    accelerator = Accelerator(cpu=True, log_with=name)
+for name, log_with in (("trackkit", "trackkit"), ("wandb", "wandb"), ("both", ["wandb", "trackkit"])):
+    accelerator = Accelerator(cpu=True, log_with=log_with)
     accelerator.init_trackers("script", config={"output_dir": name})
     accelerator.log({"train_loss": 1.0}, step=3)
     accelerator.end_training()
@@ -93,8 +93,10 @@ def test_every_lightning_trainer_is_recorded_once(tmp_path: Path) -> None:
 
 
 def test_scripts_of_accelerate_are_recorded_by_name_or_in_place_of_wandb(tmp_path: Path) -> None:
+    """If a script asks for both, W&B's own tracker stays, and TrackKit joins its run."""
     runs = launch(tmp_path, ACCELERATE, "--project", "mine", "--everywhere", sys.executable)
-    assert runs.keys() == {"trackkit", "wandb"}
+    assert runs.keys() == {"trackkit", "wandb", "both"}
+    assert len([*tmp_path.rglob("run-*.wandb")]) == 3
     for (run,) in runs.values():
         assert (run.status, run.config["trackkit/settings/project"]) == ("finished", "mine")
         assert run.series("batch/loss") == [(3, 1.0)]

@@ -27,8 +27,8 @@ Runs a command with TrackKit available in every Python process that it starts:
 `report_to="trackkit"`, `--report_to trackkit` and `log_with="trackkit"` work in
 scripts that never import TrackKit.
 
-  --everywhere   record every training by Lightning, Hugging Face or Accelerate
-                 that has no TrackKit; nothing in the script need name it
+  --everywhere   record every training by Lightning or Hugging Face that has no
+                 TrackKit, and what a script logs to W&B through Accelerate
   --SETTING      any setting, such as --project, --name, --tags a,b or
                  --mode offline; --config names a YAML file
   --help         show this text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
 
 from trackkit.integrations import private
@@ -78,6 +80,19 @@ def engine_norm(accelerator: Any) -> Any:
     engine = getattr(accelerator, "deepspeed_engine_wrapped", None)
     norm = getattr(engine, "get_global_grad_norm", None)
     return norm() if norm is not None else None
+
+
+def trackers_asked_for() -> list[Any]:
+    """Returns `log_with` of the accelerator whose `init_trackers` is running; empty if that is not known.
+
+    Without it, a script that asks for W&B and TrackKit has two runs under `trackkit run --everywhere`.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 -- CPython's documented way to the calling frames
+    while frame is not None:
+        if frame.f_code.co_name == "init_trackers":
+            return list(getattr(frame.f_locals.get("self"), "log_with", ()))
+        frame = frame.f_back
+    return []
 
 
 def latest_state(accelerator: Any) -> str | None:

@@ -18,10 +18,11 @@ def register(module: ModuleType) -> None:
 
 def replace_wandb(module: ModuleType) -> None:
     """Makes `log_with="wandb"` a tracker of TrackKit; `module` is `accelerate.tracking`."""
-    getattr(module, "LOGGER_TYPE_TO_CLASS", {})["wandb"] = _stub(module, "in_place_of_wandb")
+    known = getattr(module, "LOGGER_TYPE_TO_CLASS", {})
+    known["wandb"] = _stub(module, "in_place_of_wandb", known.get("wandb"))
 
 
-def _stub(module: ModuleType, maker: str) -> type:
+def _stub(module: ModuleType, maker: str, *more: Any) -> type:
     class TrackKitTracker(module.GeneralTracker):  # type: ignore[name-defined,misc]
         """Makes an `AccelerateTracker` in its own place."""
 
@@ -31,6 +32,6 @@ def _stub(module: ModuleType, maker: str) -> type:
         def __new__(cls, project: str, **settings: Any) -> Any:
             from trackkit.integrations.accelerate import tracker
 
-            return getattr(tracker, maker)(project, settings)
+            return getattr(tracker, maker)(project, settings, *more)
 
     return TrackKitTracker

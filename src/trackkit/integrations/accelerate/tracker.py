@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackkit.engine.run_info import Start
+from trackkit.integrations.accelerate import _compat
 from trackkit.integrations.accelerate.logged import Logged
 from trackkit.integrations.accelerate.name import NAME
 from trackkit.integrations.guard import guarded
@@ -187,13 +188,16 @@ def by_name(project: str, settings: dict[str, Any]) -> AccelerateTracker:
     return AccelerateTracker(**settings)
 
 
-def in_place_of_wandb(project: str, arguments: dict[str, Any]) -> AccelerateTracker:
+def in_place_of_wandb(project: str, arguments: dict[str, Any], theirs: Any) -> Any:
     """Returns the tracker of `log_with="wandb"` under `trackkit run --everywhere`.
 
     Args:
         project: the script's.
         arguments: of `wandb.init`; those that TrackKit has under the same name count.
+        theirs: Accelerate's own tracker class, which is used if the script asks for TrackKit too.
     """
+    if any(str(each) == str(NAME) or isinstance(each, AccelerateTracker) for each in _compat.trackers_asked_for()):
+        return theirs(project, **arguments)
     return by_name(project, {name: value for name, value in arguments.items() if name in _OF_WANDB})
 
 
