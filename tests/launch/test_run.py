@@ -90,13 +90,18 @@ def test_settings_become_variables_and_the_folder_stands_first_once(tmp_path: Pa
         (["train.py"], 127, "Write `trackkit run python train.py`"),
         (["./train.py"], 126, "Permission denied. Write `trackkit run python ./train.py`"),
         (["./script"], 127, "the interpreter that its first line names is missing"),
+        (["./train.sh"], 126, "Exec format error. Write `trackkit run bash ./train.sh`"),
         (["."], 126, "Permission denied"),
+        (["train"], 127, "cannot run 'train': no such command"),
     ],
 )
 def test_what_cannot_be_run_is_an_error(arguments: list[str], code: int, message: str, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
     (tmp_path / "script").write_text("#!/no/such/interpreter\n")
-    (tmp_path / "script").chmod(0o755)
+    (tmp_path / "train.sh").write_text("echo no interpreter is named\n")
+    (tmp_path / "train").mkdir()
+    for name in ("script", "train.sh"):
+        (tmp_path / name).chmod(0o755)
     found, out, errors = run(*arguments, cwd=tmp_path)
     assert (found, out) == (code, "")
     assert errors.startswith("trackkit run: ")

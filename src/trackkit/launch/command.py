@@ -117,9 +117,10 @@ def _wrong_setting() -> str:
 def _cannot_run(command: list[str], error: OSError) -> int:
     name, is_missing = command[0], isinstance(error, FileNotFoundError)
     why = "no such command" if is_missing else str(error.strerror)
-    if name.endswith(".py") and os.path.exists(name):
-        why += f". Write `trackkit run python {name}`"
-    elif is_missing and os.path.exists(name):
+    interpreter = {".py": "python", ".sh": "bash"}.get(os.path.splitext(name)[1])
+    if interpreter and os.path.isfile(name):
+        why += f". Write `trackkit run {interpreter} {name}`"
+    elif is_missing and os.path.isfile(name):
         why = "the interpreter that its first line names is missing, or it is not on the PATH"
     return _fail(f"cannot run '{name}': {why}.", NOT_FOUND if is_missing else CANNOT_RUN)
 
