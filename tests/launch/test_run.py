@@ -135,7 +135,8 @@ print(getattr(sys.modules.get("sitecustomize"), "__file__", None), type(sys.meta
     assert errors == 2 * plain.stderr
 
 
-def test_python_without_trackkit_says_so_once_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", ["none", "one that this Python can't read"])
+def test_python_without_trackkit_says_so_once_and_goes_on(found: str, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=False)
     package = tmp_path / "lib/transformers"
     package.mkdir(parents=True)
@@ -143,9 +144,12 @@ def test_python_without_trackkit_says_so_once_and_goes_on(tmp_path: Path) -> Non
     for name in ("trainer", "trainer_callback"):
         (package / f"{name}.py").write_text("")
     python = str(tmp_path / "venv/bin/python")
+    if found != "none":
+        (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+        (site / "trackkit.py").write_text("a newer syntax")
     code = "import transformers.trainer, transformers.trainer_callback; print('trained')"
-    found, out, errors = run(python, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "lib"))
-    assert (found, out) == (0, "trained\n")
+    status, out, errors = run(python, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "lib"))
+    assert (status, out) == (0, "trained\n")
     assert errors.count("cannot import TrackKit") == errors.count("\n") == 1
 
 

@@ -37,7 +37,7 @@ class TrackKitFinder:
         self.waits = False
         try:
             import trackkit  # noqa: F401
-        except ImportError as error:
+        except Exception as error:  # noqa: BLE001 -- one of another Python's errors, such as SyntaxError
             sys.stderr.write(
                 "trackkit run: nothing is recorded: '%s' cannot import TrackKit (%s). Install it there.\n"
                 % (sys.executable, error)
