@@ -311,6 +311,27 @@ def test_resumed_loop_continues_its_run(tmp_path: Path) -> None:
     assert [step for step, _ in local_run(tmp_path).history("batch/loss")] == [1, 2, 4, 5, 4, 6, 7]
 
 
+@pytest.mark.parametrize("length", [4, 3], ids=["whole", "rest"])
+def test_loop_resumed_within_an_epoch_counts_the_whole_of_it(length: int, tmp_path: Path) -> None:
+    training, sink = Training(), MemorySink()
+    with training.loop(dir=str(tmp_path), sinks=[]) as track:
+        for batch in track.batches(batches(4)):
+            track.step(training.step(batch))
+            saved = track.state_dict()
+            break
+
+    class Rest(list[Any]):
+        def __len__(self) -> int:
+            return length
+
+    with training.loop(dir=str(tmp_path), sinks=[sink], every=1) as track:
+        track.load_state_dict(saved)
+        for data, done in ((Rest(batches(4)[1:]), 1), (batches(4), 0)):
+            for batch in track.batches(data, done=done):
+                track.step(training.step(batch))
+    assert sink.history("batch/epoch") == [(step, step / 4) for step in range(2, 9)]
+
+
 def test_checkpoints_are_recorded_with_their_metric(tmp_path: Path) -> None:
     training, sink = Training(), MemorySink()
     with training.loop(sinks=[sink]) as track:

@@ -17,12 +17,14 @@ class Counts:
         passes: whole passes over the data.
         fetched: whether a batch has come since the owner set it to False.
         ended: when the last pass ended.
+        resumed: the part of the coming pass that an earlier process has processed.
     """
 
     def __init__(self) -> None:
         self.passes = 0
         self.fetched = False
         self.ended = now()
+        self.resumed = 0.0
         self._running = False
         self._done = self._length = 0
         self._data_s = 0.0
@@ -62,7 +64,9 @@ class Counts:
         if self._done:
             # The earlier pass was left early.
             self.passes += 1
-        length = _length(loader)
+        # A loader that skips batches may have the length of the rest only.
+        length = round(done / self.resumed) if done and self.resumed else _length(loader)
+        self.resumed = 0.0
         self._running, self._done, self._length = True, done, length
         sizes = loader_sizes(loader)
         try:

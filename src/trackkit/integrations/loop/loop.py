@@ -349,7 +349,8 @@ class Loop(Block):
             raise TrackKitError(f"track.load_state_dict needs what track.state_dict() returned; got {state!r}")
         self._state = {name: state[name] for name in _STATE if name in state}
         self._step = state["step"]
-        self._counts.passes = math.floor(state.get("epoch") or 0)
+        self._counts.resumed, passes = math.modf(state.get("epoch") or 0)
+        self._counts.passes = int(passes)
         self._rows.next = self._step + 1
 
     @property
