@@ -59,12 +59,12 @@ def probe(url: str, key: str, deadline_s: float) -> str | None:
     answer: list[str | None] = [f"no answer within {deadline_s:g} s"]
 
     def work() -> None:
-        answer[0] = _request_viewer(url, key, deadline_s)
+        answer[0] = _request_viewer(url, key, 2 * deadline_s)
         if answer[0] is not None and answer[0] not in REFUSED:
             time.sleep(_RETRY_S)
-            answer[0] = _request_viewer(url, key, deadline_s)
+            answer[0] = _request_viewer(url, key, 2 * deadline_s)
 
-    # A socket's timeout restarts with every byte; the thread gives the whole exchange one deadline.
+    # A socket's timeout restarts with every byte; the thread gives the whole exchange one deadline, which comes first.
     thread = threading.Thread(target=work, name="trackkit-probe", daemon=True)
     thread.start()
     thread.join(deadline_s)
