@@ -209,7 +209,7 @@ def wrapped_optimizer(make: Make) -> Trained:
     return train(make, net, optimizer, wrapped=Accelerator(cpu=True).prepare(optimizer))
 
 
-def _scaled(make: Make, told: bool, **given: Any) -> Trained:
+def _scaled(make: Make, told: bool, late: bool = False, **given: Any) -> Trained:
     """Trains with a gradient scaler, of which one step overflows."""
     net = network()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, **given)
@@ -227,13 +227,17 @@ def _scaled(make: Make, told: bool, **given: Any) -> Trained:
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            track.step(loss)
+            track.step(loss, scaler=scaler if late else None)
     truth.weights = net.state_dict()
     return truth
 
 
 def scaler_told(make: Make) -> Trained:
     return _scaled(make, told=True)
+
+
+def scaler_told_late(make: Make) -> Trained:
+    return _scaled(make, told=False, late=True)
 
 
 def scaler_found(make: Make) -> Trained:
@@ -295,6 +299,6 @@ CASES: dict[str, Callable[[Make], Trained]] = {
     for each in (
         *(adamw, fused, foreach_sgd, derived_optimizer, accumulation, bf16, unused_parameters),
         *(reentrant_checkpointing, compiled_model, compiled_step, compiled_training_step, compiled_autograd),
-        *(wrapped_optimizer, scaler_told, scaler_found, scaler_fused, two_optimizers, lbfgs),
+        *(wrapped_optimizer, scaler_told, scaler_told_late, scaler_found, scaler_fused, two_optimizers, lbfgs),
     )
 }

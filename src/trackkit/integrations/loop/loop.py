@@ -27,6 +27,8 @@ from trackkit.schema.prefixes import event_of, flat
 if TYPE_CHECKING:
     import os
 
+    import torch
+
     from trackkit.engine.records import Gradients
     from trackkit.engine.run_info import Start, Status
 
@@ -154,7 +156,12 @@ class Loop(Block):
         return cast("Iterable[Batch]", Batches(iterate, loader))
 
     def step(
-        self, loss: Any = None, grad_norm: Any = None, samples: int | None = None, tokens: int | None = None
+        self,
+        loss: Any = None,
+        grad_norm: Any = None,
+        samples: int | None = None,
+        tokens: int | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         """Records a batch. Call it once per batch, after `optimizer.step()`, also while gradients accumulate.
 
@@ -163,6 +170,8 @@ class Loop(Block):
                 it `batch/loss` is not recorded.
             grad_norm: norm of the step's gradients before clipping, as `clip_grad_norm_` returns it. Default: measured.
             samples, tokens: in this rank's batch. Default: counted by `batches`.
+            scaler: the gradient scaler, so that steps which it skips from now on are counted. Given to `trackkit.loop`,
+                it counts from the first one on.
 
         Raises:
             TrackKitError: outside of the `with` block, or a loss or norm that is not one number.
@@ -170,6 +179,8 @@ class Loop(Block):
         try:
             if loss is not None:
                 loss = loss_of(loss)
+            if scaler is not None:
+                self._optimizers.scaled_by(scaler)
             steps = self._optimizers.collect()
             quiet = steps == 1 and self._step + 1 < self._quiet_before and not self.tracker.waits
             if quiet and loss is not None and samples is None and tokens is None:

@@ -37,7 +37,11 @@ class Scaling:
         self._patch: Patch | None = None
         # Whether the scaler is taking a step; whether the optimizer has taken it.
         self._stepping = self._stepped = False
-        if scaler is not None and scaler.is_enabled():
+        self.follow(scaler)
+
+    def follow(self, scaler: Any) -> None:
+        """Follows a scaler from now on, unless it is None or disabled, or one is followed already."""
+        if self._scaler is None and scaler is not None and scaler.is_enabled():
             self._follow(scaler)
 
     def scale(self, device: torch.device) -> torch.Tensor | None:

@@ -76,6 +76,10 @@ class Optimizers:
         ]
         self.arm()
 
+    def scaled_by(self, scaler: Any) -> None:
+        """Follows the gradient scaler from now on, if none is followed."""
+        self._scaling.follow(scaler)
+
     @property
     def steps(self) -> list[int]:
         """Steps of each optimizer that have not been collected yet."""
