@@ -17,6 +17,7 @@ from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.ledger import read_ledger
 from trackkit.checkpoints.promotion import PromotionError, chosen
 from trackkit.cli.main import app
+from trackkit.reading.find_checkpoint import find_checkpoint
 from trackkit.sync.promote import Promotion
 
 pytestmark = pytest.mark.timeout(180)
@@ -95,6 +96,15 @@ def test_alias_moves_at_once_between_the_runs_of_a_collection(wandb_server: Wand
     assert wandb_server.state.unserved == []
     shown = CliRunner().invoke(app, ["checkpoints", str(tmp_path / "a")]).stdout
     assert f"production until {today}, then model-toy:v3" in shown
+    # Offline; the syncs of both runs note it, in any order.
+    wandb_server.faults.set("http_500")
+    promote(wandb_server, tmp_path, "b", "production", "--checkpoint", "latest")
+    promote(wandb_server, tmp_path, "a", "production")
+    wandb_server.faults.clear()
+    sync(wandb_server, tmp_path, tmp_path / "b", TRACKKIT_INDEX=str(tmp_path / "index.jsonl"))
+    sync(wandb_server, tmp_path, tmp_path / "a", TRACKKIT_INDEX=str(tmp_path / "index.jsonl"))
+    assert aliases(wandb_server)["production"] == "v1"
+    assert was(wandb_server, "v3").count(f"production until {today}, then model-toy:v1") == 1
 
 
 def test_promotion_of_an_offline_run_waits_for_the_sync(wandb_server: WandbServer, tmp_path: Path) -> None:
@@ -107,6 +117,9 @@ def test_promotion_of_an_offline_run_waits_for_the_sync(wandb_server: WandbServe
     link = "wandb-registry-model/resnet"
     assert promote(wandb_server, tmp_path, "a", "production", "--registry", link)[-1] == waits
     assert wandb_server.state.requests == []
+    shown = CliRunner().invoke(app, ["checkpoints", str(tmp_path / "a")]).stdout.splitlines()
+    assert "staging waits for `trackkit sync`: step 1" in shown
+    assert f"{link}:production waits for `trackkit sync`: step 1" in shown
     wandb_server.faults.deny("LinkArtifact")
     printed = sync(wandb_server, tmp_path, tmp_path / "a", code=1)
     assert f"W&B refused the promotion to '{link}:production'" in printed
@@ -194,6 +207,10 @@ saver.close()
     finish(process)
     assert aliases(wandb_server)["production"] == "v1"
     assert [each.name for each in wandb_server.state.collection("model-toy").live] == ["v1", "v3", "v4"]
+    assert entries(tmp_path, "a")[1].aliases == ("step-1", "production")
+    promoted = find_checkpoint(f"{tmp_path}/a/_trackkit/a:production").entry
+    assert promoted is not None
+    assert promoted.step == 1
 
 
 @pytest.mark.parametrize("alias", ["best", "latest", "was-best", "step-3", "v7", "a/b", " "])
@@ -225,5 +242,7 @@ def test_unknown_checkpoint_is_an_error() -> None:
     entries += [Entry(n, "/a", step=n, state="committed", collection="other") for n in (3, 4)]
     assert [each.number for each in chosen(entries, "latest")] == [2, 4]
     assert [each.number for each in chosen(entries, "other:latest")] == [4]
+    with pytest.raises(PromotionError, match="no collection 'othre'; did you mean 'other'"):
+        chosen(entries, "othre:latest")
     with pytest.raises(PromotionError, match="give --checkpoint model:latest or --checkpoint other:latest"):
         Promotion("production", "wandb-registry-model/resnet", "latest").chosen(entries)

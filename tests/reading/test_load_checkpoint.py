@@ -112,6 +112,8 @@ def test_several_monitors_need_the_collection(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ReadError, match=r"several .* model-toy-val_acc:best, model-toy-val_loss:best"):
         trackkit.load_checkpoint(saver.folder)
     assert trackkit.load_checkpoint("model-toy-val_acc").endswith("step=1.ckpt")
+    with pytest.raises(ReadError, match=r"no run 'model-toy-val_ac'.* did you mean 'model-toy-val_acc'"):
+        trackkit.load_checkpoint("model-toy-val_ac:best")
 
 
 @pytest.mark.parametrize("framework", TRAININGS)

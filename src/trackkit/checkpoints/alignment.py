@@ -57,13 +57,14 @@ def align(ledger: Ledger, uploads: Uploads, versions: Mapping[int, Version]) -> 
             others = uploads.others(collection, [each.digest for each in own])
         names = wanted_beside(own, others)
         _set_aliases([*own, *others], names, versions, uploads)
+        taken = {alias for want in names for alias in want}
         for entry, want in zip(own, names, strict=False):
             if (version := versions.get(entry.number)) is not None:
                 asked = {alias for alias in want if alias in entry.promoted and alias not in version.aliases}
-                ledger.change(entry.number, aliases=tuple(alias for alias in want if alias not in asked))
+                foreign = [alias for alias in version.aliases if not is_ours(alias) and alias not in taken]
+                ledger.change(entry.number, aliases=(*(alias for alias in want if alias not in asked), *foreign))
                 holders = [*own, *others]
                 moves += [move for alias in asked for move in _move(ledger, uploads, entry, alias, holders, versions)]
-                foreign = any(not is_ours(alias) and alias not in want for alias in version.aliases)
                 if foreign or any(alias in _MOVING for alias in want):
                     protected.add(entry.number)
     return protected, moves
@@ -191,13 +192,18 @@ def _move(
     for holder in holders:
         note_move(uploads, holder, alias, entry.version)
         if holder.number:
-            ledger.change(holder.number, was=(*holder.was, moved(alias, entry.version)))
+            ledger.change(holder.number, was=noted(holder, alias, entry.version))
     return [Move(alias, entry.version, holders[0].version if holders else "")]
 
 
 def note_move(uploads: Uploads, holder: Entry, alias: str, to: str) -> None:
     """Notes in the metadata of a version that an alias has left it."""
-    uploads.set_aliases(replace(holder, was=(*holder.was, moved(alias, to))), ())
+    uploads.set_aliases(replace(holder, was=noted(holder, alias, to)), ())
+
+
+def noted(holder: Entry, alias: str, to: str) -> tuple[str, ...]:
+    """Returns the notes of a version that an alias has left, each once."""
+    return tuple(dict.fromkeys((*holder.was, moved(alias, to))))
 
 
 def _set_aliases(

@@ -65,7 +65,7 @@ class Entry:
         handed: whether its upload was ever begun: a server may come to have it even if it is skipped later.
         used: whether it was loaded: retention keeps it.
         was: promotions that it has lost, such as `production until 2026-11-29, then model-toy:v7`.
-        aliases: wanted on the server when the line was written; `aliases.wanted` computes them anew.
+        aliases: on the server when the line was written, others than TrackKit's included.
         reason: why it is in its state; "" where that is clear.
     """
 
@@ -122,6 +122,12 @@ class Entry:
             **({"hub_url": self.hub_url} if self.hub_url else {}),
             **({"was": list(self.was)} if self.was else {}),
         }
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The promotions that no server has yet."""
+        aliases = (each for each in self.promoted if each not in self.aliases)
+        return (*aliases, *(each for each in self.links if each not in self.linked))
 
     @property
     def is_remote(self) -> bool:

@@ -24,7 +24,10 @@ def chosen(entries: Iterable[Entry], which: str = "best") -> list[Entry]:
     Raises:
         PromotionError: there is none.
     """
+    entries = list(entries)
     collection, _, which = which.rpartition(":")
+    if collection and (known := {each.collection for each in entries}) and collection not in known:
+        raise PromotionError(f"the run has no collection '{collection}'{did_you_mean(collection, known)}")
     present = [each for each in entries if each.is_present and collection in ("", each.collection)]
     if which == aliases.BEST:
         found = aliases.best(present)
@@ -40,8 +43,8 @@ def chosen(entries: Iterable[Entry], which: str = "best") -> list[Entry]:
         raise PromotionError(
             "the run has no best checkpoint: none has a monitored value. Name one: --checkpoint latest"
         )
-    known = [aliases.BEST, aliases.LATEST, *(f"step-{each.step}" for each in present)]
-    raise PromotionError(f"the run has no checkpoint '{which}'{did_you_mean(which, known)}")
+    names = [aliases.BEST, aliases.LATEST, *(f"step-{each.step}" for each in present)]
+    raise PromotionError(f"the run has no checkpoint '{which}'{did_you_mean(which, names)}")
 
 
 def promote(ledger: Ledger, entries: Sequence[Entry], given: Mapping[str, tuple[str, ...]]) -> list[Entry]:

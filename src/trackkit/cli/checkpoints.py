@@ -62,6 +62,8 @@ def _print_collection(saved: Sequence[SavedCheckpoint]) -> None:
     for each in saved:
         if each.entry.reason:
             reasons.setdefault(f"{each.entry.state}, {each.entry.reason}", []).append(str(each.entry.step))
+        for what in each.entry.waiting:
+            reasons.setdefault(f"{what} waits for `trackkit sync`", []).append(str(each.entry.step))
         for was in each.entry.was:
             reasons.setdefault(was, []).append(str(each.entry.step))
     for reason, steps in reasons.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from trackkit.checkpoints.aliases import BEST, LATEST, wanted
 from trackkit.checkpoints.entry import STATES, Entry
 from trackkit.checkpoints.ledger import read_ledger
+from trackkit.checkpoints.naming import is_ours
 from trackkit.errors import did_you_mean
 from trackkit.integrations.wandb.server import Unanswered
 from trackkit.integrations.wandb.versions import StoredVersion, find_version, versions_of_run
@@ -63,10 +64,10 @@ def find_checkpoint(spec: str | os.PathLike[str]) -> FoundCheckpoint:
         return _on_server(name, alias)
     try:
         run = read_run(name)
-    except ReadError:
-        if os.path.exists(name) or not (found := _in_collection(name)):
+    except ReadError as error:
+        if os.path.exists(name):
             raise
-        return _pick(found, alias, name)
+        return _pick(_in_collection(name, error), alias, name)
     return _of_run(run, alias)
 
 
@@ -91,12 +92,12 @@ def _pick(found: Iterable[tuple[RecordedRun, Entry]], alias: str, where: str) ->
         aliases = wanted(entries, frozenset(STATES))
         names += [(run, entry, aliases[entry.number]) for entry in entries]
     alias = alias or (BEST if any(BEST in each for *_, each in names) else LATEST)
-    meant = [each for each in names if alias in (*each[2], each[1].version.rpartition(":")[2])]
+    meant = [each for each in names if alias in (*each[2], *_others(each[1]), each[1].version.rpartition(":")[2])]
     if len(meant) > 1:
         options = ", ".join(sorted({f"{entry.collection}:{alias}" for _, entry, _ in meant}))
         raise ReadError(f"several checkpoints of {where} are '{alias}': {options}. Give one of them, or its path.")
     if not meant:
-        have = {each for *_, aliases in names for each in aliases}
+        have = {each for _, entry, aliases in names for each in (*aliases, *_others(entry))}
         raise ReadError(f"{where} has no checkpoint '{alias}'{did_you_mean(alias, have)}")
     run, entry, aliases_of = meant[0]
     return FoundCheckpoint(run, entry, None, aliases_of)
@@ -107,6 +108,9 @@ def _on_server(name: str, alias: str) -> FoundCheckpoint:
     try:
         if (stored := find_version(f"{name}:{alias or BEST}")) is None and not alias:
             stored = find_version(f"{name}:{LATEST}")
+        if stored is None and alias and (newest := find_version(f"{name}:{LATEST}")) is not None:
+            its = f"Its newest is '{newest.name.rpartition('/')[2]}', with {', '.join(newest.aliases)}."
+            raise ReadError(f"the artifact '{name}' has no version '{alias}' on W&B. {its}")
         if stored is None:
             stored = _of_server_run(name, alias)
     except Unanswered as error:
@@ -129,14 +133,21 @@ def _of_server_run(path: str, alias: str) -> StoredVersion:
     return meant[0]
 
 
-def _in_collection(name: str) -> list[tuple[RecordedRun, Entry]]:
-    """Returns the entries of a collection in the ledgers of the user's runs."""
-    found = []
+def _in_collection(name: str, error: ReadError) -> list[tuple[RecordedRun, Entry]]:
+    """Returns the entries of a collection in the ledgers of the user's runs.
+
+    Raises:
+        ReadError: there is none: `error`, which says why the name is no run, with the nearest collection.
+    """
+    found, known = [], set[str]()
     for each in known_runs():
         entries = read_ledger(each.folder) if each.folder is not None else []
+        known |= {entry.collection for entry in entries}
         if any(entry.collection == name for entry in entries):
             run = read_run(each.folder or each.run_id)
             found += [(run, entry) for entry in entries if entry.collection == name]
+    if not found:
+        raise ReadError(f"{error}{did_you_mean(name, known).partition('; known')[0]}")
     return found
 
 
@@ -153,6 +164,11 @@ def _saved_to(path: Path) -> FoundCheckpoint | None:
             aliases = wanted(usable, frozenset(STATES)).get(entry.number, ())
             return FoundCheckpoint(read_run(folder), entry, None, aliases)
     return None
+
+
+def _others(entry: Entry) -> list[str]:
+    """Returns the aliases that somebody else has given to a version, as far as they are known."""
+    return [each for each in entry.aliases if not is_ours(each)]
 
 
 def _is_usable(entry: Entry) -> bool:

@@ -84,11 +84,7 @@ class Checkpoints:
             return f"the checkpoints of steps {', '.join(left[:5])} are not committed; run the same command again"
         if not answered:
             return "the aliases of the checkpoints could not be set; run the same command again"
-        refused = [
-            what
-            for each in self._wanted()
-            for what in ({*each.promoted} - {*each.aliases}) | ({*each.links} - {*each.linked})
-        ]
+        refused = [what for each in self._wanted() for what in each.waiting]
         return f"W&B refused the promotion to {', '.join(map(repr, refused))}" if refused else ""
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from filelock import Timeout
 
-from trackkit.checkpoints.alignment import Move, moved, note_move
+from trackkit.checkpoints.alignment import Move, note_move, noted
 from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.ledger import LEDGER, Ledger, read_ledger
 from trackkit.checkpoints.naming import check_alias
@@ -154,7 +154,7 @@ def _withdraw_elsewhere(target: Target, entries: Sequence[Entry], asked: Promoti
                 withdraw(ledger, entry, asked.fields)
                 if was:
                     to = next((each for each in entries if each.collection == entry.collection), entries[0])
-                    ledger.change(entry.number, was=(*entry.was, moved(asked.what, _named(to))))
+                    ledger.change(entry.number, was=noted(entry, asked.what, _named(to)))
                     before.append(_named(entry))
             ledger.close()
     return before
@@ -163,7 +163,7 @@ def _withdraw_elsewhere(target: Target, entries: Sequence[Entry], asked: Promoti
 def _has(entry: Entry, entries: Sequence[Entry], asked: Promotion) -> bool:
     """Returns whether an entry of another run has the promotion that others are to have."""
     shared = any(each.collection == entry.collection for each in entries)
-    return asked.what in entry.links if asked.registry else asked.alias in entry.promoted and shared
+    return asked.what in entry.links if asked.registry else shared and asked.alias in (*entry.promoted, *entry.aliases)
 
 
 def _on_server(server: Server, path: str, asked: Promotion) -> Iterator[str]:
