@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> float:
 main()
 """
 CONFIG = """
-defaults: [_self_, optim: sgd]
+defaults: [_self_, optim: sgd, optim/schedule@schedule: cosine]
 model: {width: 8, depth: "${twice:${model.width}}"}
 api_key: sk-ant-api03-0123456789abcdef0123
 missing: ???
@@ -41,7 +41,8 @@ unknown: {here: "${oc.env:NO_SUCH_VARIABLE}", missing: "${missing}", twice: "${t
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("app")
-    (home / "conf/optim").mkdir(parents=True)
+    (home / "conf/optim/schedule").mkdir(parents=True)
+    (home / "conf/optim/schedule/cosine.yaml").write_text("warmup: 3\n")
     (home / "conf/config.yaml").write_text(CONFIG)
     (home / "conf/optim/sgd.yaml").write_text("lr: 0.2\nname: sgd\n")
     (home / "conf/optim/adam.yaml").write_text("lr: 0.1\nname: adam\n")
@@ -60,6 +61,7 @@ def test_job_records_composed_config_and_overrides(app: Path, tmp_path: Path) ->
     config = run.config
     assert config["hydra/overrides"] == ["optim=adam", "optim.lr=0.05", "+seed=3"]
     assert (config["hydra/job"], config["hydra/mode"], config["hydra/choices/optim"]) == ("train", "RUN", "adam")
+    assert config["hydra/choices/optim/schedule@schedule"] == "cosine"
     assert config["hparams/optim/lr"] == 0.05
     assert (config["hparams/seed"], config["hparams/model/depth"]) == (3, 16)
     assert [config[f"hparams/unknown/{name}"] for name in ("here", "missing", "twice")] == [

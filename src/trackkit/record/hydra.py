@@ -59,12 +59,13 @@ def read_hydra() -> HydraJob:
         return HydraJob()
     is_sweep = str(hydra.mode).rpartition(".")[2] == "MULTIRUN"
     output = str(hydra.runtime.output_dir)
+    choices = {name: value for name, value in hydra.runtime.choices.items() if not str(name).startswith("hydra/")}
     config = {
         "hydra/job": hydra.job.name,
         "hydra/mode": "MULTIRUN" if is_sweep else "RUN",
         "hydra/overrides": OmegaConf.to_container(hydra.overrides.task),
         "hydra/output": output,
-        **flatten("hydra/choices", {name: value for name, value in hydra.runtime.choices.items() if "/" not in name}),
+        **flatten("hydra/choices", choices),
     }
     if not OmegaConf.is_missing(hydra.job, "num"):
         config["hydra/job_number"] = hydra.job.num
