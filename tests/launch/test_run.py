@@ -109,6 +109,13 @@ def test_what_cannot_be_run_is_an_error(arguments: list[str], code: int, message
     assert errors.count("\n") == 1
 
 
+def test_wrong_settings_file_is_an_error_before_the_command_starts(tmp_path: Path) -> None:
+    (tmp_path / "trackkit.yaml").write_text("log_every: 5")
+    status, out, errors = run("--everywhere", "env", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert errors.startswith("trackkit run: unknown setting 'log_every' in 'trackkit.yaml'; set it in the framework")
+
+
 def test_help_is_shown_alone_and_among_the_commands(tmp_path: Path) -> None:
     assert run("--help", cwd=tmp_path) == (0, command.HELP, "")
     listed = subprocess.run([sys.executable, "-m", "trackkit", "--help"], capture_output=True, text=True, check=True)

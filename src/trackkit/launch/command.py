@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     os.environ.update(variables)
-    if not trouble and any(name != EVERYWHERE for name in variables):
+    if not trouble and variables:
         trouble = _wrong_setting()
     if trouble or not "".join(command[:1]):
         return _fail(trouble or "no command is given. Write, for example, `trackkit run python train.py`.", USAGE)
