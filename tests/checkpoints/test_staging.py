@@ -112,6 +112,21 @@ def test_path_that_is_written_anew_each_time_is_copied(tmp_path: Path, framework
             assert staged(saver, each) == {"last.pt": b"weights %d" % each.step}
 
 
+def test_file_that_is_to_be_copied_and_is_deleted_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trackkit.checkpoints.staging.SMALL", 0)
+    saver = Saver(tmp_path, keep=10)
+    with saver.store.ledger.lock:
+        path = saver.save(1, content=b"one", framework="loop")
+        inode = path.stat().st_ino
+        path.unlink()
+    saver.save(2, content=b"two", path=saver.write("a/b.distcp", b"two").parent)
+    entries = saver.wait_for("hashed")
+    saver.close()
+    assert [staged(saver, each) for each in entries] == [{"step=1.ckpt": b"one"}, {"b.distcp": b"two"}]
+    assert entries[0].files[0].inode == inode
+    assert not list(saver.folder.rglob(".*.held"))
+
+
 def test_loop_s_saves_to_differing_paths_are_linked(tmp_path: Path) -> None:
     saver = Saver(tmp_path)
     paths = [saver.save(step, framework="loop") for step in (1, 2, 3)]

@@ -125,7 +125,7 @@ class Staging:
         for file in entry.files:
             target = self.folder(entry.number) / file.name
             if not target.exists():
-                self._copy_file(_source(entry, file), target, file)
+                self._copy_or_move(_source(entry, file), target, file)
             staged = _noted(file.name, target)
             # A link stays as it was noted at the save; a copy is a file of its own.
             files.append(file if staged.inode == file.inode else staged)
@@ -206,6 +206,9 @@ class Staging:
                     # The worker may be late, and the whole checkpoint would be lost for one small file.
                     with suppress(Gone, Changed):
                         self._copy_file(Path(source), target, file)
+                else:
+                    # The worker copies it, also if it is deleted before.
+                    os.link(source, _held(target))
                 return False
             os.link(source, target)
         except OSError as error:
@@ -232,6 +235,17 @@ class Staging:
             self._clones = isinstance(error, OSError) and error.errno not in unable
             return False
         return True
+
+    def _copy_or_move(self, source: Path, target: Path, file: File) -> None:
+        """Copies a file. If it is deleted, and held by a link of ours, the link becomes the staged file."""
+        held = _held(target)
+        if not held.exists() or not same(_noted(file.name, held), file):
+            self._copy_file(source, target, file)
+        elif held.stat().st_nlink == 1:
+            os.replace(held, target)
+        else:
+            self._copy_file(held, target, file)
+        _remove(held)
 
     def _copy_file(self, source: Path, target: Path, file: File) -> None:
         spare = _spare(target)
@@ -313,6 +327,11 @@ def _matches(name: str, patterns: Mapping[str, str] | tuple[str, ...]) -> bool:
 def _spare(target: Path) -> Path:
     """Returns where a file is written until it is whole."""
     return target.with_name(f".{target.name}.part")
+
+
+def _held(target: Path) -> Path:
+    """Returns the link to a file that is to be copied."""
+    return target.with_name(f".{target.name}.held")
 
 
 def _remove(path: Path) -> None:
