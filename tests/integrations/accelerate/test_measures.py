@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import pickle
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,29 @@ def test_rows_of_two_optimizers_are_those_of_the_first_one_s_steps() -> None:
     expected = {1: sum(losses[:2]) / 2, 2: sum(losses[2:4]) / 2, 4: sum(losses[4:]) / 4}
     assert dict(sink.history("batch/loss")) == pytest.approx(expected)
     assert sink.history("batch/samples") == [(1, 4), (2, 8), (4, 16)]
+
+
+def test_training_continues_after_free_memory() -> None:
+    """As with one accelerator for all folds of a cross-validation. What it lets go of is not kept."""
+    sink = MemorySink()
+    accelerator = _accelerator(sink, every=1)
+    accelerator.init_trackers("p")
+    norms, optimizers = [], []
+    for _ in range(2):
+        model, optimizer, loader = _prepared(accelerator)
+        optimizers.append(weakref.ref(optimizer.optimizer))
+        for x, y in loader:
+            accelerator.backward(cross_entropy(model(x), y))
+            norms.append(accelerator.clip_grad_norm_(model.parameters(), 0.1).item())
+            optimizer.step()
+            optimizer.zero_grad()
+        model, optimizer, loader = accelerator.free_memory(model, optimizer, loader)
+    gc.collect()
+    assert [each() for each in optimizers] == [None, None]
+    accelerator.end_training()
+    assert dict(sink.history("batch/grad_norm")) == pytest.approx(dict(enumerate(norms, 1)))
+    assert dict(sink.history("batch/epoch")) == pytest.approx({step: step / 13 for step in range(1, 27)})
+    assert (sink.columns["final/samples"], sink.columns["final/steps"]) == (2 * SAMPLES, 26)
 
 
 @pytest.mark.parametrize("prepared", [True, False])

@@ -79,6 +79,8 @@ class Measures:
         self._total, self._every = total_steps, every
         self._carried: dict[str, Any] | None = None
         self._sources: list[Source] = []
+        # Passes over the data and samples of what the accelerator has let go of.
+        self._before = (0, 0)
         # Of the run, while one is open.
         self._steps: Steps | None = None
         self._session: Session
@@ -88,6 +90,7 @@ class Measures:
             ("end_training", self._end_training),
             ("log", self._log),
             ("prepare", self._prepare),
+            ("free_memory", self._free_memory),
             ("skip_first_batches", self._skip_first_batches),
             ("backward", self._backward),
             ("clip_grad_norm_", self._clip_grad_norm),
@@ -121,6 +124,7 @@ class Measures:
     def ends(self) -> None:
         """Stops measuring; the accelerator may initialize its trackers again."""
         steps, self._steps, self._carried = self._steps, None, None
+        self._before = (0, 0)
         if steps is not None:
             steps.close()
 
@@ -178,6 +182,13 @@ class Measures:
             return result
 
         return prepare
+
+    def _free_memory(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def free_memory(*objects: Any) -> Any:
+            self._guard("free_memory", self._freed)
+            return original(*objects)
+
+        return free_memory
 
     def _skip_first_batches(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def skip_first_batches(dataloader: Any, num_batches: int = 0) -> Any:
@@ -240,12 +251,22 @@ class Measures:
         known = [source.loader for source in self._sources]
         for loader in _compat.loaders(self._accelerator):
             if not any(loader is each for each in known):
-                self._sources.append(Source(loader, ranks.current().world_size, self._guard, self._opens, self._paused))
+                source = Source(loader, ranks.current().world_size, self._guard, self._opens, self._paused)
+                source.resumes(*self._before)
+                self._sources.append(source)
 
     def _opens(self) -> None:
         """Opens the run, if the trackers are initialized and it is not open."""
         if self._steps is None and self._tracker is not None and self._tracker.measures is self:
             self._tracker.session()
+
+    def _freed(self) -> None:
+        """Lets go of what the accelerator lets go of; what it prepares next continues the training, as for a fold."""
+        if self._steps is not None and self._steps.source is not None:
+            self._before = self._steps.source.passes, self._steps.source.samples or 0
+        if self._steps is not None:
+            self._steps.free()
+        self._sources.clear()
 
     def _paused(self, seconds: float, samples: int | None) -> None:
         self.evaluated = samples

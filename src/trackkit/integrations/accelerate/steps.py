@@ -107,6 +107,13 @@ class Steps:
         if hasattr(norm, "detach") and not hasattr(norm, "full_tensor"):
             self._norm = norm.detach()
 
+    def free(self) -> None:
+        """Lets go of the optimizers and the data; those of the next `backward` are followed then."""
+        self._complete()
+        self.close()
+        self._optimizers, self._patches = Optimizers([], None, None), []
+        self._begun, self.source = False, None
+
     def close(self) -> None:
         """Removes all hooks."""
         self._optimizers.close()
