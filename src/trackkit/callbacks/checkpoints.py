@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from trackkit.checkpoints.reruns import separate
 from trackkit.checkpoints.rules import Rules
 from trackkit.checkpoints.store import Store
 from trackkit.engine import ranks
@@ -58,7 +59,10 @@ class Checkpoints(Callback):
         self._uploads = next(iter(uploads), None)
 
     def start(self, info: RunInfo) -> None:
-        if self.store is None and ranks.current().writes:
+        writes = ranks.current().writes
+        if writes and info.start.is_fit and info.earlier is None:
+            separate(info.start.output, info.start.framework)
+        if self.store is None and writes:
             group = info.config.get("trackkit/settings/group") or info.start.group
             names = {"name": info.name, "run_id": info.run_id, "group": str(group or info.name)}
             commit = str(info.config.get("git/commit", ""))

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers.trainer
 from transformers import TrainerCallback
 
 from tests.support import pushing
 from tests.support.huggingface_toys import logged, make_trainer
-from tests.support.local_log import local_run
+from tests.support.local_log import local_run, local_runs
 from tests.support.pushing import Hub, Publishing
 from tests.support.toy import Net, Points
 from tests.support.warm import run_script
@@ -22,6 +23,7 @@ from tests.wandb_server import WandbServer
 from trackkit import TrackKit, finish
 from trackkit.checkpoints.aliases import wanted
 from trackkit.checkpoints.ledger import read_ledger
+from trackkit.checkpoints.staging import Staging
 from trackkit.engine import records
 from trackkit.integrations.huggingface import _compat
 from trackkit.integrations.memory import MemorySink
@@ -230,3 +232,20 @@ def test_commit_of_a_push_is_in_the_metadata_of_the_version(wandb_server: WandbS
     found = {version.metadata["step"]: version.metadata["hub_url"] for version in collection.live}
     assert found.items() <= {each.step: each.hub_url for each in entries}.items()
     assert {4, 6} <= set(found)
+
+
+def test_second_training_into_the_same_folder_keeps_the_checkpoints_of_the_first(tmp_path: Path) -> None:
+    """transformers writes `checkpoint-2/optimizer.pt` again in place, which must not change the first run's."""
+    for rate in (0.1, 0.2):
+        trainer = make_trainer(
+            tmp_path, [TrackKit()], max_steps=2, save_strategy="steps", save_steps=2, learning_rate=rate
+        )
+        trainer.train()
+        finish()
+    rates = []
+    for run in local_runs(tmp_path):
+        (entry,), staging = read_ledger(run.folder), Staging(run.folder)
+        assert (entry.state, staging.changed(entry)) == ("hashed", "")
+        optimizer = torch.load(staging.folder(entry.number) / "optimizer.pt", weights_only=True)
+        rates.append(optimizer["param_groups"][0]["initial_lr"])
+    assert rates == [0.1, 0.2]
