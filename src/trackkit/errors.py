@@ -24,6 +24,8 @@ class SchemaError(TrackKitError, ValueError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the nearest known word; the known words, at most 40, if none is near."""
     choices = sorted(known)
+    if not choices:
+        return "; none is known"
     near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"

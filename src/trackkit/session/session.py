@@ -351,8 +351,8 @@ def log(values: Mapping[str, Any]) -> None:
     """
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise TypeError(f"trackkit.log takes a dictionary with strings as keys; got {values!r}")
-    logged = [each.log(values) for each in reversed(_open_sessions) if each.phase == "fitting"][:1]
-    if not any(logged):
+    fitting = [each for each in reversed(_open_sessions) if each.phase == "fitting"][:1]
+    if not any(each.log(values) for each in fitting):
         ensure_heard()
         say_once("trackkit.log recorded nothing: no training is in progress here, or another rank writes its run.")
 

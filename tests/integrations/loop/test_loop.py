@@ -350,9 +350,14 @@ def test_nested_loops_are_two_runs() -> None:
     with outer.loop(sinks=sinks[:1]) as track:
         for sink, batch in zip(sinks[1:], track.batches(batches(2)), strict=True):
             with inner.loop(sinks=[sink], every=1) as within:
+                within.log({})
+                trackkit.log({"loss/part": 1.0, "inner": 1.0})
                 within.step(inner.step(batch))
+            trackkit.log({"loss/part": 2.0})
             track.step(outer.step(batch))
     assert [steps(sink) for sink in sinks] == [[1, 2], [1], [1]]
+    assert [dict(sink.history("batch/loss/part")) for sink in sinks] == [{1: 2.0, 2: 2.0}, {1: 1.0}, {1: 1.0}]
+    assert [steps(sink, "batch/inner") for sink in sinks] == [[], [1], [1]]
     assert [sink.columns["final/status"] for sink in sinks] == ["finished"] * 3
     assert len({sink.info.run_id for sink in sinks if sink.info}) == 3
 
