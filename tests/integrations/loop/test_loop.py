@@ -54,10 +54,11 @@ def test_values_are_in_the_rows_of_their_steps() -> None:
             for number, batch in enumerate(track.batches(batches(4))):
                 loss = training.step(batch)
                 track.step(loss)
-                track.log({"number": number, "lr_mult": 0.5})
+                track.log({"number": number, "lr_mult": 0.5, "loss/late": number})
             track.evaluation("val/wiki", {"loss": 2.0, "perplexity": torch.tensor(4.0), "top": {"5": 0.9}}, samples=10)
             track.log({"val_acc": 0.5, "test/acc": 0.25})
     assert sink.history("batch/number") == [(1, 0), (2, 1), (4, 3), (6, 1), (8, 3)]
+    assert sink.history("batch/loss/late") == [(2, 0), (4, 1.5), (6, 1.5), (8, 1.5)]
     assert steps(sink, "batch/lr_mult") == [1, 2, 4, 6, 8]
     assert sink.history("epoch/val/wiki/loss") == [(4, 2.0), (8, 2.0)]
     assert sink.history("epoch/val/wiki/perplexity") == [(4, 4.0), (8, 4.0)]
@@ -272,15 +273,18 @@ def test_values_logged_before_the_step_are_in_its_row() -> None:
     assert sink.history("batch/before") == sink.history("batch/after") == [(1, 0), (2, 1), (3, 2)]
 
 
-def test_losses_are_averaged_by_source() -> None:
+def test_losses_are_averaged_by_source_and_part() -> None:
     training, sink = Training(), MemorySink()
     with training.loop(sinks=[sink], every=100) as track:
         for number, batch in enumerate(track.batches(batches(9))):
             training.step(batch)
             if number in (3, 7):
                 trackkit.source("wiki")
+            track.log({"loss/part": number, "last": number})
             track.step(torch.tensor(float(number)))
     assert sink.history("batch/loss/source/wiki") == [(9, 5.0)]
+    assert sink.history("batch/loss/part") == [(1, 0.0), (9, 4.5)]
+    assert sink.history("batch/last") == [(1, 0), (9, 8)]
     assert sink.history("batch/loss") == [(1, 0.0), (9, 4.5)]
 
 

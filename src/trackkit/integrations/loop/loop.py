@@ -276,8 +276,9 @@ class Loop(Block):
     def log(self, values: Mapping[str, Any]) -> None:
         """Records whatever else the loop measures. The names say what of: see `trackkit.schema.prefixes.event_of`.
 
-        A training step's values go into the row of the step just taken or, if it has none, into the next row. Pictures,
-        tables and texts become `samples/<name>` at once, as in `trackkit.log`.
+        A training step's values go into the row of the step just taken or, if it has none, into the next row. Parts of
+        the loss, `loss/<name>`, are averaged until the next row, as in `trackkit.log`: log them before `step`.
+        Pictures, tables and texts become `samples/<name>` at once.
 
         Args:
             values: name to value.
@@ -289,6 +290,8 @@ class Loop(Block):
         self._begin()
         for where, named in event_of(values):
             numbers, others = split(named)
+            if where == BATCH:
+                numbers = self.tracker.log_parts(numbers)
             if where == BATCH and not self._row_is_open:
                 others = {**numbers, **others}
             elif numbers:
