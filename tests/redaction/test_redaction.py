@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from trackkit.integrations.wandb.server import Unanswered, explain
 from trackkit.record.run_config import flatten, plain, recorded
 from trackkit.redaction.patterns import mask_url
 from trackkit.redaction.redact import MASK, is_secret, redact, redact_arguments
+from trackkit.sync.server_run import ServerError
 
 HF = "hf_" + "a1B2" * 8
 GITHUB = "ghp_" + "a1B2" * 9
@@ -100,6 +102,13 @@ def test_value_in_the_form_of_a_secret_is_masked_under_any_name(value: str, mask
 )
 def test_url_of_a_file_loses_its_secrets_and_still_names_the_file(url: str, kept: str) -> None:
     assert mask_url(url) == kept
+
+
+def test_login_of_a_server_is_masked_in_what_is_said_about_it() -> None:
+    url = "https://me:pw7K@wandb.example.org"
+    for said in (explain(url, "timed out"), str(ServerError(f"W&B at {url} does not answer")), str(Unanswered(url))):
+        assert "pw7K" not in said
+        assert "https://***@wandb.example.org" in said
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,10 @@ _NO_RUN = re.compile(r"could not find (run|project)\b", re.IGNORECASE)
 
 
 class ServerError(TrackKitError):
-    """The server does not answer, or refuses a request."""
+    """The server does not answer, or refuses a request; secrets in what it said are masked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(mask(message))
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ def probe(url: str, key: str, deadline_s: float) -> str | None:
 
 
 def explain(url: str, trouble: str) -> str:
-    """Returns a sentence for the user about what `probe` returned."""
+    """Returns a sentence for the user about what `probe` returned; a login in the URL is masked."""
+    url = mask(url)
     if trouble in REFUSED:
         return f"W&B at {url} rejected the API key ({trouble}). Run `wandb login --relogin`."
     return f"Request to W&B at {url} failed: {trouble}."
