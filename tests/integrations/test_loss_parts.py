@@ -40,6 +40,7 @@ class Parted(Net):
             "loss": out["loss"] + 0.1 * size,
             "logits": out["logits"],
             "size": size.half(),
+            "first": out["logits"][:1, :1],
             "loss_dict": {"ce": out["loss"]},
         }
         if self.training:

@@ -132,7 +132,7 @@ def token_count(batch: Any) -> int:
 
 
 def loss_parts(outputs: Any) -> dict[str, Any]:
-    """Returns what a model or a training step gives beside its loss, name to scalar tensor: numbers of a nested
+    """Returns what a model or a training step gives beside its loss, name to scalar: numbers of a nested
     mapping (`loss_dict`) by their own names. Empty without a `loss`.
     """
     if not isinstance(outputs, Mapping) or outputs.get("loss") is None:
@@ -147,10 +147,10 @@ def loss_parts(outputs: Any) -> dict[str, Any]:
 
 
 def is_scalar(value: Any) -> bool:
-    """Returns whether a value is a float, or a floating-point tensor of one element."""
+    """Returns whether a value is a float, or a floating-point tensor without dimensions."""
     if isinstance(value, float):
         return True
-    return hasattr(value, "is_floating_point") and value.numel() == 1 and bool(value.is_floating_point())
+    return hasattr(value, "is_floating_point") and value.ndim == 0 and bool(value.is_floating_point())
 
 
 def source_of(batch: Any) -> str:
