@@ -64,7 +64,7 @@ def resume_seam(run: Evidence) -> Iterator[Finding]:
         kept = [row for row in old if row.step < seam]
         repeated = max(0, old[-1].step - seam + 1)
         a, b = (_losses(part) for part in (kept[-5:], new[:5]))
-        text = f"The training was resumed at step {seam}; {repeated} steps were trained twice"
+        text = f"The training was resumed at step {seam}; steps trained twice: {repeated}"
         severity, why = "low", ", and the curves fit together"
         gap = max(0, seam - 1 - old[-1].step) if not repeated else 0
         if len(a) and len(b):
