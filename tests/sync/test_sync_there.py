@@ -35,6 +35,16 @@ for line in open(sys.argv[1]):
 run.finish()
 """
 
+# A training whose program has started a W&B run.
+JOINS = """
+import wandb
+from pathlib import Path
+from tests.support.toy import Recipe, TRAININGS
+from trackkit import TrackKit
+with wandb.init(project="p", id="theirs", settings=wandb.Settings(x_disable_stats=True, console="off")):
+    TRAININGS["lightning"](Recipe(epochs=1), Path("out"), [TrackKit(project="ours", dir="out")])
+"""
+
 
 def resend(server: WandbServer, home: Path, root: Path, first: int, last: int) -> None:
     rows = root / "_trackkit" / "r1" / "rows.jsonl"
@@ -56,6 +66,21 @@ def test_rows_sent_by_another_process_are_not_sent_again(wandb_server: WandbServ
     for key, count in {"batch/loss": 30, "batch/spike": 30, "epoch/val/acc": 3, "mine/a": 30, "mine/b": 30}.items():
         assert sum(key in row for row in wandb_server.state.run("r1").history) == count
     assert wandb_server.state.run("r1").summary["epoch/val/acc"] == 0.29
+
+
+def test_rows_in_a_run_of_the_program_s_own_are_looked_for_there(wandb_server: WandbServer, tmp_path: Path) -> None:
+    """No second run is made; a row that is lacking goes to the program's run."""
+    done = run_script(JOINS, cwd=tmp_path, env=environment(wandb_server, tmp_path))
+    assert done.returncode == 0, done.stderr
+    run = wandb_server.state.run("theirs")
+    steps = [row["batch/step"] for row in run.history if "batch/loss" in row]
+    stream = run.streams["wandb-history.jsonl"]
+    del stream[next(place for place, row in parsed(stream) if row.get("batch/step") == steps[-1])]
+    local = read_run(tmp_path / "out")
+    assert local.run_id != "theirs"
+    assert row_of(sync(wandb_server, tmp_path, tmp_path / "out"), local.run_id)[-1] == "complete"
+    assert [row["batch/step"] for row in run.history if "batch/loss" in row] == steps
+    assert [run.id for run in wandb_server.state.runs.values()] == ["theirs"]
 
 
 def test_only_lacking_rows_are_sent(wandb_server: WandbServer, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class Sink:
         uploads: takes the files of checkpoints (`checkpoints.uploads.Uploads`); None if it takes none now.
         unused: the settings that would have no effect in the open run, and why.
         place: where the run can be viewed, such as a URL; "" if nowhere yet.
+        joined: path of a run that the program itself started and that this sink writes to; "" for a run of its own.
     """
 
     FATAL: ClassVar[tuple[type[Exception], ...]] = ()
@@ -31,6 +32,7 @@ class Sink:
     uploads: Any = None
     unused: Mapping[str, str] = MappingProxyType({})
     place: str = ""
+    joined: str = ""
 
     def open(self, info: RunInfo) -> None:
         """Opens the run."""

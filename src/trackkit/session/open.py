@@ -87,6 +87,8 @@ def open_session(
     session = _session(config, info, rank, sinks)
     session.start()
     session.tracker.faults.left_out([*start.faults, *known.faults])
+    if joined := next((sink.joined for sink in sinks if sink.joined), ""):
+        session.tracker.describe({"trackkit/joined": joined})
     if rank.writes:
         report_unused(given, _unused(given, info, sinks))
         index.remember(info.folder, info.run_id, config.project, config.mode)

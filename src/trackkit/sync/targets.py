@@ -66,9 +66,12 @@ class Target(RunOnDisk):
         """
         runs = [run for path in self.files if (run := read_run_record(path)) is not None]
         config = read_json(self.folder / "config.json") if self.folder is not None else {}
-        entities = [run.entity for run in runs] + [config.get("trackkit/settings/entity"), entity]
-        projects = [run.project for run in runs] + [config.get("trackkit/settings/project"), "uncategorized"]
-        return f"{next(filter(None, entities), '')}/{next(filter(None, projects))}/{self.run_id}"
+        # A run that the program itself started has TrackKit's rows: what it lacks belongs there too.
+        joined = str(config.get("trackkit/joined", "")).split("/")
+        own, project, run_id = joined if len(joined) == 3 and not runs else ("", "", self.run_id)
+        entities = [run.entity for run in runs] + [own, config.get("trackkit/settings/entity"), entity]
+        projects = [run.project for run in runs] + [project, config.get("trackkit/settings/project"), "uncategorized"]
+        return f"{next(filter(None, entities), '')}/{next(filter(None, projects))}/{run_id}"
 
 
 def find_targets(asked: Sequence[str]) -> list[Target]:

@@ -144,6 +144,7 @@ class WandbSink(Sink):
             joined = info.start.foreign_run if info.start.foreign_run is not None else (None if nested else wandb.run)
             if joined is not None:
                 self.run = joined
+                self.joined = f"{joined.entity or ''}/{joined.project}/{joined.id}"
                 names = ("project", "entity", "name", "group", "job_type", "notes")
                 own = {name: getattr(joined, name) for name in names}
                 own["mode"] = "offline" if joined.offline else "online"
