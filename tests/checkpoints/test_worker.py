@@ -195,6 +195,23 @@ def test_run_uploads_up_to_its_total(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert len([each for each in caplog.records if "'max_total_GB' (3.5e-06) is reached" in each.message]) == 1
 
 
+def test_total_that_is_reached_by_what_waits_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    uploads = MemoryUploads()
+    uploads.holds = True
+    run = saver(tmp_path, uploads, max_total_GB=3.5e-6, keep=9)
+    for step in range(6):
+        run.save(step, content=b"%d" % step * 1000)
+    run.wait_for("hashed", "handed over")
+    uploads.holds = False
+    uploads.release()
+    run.close()
+    assert [each.state for each in run.entries] == ["committed"] * 3 + ["skipped"] * 3
+    said = [each.message for each in caplog.records if "max_total_GB" in each.message]
+    assert len(said) == 1
+    assert "Change it under 'callbacks: checkpoints:'." in said[0]
+
+
 def test_incomplete_checkpoints_are_recorded_only(tmp_path: Path) -> None:
     uploads = MemoryUploads()
     run = saver(tmp_path, uploads)

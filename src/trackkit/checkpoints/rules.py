@@ -10,7 +10,7 @@ from trackkit.checkpoints.aliases import records
 from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.naming import check_alias, check_template
 from trackkit.checkpoints.retention import expendable
-from trackkit.notices import logger
+from trackkit.notices import first_time, logger
 
 UPLOADS = ("best_and_latest", "best", "all", "none")
 WAITING = ("saved", "staged", "hashed")
@@ -115,6 +115,17 @@ class Rules:
         if self.upload == "best" and records([*group, entry])[-1:] != [entry]:
             return "'upload' is 'best', and it is not"
         return self.refusal(entry, uploaded)
+
+    def say(self, entry: Entry, refusal: str) -> None:
+        """Says that an entry is refused for its size, once for each reason and collection."""
+        if "max_" in refusal and first_time(f"{entry.collection}: {refusal}"):
+            logger.info(
+                "The checkpoint of step %d (%.3g GB) is recorded and not uploaded: %s. Change it under 'callbacks: "
+                "checkpoints:'.",
+                entry.step,
+                entry.size / _GB,
+                refusal,
+            )
 
     def superseded(self, entries: Sequence[Entry], now: float, takes: bool) -> list[Entry]:
         """Returns the entries that wait, and whose upload later saves have made pointless.

@@ -10,7 +10,7 @@ from logging import WARNING
 from pathlib import Path
 
 from trackkit.checkpoints.alignment import Move, align, link
-from trackkit.checkpoints.entry import Entry, State
+from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.ledger import Ledger, Use
 from trackkit.checkpoints.parents import version_name
 from trackkit.checkpoints.rules import Rules
@@ -127,10 +127,12 @@ class ServerSide(NoServer):
     def admits(self, entry: Entry) -> bool:
         """Returns whether a hashed entry may be uploaded. If the rules refuse it or a file has changed, drops it."""
         if refusal := self._rules.refusal(entry, self._ledger.uploaded):
-            self._drop(entry, "skipped", refusal)
+            self._ledger.change(entry.number, state="skipped", reason=refusal)
+            self._staging.free(entry.number)
+            self._rules.say(entry, refusal)
             return False
         if name := self._staging.changed(entry):
-            self._drop(entry, "overwritten", f"'{name}' was deleted or rewritten before it was uploaded")
+            self._drop(entry, f"'{name}' was deleted or rewritten before it was uploaded")
             return False
         return True
 
@@ -215,7 +217,7 @@ class ServerSide(NoServer):
             if name := self._staging.rewritten(entry):
                 # The server may have the new content under the old digest.
                 self._uploads.delete(entry, used=True)
-                self._drop(entry, "overwritten", f"'{name}' was rewritten while it was uploaded")
+                self._drop(entry, f"'{name}' was rewritten while it was uploaded")
             else:
                 self._ledger.set_home(self._uploads.path)
                 self._ledger.change(entry.number, state="committed", version=version.name, reason="")
@@ -269,7 +271,7 @@ class ServerSide(NoServer):
                 # Its run is not synced yet: the next sync of this one asks again.
                 self._unknown.add(use)
 
-    def _drop(self, entry: Entry, state: State, reason: str) -> None:
-        self._ledger.change(entry.number, state=state, reason=reason)
+    def _drop(self, entry: Entry, reason: str) -> None:
+        self._ledger.change(entry.number, state="overwritten", reason=reason)
         self._staging.free(entry.number)
         logger.warning("The checkpoint of step %d is not at W&B: %s.", entry.step, reason)

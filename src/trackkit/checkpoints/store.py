@@ -41,7 +41,6 @@ class Store:
         self.ledger.set_options(rules.options)
         self._staging = Staging(folder)
         self._rules, self._names, self._commit = rules, names, commit
-        self._said: set[str] = set()
         entries = self.ledger.entries
         self._number = max([each.number for each in entries] + self._staging.numbers(), default=0)
         self._staging.tidy(entries)
@@ -125,15 +124,7 @@ class Store:
     def _staged(self, entry: Entry) -> Entry:
         refusal = self._rules.refusal_at_save(entry, self.ledger.uploaded, self.ledger.present)
         if refusal:
-            if "max_" in refusal and refusal not in self._said:
-                self._said.add(refusal)
-                logger.info(
-                    "The checkpoint of step %d (%.3g GB) is recorded and not uploaded: %s. Change it under 'callbacks: "
-                    "checkpoints:'.",
-                    entry.step,
-                    entry.size / 1e9,
-                    refusal,
-                )
+            self._rules.say(entry, refusal)
             return self.ledger.put(replace(entry, state="skipped", reason=refusal))
         if entry.is_remote:
             return self.ledger.put(replace(entry, state="staged"))
