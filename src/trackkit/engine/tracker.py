@@ -277,6 +277,8 @@ class Tracker:
             self.seal()
         if self._open is None:
             self._open = OpenRow(where, step, epoch)
+        elif epoch is not None:
+            self._open.axes.setdefault(f"{where.tier}/epoch", epoch)
         self._open.reports.append((None if framework else where, dict(values)))
 
     def seal(self) -> None:

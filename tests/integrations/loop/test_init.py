@@ -22,11 +22,13 @@ def test_values_get_canonical_keys_at_their_steps(caplog: pytest.LogCaptureFixtu
     run.log({"train/loss": torch.tensor(2.0), "lr": 0.1}, step=1)
     run.log({"acc": 0.5}, step=np.int64(1))
     run.log({"loss": 1.5})
+    run.log({"val_acc": 0.5, "curve": None})
     run.log({"val_loss": 1.0, "epoch": np.int64(1)})
     run.log({"loss": 1.25}, commit=False)
     run.log({"lr": 0.2})
     run.log({"grad": {"norm": 3}, "step": 10})
     run.log({"text": "a sample", "loss": 1.0}, step=5)
+    run.log({"acc": 0.75}, step=4)
     run.summary["note"] = "good"
     run.summary.update(best=torch.tensor(0.5), classes={np.int64(3)})
     run.finish()
@@ -35,13 +37,15 @@ def test_values_get_canonical_keys_at_their_steps(caplog: pytest.LogCaptureFixtu
     assert rows == [
         (1, {"batch/loss": 2.0, "batch/lr": 0.1, "batch/acc": 0.5}),
         (2, {"batch/loss": 1.5}),
-        (2, {"epoch/epoch": 1, "epoch/val/loss": 1.0}),
+        (2, {"epoch/epoch": 1, "epoch/val/acc": 0.5, "epoch/val/loss": 1.0}),
         (3, {"batch/loss": 1.25, "batch/lr": 0.2}),
         (10, {"batch/grad/norm": 3}),
         (5, {"batch/loss": 1.0}),
+        (4, {"batch/acc": 0.75}),
     ]
     assert sink.media == [(5, {"samples/text": "a sample"})]
     assert "step 5 came after step 10" in caplog.text
+    assert caplog.text.count("came after") == 1
     assert sink.settings["hparams/lr"] == 0.1
     named = ("note", "best", "classes", "val/loss", "status", "steps")
     assert [sink.columns[f"final/{name}"] for name in named] == ["good", 0.5, [3], 1.0, "finished", 10]

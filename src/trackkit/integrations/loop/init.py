@@ -15,7 +15,7 @@ from trackkit.integrations.guard import Kit, call_guarded, guarded_call
 from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import describe, hyperparameters
 from trackkit.integrations.loop.values import check_mapping, split
-from trackkit.notices import ensure_heard, say_once
+from trackkit.notices import ensure_heard, logger
 from trackkit.record.run_config import plain
 from trackkit.schema.keys import BATCH, sanitize
 from trackkit.schema.prefixes import event_of, position_of
@@ -55,7 +55,7 @@ class Run(Block):
         self.summary = Summary(self)
         self.step = 0
         self._epoch: float | None = None
-        self._finished, self._complete = False, True
+        self._finished, self._went_back, self._complete = False, False, True
         hparams = hyperparameters(config)
         self._open(lambda: describe(None, [], hparams))
         if self.session is not None and self.session.info.earlier is not None:
@@ -88,13 +88,15 @@ class Run(Block):
         step = named_step if step is None else step
         events = event_of(values)
         if step is None:
-            step = self.step + (self._complete and any(where == BATCH for where, _ in events))
+            trains = any(where == BATCH and any(each is not None for each in named.values()) for where, named in events)
+            step = self.step + (self._complete and trains)
         # NumPy's integers count.
         if isinstance(step, bool) or not hasattr(step, "__index__") or (step := operator.index(step)) < 0:
             raise TrackKitError(f"run.log(step={step!r}): a step is a whole number, 0 or more")
-        if step < self.step:
+        if step < self.step and not self._went_back:
+            self._went_back = True
             ensure_heard()
-            say_once(
+            logger.info(
                 f"run.log: step {step} came after step {self.step}. It is recorded at its own step; in W&B charts "
                 "against `batch/step` show it there."
             )
