@@ -75,7 +75,7 @@ def test_settings_of_the_run_are_named_if_the_program_started_it(
     run.finish()
     assert unused(caplog) == sorted(named)
     assert trackkit.read_run(tmp_path / "own").rows
-    assert f"offline. Upload it with `wandb sync {Path(run.dir).parent}`" in caplog.text
+    assert f"offline. Upload it with `wandb sync {Path(run.dir).absolute().parent}`" in caplog.text
 
 
 def test_name_of_a_resumed_run_and_its_folder_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -82,7 +82,7 @@ class WandbSink(Sink):
         name = run.name or info.name
         if run.offline:
             reason = f" {reason}" if reason else ""
-            upload = self._sync if self._owner else f"wandb sync {Path(run.dir).parent}"
+            upload = self._sync if self._owner else f"wandb sync {Path(run.dir).absolute().parent}"
             logger.info("Recording run '%s' offline.%s Upload it with `%s`.", name, reason, upload)
         else:
             self.place = run.url or ""
