@@ -86,10 +86,9 @@ class Run(Block):
             raise TrackKitError("run.log came after run.finish(): call trackkit.init() for another run.")
         named_step, epoch = position_of(values)
         step = named_step if step is None else step
-        events = event_of(values)
+        events = event_of({name: value for name, value in values.items() if value is not None})
         if step is None:
-            trains = any(where == BATCH and any(each is not None for each in named.values()) for where, named in events)
-            step = self.step + (self._complete and trains)
+            step = self.step + (self._complete and any(where == BATCH for where, _ in events))
         # NumPy's integers count.
         if isinstance(step, bool) or not hasattr(step, "__index__") or (step := operator.index(step)) < 0:
             raise TrackKitError(f"run.log(step={step!r}): a step is a whole number, 0 or more")
