@@ -318,7 +318,7 @@ class _loop_timed:
         from trackkit.integrations.loop.norms import Follower
 
         self.clock, self.active, self.owner = clock, active, Follower
-        self.names = ("_after_step", "_accumulated", "_again", "_measure") if active else ()
+        self.names = ("_before_step", "_after_step", "_accumulated", "_again", "_measure") if active else ()
 
     def __enter__(self) -> None:
         self.kept = {name: getattr(self.owner, name) for name in self.names}

@@ -34,6 +34,10 @@ def whole(name: str, number: Any) -> int:
 
 def loss_of(loss: Any) -> Any:
     """Returns a loss as a detached scalar tensor that nothing overwrites."""
+    if type(loss) is float:
+        import torch
+
+        return torch.tensor(loss, dtype=torch.float64)
     try:
         loss = _kept(loss)
     except AttributeError:
@@ -75,4 +79,6 @@ def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _kept(tensor: Any) -> Any:
     # Compiled models reuse the memory of their outputs on a GPU; running sums, which have no graph, change in place.
-    return tensor.detach().clone() if tensor.is_cuda or not tensor.requires_grad else tensor.detach()
+    if not tensor.requires_grad:
+        return tensor.clone()
+    return tensor.detach().clone() if tensor.is_cuda else tensor.detach()
