@@ -67,7 +67,7 @@ def test_settings_of_the_run_are_named_if_the_program_started_it(
     """If they differ from those of the program's run, whose own folder has all that W&B gets."""
     import wandb
 
-    run = wandb.init(mode="offline", project="theirs", group="same", dir=".")
+    run = wandb.init(mode="offline", project="theirs", name="t", group="same", dir=".")
     named: dict[str, Any] = {"project": "ours", "tags": ["a"], "notes": "n"}
     kit = TrackKit(group="same", mode="offline", finish_timeout=20, dir=str(tmp_path / "own"), **named)
     trainer(kit).fit(Logging(), data())
@@ -75,7 +75,10 @@ def test_settings_of_the_run_are_named_if_the_program_started_it(
     run.finish()
     assert unused(caplog) == sorted(named)
     assert trackkit.read_run(tmp_path / "own").rows
-    assert f"offline. Upload it with `wandb sync {Path(run.dir).absolute().parent}`" in caplog.text
+    assert (
+        f"in the program's own '{run.name}' offline. Upload it with `wandb sync {Path(run.dir).absolute().parent}`"
+        in caplog.text
+    )
 
 
 def test_name_of_a_resumed_run_and_its_folder_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

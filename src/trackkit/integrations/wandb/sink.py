@@ -80,6 +80,8 @@ class WandbSink(Sink):
         if not run.offline:
             self.uploads = Artifacts(run, self._config.finish_timeout)
         name = run.name or info.name
+        if self.joined:
+            name = f"{info.name}' in the program's own '{run.name or run.id}"
         if run.offline:
             reason = f" {reason}" if reason else ""
             upload = self._sync if self._owner else f"wandb sync {Path(run.dir).absolute().parent}"
