@@ -82,6 +82,23 @@ def test_wrong_calls_say_what_to_do(call: Any, message: str) -> None:
         call(run)
 
 
+def test_config_may_be_an_object_with_defaults_in_its_class() -> None:
+    class Config:
+        lr, width = 0.1, 16
+
+        @property
+        def wide(self) -> bool:
+            raise AssertionError
+
+    config = Config()
+    config.lr = 0.2
+    trackkit.init(config=config, sinks=[sink := MemorySink()]).finish()
+    assert {key: value for key, value in sink.settings.items() if key.startswith("hparams/")} == {
+        "hparams/lr": 0.2,
+        "hparams/width": 16,
+    }
+
+
 def test_config_that_is_a_path_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml.*Load a file yourself"):
         trackkit.init(config="config.yaml")

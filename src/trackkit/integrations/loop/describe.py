@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ def hyperparameters(config: Any) -> dict[str, Any]:
     """Returns the user's hyperparameters, flat.
 
     Args:
-        config: a mapping, a dataclass, a namespace or an OmegaConf node; None for none.
+        config: a mapping, a dataclass, a namespace or another object with attributes, or an OmegaConf node; None for
+            none.
 
     Raises:
         ConfigError: something else, such as the path of a file.
@@ -76,6 +78,10 @@ def hyperparameters(config: Any) -> dict[str, Any]:
             f"config={config!r} is not a mapping, a dataclass, a namespace or an OmegaConf node of hyperparameters. "
             "Load a file yourself; one with settings of TrackKit is named by TRACKKIT_CONFIG."
         )
+    if not isinstance(config, (Mapping, type)) and not is_dataclass(config):
+        # Defaults that are attributes of the class; functions and properties have `__get__`.
+        defaults = {name: value for name, value in vars(type(config)).items() if not hasattr(value, "__get__")}
+        config = {name: value for name, value in {**defaults, **vars(config)}.items() if not name.startswith("_")}
     return {name.removeprefix("/"): value for name, value in flatten("", config).items()}
 
 
