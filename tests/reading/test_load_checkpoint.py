@@ -10,6 +10,7 @@ import pytest
 
 import trackkit
 from tests.support.local_log import local_run
+from tests.support.memory_uploads import MemoryUploads
 from tests.support.processes import ROOT
 from tests.support.saving import Saver
 from tests.support.syncing import sync
@@ -19,10 +20,19 @@ from tests.wandb_server.client import finish, start
 from trackkit import TrackKit
 from trackkit.checkpoints import parents
 from trackkit.checkpoints.ledger import Ledger, read_ledger
+from trackkit.engine.sink import Sink
 from trackkit.local_log.regular import ReadError
+from trackkit.reading.checkpoints import saved_checkpoints
 from trackkit.reading.whois import whois
 
 pytestmark = pytest.mark.timeout(180)
+
+
+class Server(Sink):
+    """A backend that takes checkpoints."""
+
+    def __init__(self) -> None:
+        self.uploads = MemoryUploads()
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +124,22 @@ def test_several_monitors_need_the_collection(tmp_path: Path, monkeypatch: pytes
     assert trackkit.load_checkpoint("model-toy-val_acc").endswith("step=1.ckpt")
     with pytest.raises(ReadError, match=r"no run 'model-toy-val_ac'.* did you mean 'model-toy-val_acc'"):
         trackkit.load_checkpoint("model-toy-val_ac:best")
+
+
+def test_runs_of_one_collection_share_its_best_and_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index"))
+    for run_id, values in (("a", [3.0, 1.0]), ("b", [2.0, 4.0])):
+        saver = Saver(tmp_path / run_id, run_id=run_id, sinks=[Server()])
+        for step, value in enumerate(values):
+            saver.save(step, value, f"{run_id}{step}".encode())
+            saver.wait_for("committed")
+        saver.close()
+    assert trackkit.load_checkpoint("model-toy") == str(tmp_path / "a/saves/step=1.ckpt")
+    assert trackkit.load_checkpoint("model-toy:latest") == str(tmp_path / "b/saves/step=1.ckpt")
+    assert trackkit.load_checkpoint("model-toy:was-best") == str(tmp_path / "a/saves/step=0.ckpt")
+    a, b = (saved_checkpoints(trackkit.read_run(tmp_path / run_id)) for run_id in "ab")
+    assert [each.aliases for each in a] == [("was-best",), ("best",)]
+    assert [each.aliases for each in b] == [("step-0",), ("latest", "step-1")]
 
 
 @pytest.mark.parametrize("framework", TRAININGS)

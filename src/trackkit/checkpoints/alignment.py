@@ -90,7 +90,9 @@ def link(ledger: Ledger, uploads: Uploads) -> list[Move]:
     return moves
 
 
-def wanted_beside(own: Sequence[Entry], others: Sequence[Entry]) -> list[tuple[str, ...]]:
+def wanted_beside(
+    own: Sequence[Entry], others: Sequence[Entry], states: frozenset[State] = COMMITTED
+) -> list[tuple[str, ...]]:
     """Returns the aliases of a run's entries and of the other versions of their collection, in this order.
 
     By the time of saving, whichever run it was. If the runs monitor different metrics, the newest save's counts.
@@ -99,7 +101,7 @@ def wanted_beside(own: Sequence[Entry], others: Sequence[Entry]) -> list[tuple[s
     times = [*accumulate((each.time for each in own), max), *(each.time for each in others)]
     pool = [*own, *others]
     order = sorted(range(len(pool)), key=times.__getitem__)
-    found = aliases.wanted((replace(pool[at], number=n) for n, at in enumerate(order, 1)), COMMITTED)
+    found = aliases.wanted((replace(pool[at], number=n) for n, at in enumerate(order, 1)), states)
     metrics = {(each.metric, each.goal) for each in pool if aliases.has_value(each)}
     if others and len(metrics) > 1:
         say_once(

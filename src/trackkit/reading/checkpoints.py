@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackkit.checkpoints.aliases import wanted
+from trackkit.checkpoints.aliases import collections, wanted
+from trackkit.checkpoints.alignment import wanted_beside
 from trackkit.checkpoints.entry import Entry
 from trackkit.checkpoints.ledger import read_ledger
+from trackkit.checkpoints.naming import is_ours
 from trackkit.checkpoints.staging import Staging
 from trackkit.checkpoints.uploads import UploadError
 from trackkit.integrations.wandb.artifacts import Artifacts
+from trackkit.local_log.places import known_runs
+from trackkit.local_log.reader import read_json
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError
 
+_PROJECT = "trackkit/settings/project"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -59,7 +64,7 @@ def saved_checkpoints(run: RecordedRun) -> list[SavedCheckpoint]:
             raise ReadError(f"cannot read the checkpoints of '{run.run_id}' from W&B: {error}") from error
         return [SavedCheckpoint(each, each.aliases) for each in found]
     entries, staging = read_ledger(run.folder), Staging(run.folder)
-    names = wanted(entries)
+    names = wanted(entries) | _shared(run, entries)
     newest = {each.path: each.number for each in entries}
     numbers = set(staging.numbers())
     # A second save of the same weights, such as Lightning's `last.ckpt`, has no files of its own.
@@ -67,13 +72,39 @@ def saved_checkpoints(run: RecordedRun) -> list[SavedCheckpoint]:
     return [
         SavedCheckpoint(
             each,
-            # Of what is committed, those that it has: another run of the collection may have the best.
-            each.aliases if each.state == "committed" else names.get(each.number, ()),
+            names.get(each.number, ()),
             each.path if newest[each.path] == each.number and (each.is_remote or os.path.exists(each.path)) else "",
             str(staging.folder(each.number)) if each.number in numbers else "",
         )
         for each in kept
     ]
+
+
+def _shared(run: RecordedRun, entries: Sequence[Entry]) -> dict[int, tuple[str, ...]]:
+    """Returns the number of each committed entry to the aliases that it has.
+
+    Another run of this machine that shares the collection may have the best and the latest.
+    """
+    committed = [each for each in entries if each.state == "committed"]
+    found = {each.number: each.aliases for each in committed}
+    others = collections(_of_others(run)) if committed else {}
+    for name, own in collections(committed).items():
+        for each, names in zip(own, wanted_beside(own, others[name]) if name in others else (), strict=False):
+            foreign = (alias for alias in each.aliases if not is_ours(alias))
+            found[each.number] = (*filter(is_ours, names), *foreign)
+    return found
+
+
+def _of_others(run: RecordedRun) -> list[Entry]:
+    """Returns the committed entries of the other runs of a project on this machine."""
+    project, own = run.config.get(_PROJECT), os.path.realpath(run.folder or "")
+    folders = [each.folder for each in known_runs() if each.folder is not None]
+    same = [
+        folder
+        for folder in folders
+        if os.path.realpath(folder) != own and read_json(folder / "config.json").get(_PROJECT) == project
+    ]
+    return [entry for folder in same for entry in read_ledger(folder) if entry.state == "committed"]
 
 
 def totals(saved: Sequence[SavedCheckpoint]) -> list[str]:

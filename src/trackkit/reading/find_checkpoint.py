@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trackkit.checkpoints.aliases import BEST, LATEST, wanted
+from trackkit.checkpoints.alignment import wanted_beside
 from trackkit.checkpoints.entry import STATES, Entry
 from trackkit.checkpoints.ledger import read_ledger
 from trackkit.checkpoints.naming import is_ours
@@ -86,11 +87,14 @@ def _pick(found: Iterable[tuple[RecordedRun, Entry]], alias: str, where: str) ->
     known = [(run, entry) for run, entry in found if _is_usable(entry)]
     if not known:
         raise ReadError(f"{where} has no checkpoint to load. `trackkit checkpoints RUN` lists what was saved.")
-    names: list[tuple[RecordedRun, Entry, tuple[str, ...]]] = []
-    for run in {each.run_id: each for each, _ in known}.values():
-        entries = [entry for each, entry in known if each is run]
-        aliases = wanted(entries, frozenset(STATES))
-        names += [(run, entry, aliases[entry.number]) for entry in entries]
+    if len(projects := {str(run.config.get("trackkit/settings/project")) for run, _ in known}) > 1:
+        raise ReadError(
+            f"{where} is in several projects: {', '.join(sorted(projects))}. Give the run: RUN:{alias or BEST}"
+        )
+    # Runs that share a collection share its best and latest.
+    own = [entry for run, entry in known if run is known[0][0]]
+    aliases = wanted_beside(own, [entry for run, entry in known if run is not known[0][0]], frozenset(STATES))
+    names = [(run, entry, its) for (run, entry), its in zip(known, aliases, strict=True)]
     alias = alias or (BEST if any(BEST in each for *_, each in names) else LATEST)
     meant = [each for each in names if alias in (*each[2], *_others(each[1]), each[1].version.rpartition(":")[2])]
     if len(meant) > 1:
