@@ -19,7 +19,7 @@ from trackkit.engine.run_info import RunInfo, Status
 from trackkit.engine.sink import Sink
 from trackkit.engine.summary import Summary
 from trackkit.engine.window import Window
-from trackkit.notices import say_once
+from trackkit.notices import ensure_heard, say_once
 from trackkit.schema.keys import BATCH, Where, sanitize
 from trackkit.schema.names import Names
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import torch
 
 END_WAIT_S, FLUSH_S = 2.0, 0.5
+# Each is a key of its own.
+MAX_PARTS = 200
 _PART = "loss/"
 
 
@@ -140,6 +142,10 @@ class Tracker:
         """Adds parts of a batch's loss, name to number or tensor of one element, to the means `batch/loss/<name>`."""
         for name, value in numbers(values, self._refused).items():
             if name not in self._part_keys:
+                if len(self._part_keys) == MAX_PARTS:
+                    ensure_heard()
+                    say_once(f"Parts and sources of the loss have {MAX_PARTS} names; further ones are not recorded.")
+                    continue
                 self._part_keys[name] = f"batch/loss/{self._names.part(name)}"
             detached = value.detach().float().reshape(()) if hasattr(value, "detach") else value
             self._window.average(self._part_keys[name], detached)

@@ -288,6 +288,22 @@ def test_losses_are_averaged_by_source_and_part() -> None:
     assert sink.history("batch/loss") == [(1, 0.0), (9, 4.5)]
 
 
+def test_sources_of_too_many_names_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    training, sink = Training(), MemorySink()
+    with training.loop(sinks=[sink]) as track:
+        track.log({"loss/part": 1.0})
+        for number in range(300):
+            trackkit.source(f"file-{number}")
+            track.step(1.0)
+        training.step(batches(1)[0])
+        trackkit.source("file-0")
+        track.step(2.0)
+    (row,) = sink.rows
+    assert sum(key.startswith("batch/loss/") for key in row.values) == 200
+    assert row.values["batch/loss/source/file_0"] == 1.5
+    assert caplog.text.count("have 200 names") == 1
+
+
 def test_loop_left_before_its_last_step_is_stopped() -> None:
     training, sink = Training(), MemorySink()
     training.train(batches(3), sinks=[sink], total_steps=100)
