@@ -104,6 +104,20 @@ def test_unknown_alias_is_an_error(saved: Callable[..., Path], alias: str, messa
         trackkit.load_checkpoint(f"{saved()}{alias}")
 
 
+def test_url_is_found_by_itself_whatever_its_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKKIT_INDEX", str(tmp_path / "index"))
+    saver = Saver(tmp_path / "out")
+    saver.save(1, 0.5, path="s3://me:pw7K@bucket/run/last.ckpt?X-Amz-Signature=a1b2")
+    saver.save(2, 0.7, path="s3://me:pw7K@bucket/run/2.ckpt")
+    saver.close()
+    url = "s3://bucket/run/last.ckpt"
+    for spec in (saver.folder, url, "s3://me:other@bucket/run/last.ckpt", f"{url}?X-Amz-Signature=ff"):
+        assert trackkit.load_checkpoint(spec) == url
+    assert (whois(url).checkpoint["step"], whois(url).checkpoint["size"]) == ("1", "not recorded")
+    with pytest.raises(ReadError, match=r"has saved a checkpoint to 's3://bucket/3\.ckpt'"):
+        whois("s3://me:pw7K@bucket/3.ckpt")
+
+
 def test_unknown_run_and_run_without_checkpoints_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="no run 'nothing'"):
         trackkit.load_checkpoint("nothing:best")

@@ -15,7 +15,7 @@ def whois(
         str,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="RUN:best, RUN:step-120, entity/project/model-name:v3, or the path of a checkpoint saved here.",
+            help="RUN:best, RUN:step-120, entity/project/model-name:v3, or the path or URL of a checkpoint saved here.",
         ),
     ],
 ) -> None:

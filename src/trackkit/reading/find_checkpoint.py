@@ -19,6 +19,7 @@ from trackkit.local_log.places import is_server_path, known_runs, run_folders
 from trackkit.local_log.recorded import RecordedRun
 from trackkit.local_log.regular import ReadError
 from trackkit.reading.runs import read_run
+from trackkit.redaction.patterns import mask_url
 
 # Without a chance to be loaded.
 _GONE = frozenset({"lost", "overwritten", "deleted"})
@@ -49,7 +50,7 @@ def find_checkpoint(spec: str | os.PathLike[str]) -> FoundCheckpoint:
     Args:
         spec: a run as `trackkit.read_run` takes it, or the collection of an artifact (`model-toy`,
             `entity/project/model-toy`), with `:alias` or `:v3`. Without an alias: `best`, or `latest` if no metric is
-            monitored. Or the path of a checkpoint that a run on this machine has saved.
+            monitored. Or the path or URL of a checkpoint that a run on this machine has saved.
 
     Raises:
         ReadError: there is no such run, artifact or alias, or several are meant, or the server does not answer.
@@ -57,7 +58,13 @@ def find_checkpoint(spec: str | os.PathLike[str]) -> FoundCheckpoint:
     text = os.fspath(spec)
     if os.path.exists(os.path.expanduser(text)):
         path = Path(os.path.expanduser(text)).absolute()
-        return _saved_to(path) or _of_run(read_run(text), "")
+        near = [folder for parent in path.parents[:_LEVELS] for folder in run_folders(parent)]
+        return _saved_to(str(path), near) or _of_run(read_run(text), "")
+    if "://" in text:
+        url = mask_url(text)
+        if (remote := _saved_to(url)) is None:
+            raise ReadError(f"no run of yours on this machine has saved a checkpoint to '{url}'. Give RUN:best.")
+        return remote
     name, colon, alias = text.rpartition(":")
     if not colon or "/" in alias:
         name, alias = text, ""
@@ -155,16 +162,20 @@ def _in_collection(name: str, error: ReadError) -> list[tuple[RecordedRun, Entry
     return found
 
 
-def _saved_to(path: Path) -> FoundCheckpoint | None:
-    """Returns the newest entry of a run on this machine that was saved to a path; None without one."""
-    near = (folder for parent in path.parents[:_LEVELS] for folder in run_folders(parent))
+def _saved_to(path: str, near: Iterable[Path] = ()) -> FoundCheckpoint | None:
+    """Returns the newest entry of a run on this machine that was saved to a path or URL; None without one.
+
+    Args:
+        path: absolute.
+        near: run folders to look at before those in the user's list.
+    """
     for folder in [*near, *(each.folder for each in reversed(known_runs()) if each.folder is not None)]:
         entries = read_ledger(folder)
-        if saved := [entry for entry in entries if entry.path == str(path)]:
+        if saved := [entry for entry in entries if entry.path == path]:
             usable = [entry for entry in entries if _is_usable(entry)]
             # Of a second save of the same weights, the first one has the files.
             twin = next((each for each in reversed(usable) if each.step == saved[-1].step), saved[-1])
-            entry = saved[-1] if saved[-1].files else twin
+            entry = saved[-1] if saved[-1].files or saved[-1].is_remote else twin
             aliases = wanted(usable, frozenset(STATES)).get(entry.number, ())
             return FoundCheckpoint(read_run(folder), entry, None, aliases)
     return None
