@@ -12,8 +12,10 @@ from tests.support.processes import run_python
 from trackkit.local_log.recorded import RecordedRun
 
 APP = """
+import random
 import sys
 import hydra
+import numpy as np
 import trackkit
 from omegaconf import DictConfig, OmegaConf
 from pathlib import Path
@@ -21,10 +23,18 @@ from tests.support.toy import TRAININGS, Recipe
 from trackkit.integrations.memory import MemorySink
 
 OmegaConf.register_new_resolver("twice", lambda value: 2 * value)
+OmegaConf.register_new_resolver("draw", lambda: random.random() + np.random.random())
+
+def draws():
+    return random.random(), np.random.random()
 
 @hydra.main(version_base=None, config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     TRAININGS["huggingface"](Recipe(epochs=1, lr=cfg.optim.lr), Path("out"), [trackkit.TrackKit(sinks=[])])
+    # The trainer has set this seed: reading the config has drawn nothing.
+    drawn = draws()
+    random.seed(42), np.random.seed(42)
+    assert drawn == draws()
     return cfg.optim.lr
 
 main()
@@ -34,7 +44,7 @@ defaults: [_self_, optim: sgd, optim/schedule@schedule: cosine]
 model: {width: 8, depth: "${twice:${model.width}}"}
 api_key: sk-ant-api03-0123456789abcdef0123
 missing: ???
-unknown: {here: "${oc.env:NO_SUCH_VARIABLE}", missing: "${missing}", twice: "${twice:4}"}
+unknown: {here: "${oc.env:NO_SUCH_VARIABLE}", missing: "${missing}", twice: "${twice:4}", drawn: "${draw:}"}
 """
 
 
@@ -68,6 +78,8 @@ def test_job_records_composed_config_and_overrides(app: Path, tmp_path: Path) ->
         "${oc.env:NO_SUCH_VARIABLE}", "${missing}", 8
     ]  # fmt: skip
     assert "sk-ant" not in str(config)
+    assert 0 < config["hparams/unknown/drawn"] < 2
+    assert (run.summary["final/tracker_errors"], run.run["status"]) == (0, "finished")
     assert "hydra/job_number" not in config
     assert config.get("trackkit/settings/group") is None
     assert Path(config["hydra/output"], ".hydra/config.yaml").is_file()

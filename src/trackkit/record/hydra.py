@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,24 @@ def read_hydra() -> HydraJob:
 def _composed(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    values = _plain(OmegaConf.load(path))
+    with _random_states_kept():
+        values = _plain(OmegaConf.load(path))
     if not isinstance(values, dict):
         return {}
     return {key.removeprefix("hparams/"): value for key, value in flatten("hparams", values).items()}
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """Restores the generators of `random` and NumPy: a resolver of the application may draw from them."""
+    numpy = sys.modules.get("numpy")
+    state, numpys = random.getstate(), numpy.random.get_state() if numpy is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if numpy is not None:
+            numpy.random.set_state(numpys)
 
 
 def _plain(node: Any) -> Any:
