@@ -87,6 +87,8 @@ def test_settings_become_variables_and_the_folder_stands_first_once(tmp_path: Pa
         (["--project"], 2, "'--project' has no value"),
         (["--config", "nothing.yaml", "env"], 2, f"{os.sep}nothing.yaml'. Create it"),
         (["no-such-command"], 127, "cannot run 'no-such-command': no such command"),
+        (["python -c pass"], 127, "Write the command without quotes"),
+        (["SEED=1", "python", "train.py"], 127, "Write variables in front of `trackkit run`"),
         (["train.py"], 127, "Write `trackkit run python train.py`"),
         (["./train.py"], 126, "Permission denied. Write `trackkit run python ./train.py`"),
         (["./script"], 127, "the interpreter that its first line names is missing"),

@@ -122,6 +122,10 @@ def _cannot_run(command: list[str], error: OSError) -> int:
         why += f". Write `trackkit run {interpreter} {name}`"
     elif is_missing and os.path.isfile(name):
         why = "the interpreter that its first line names is missing, or it is not on the PATH"
+    elif is_missing and "=" in name:
+        why += ". Write variables in front of `trackkit run`"
+    elif is_missing and " " in name:
+        why += ". Write the command without quotes"
     return _fail(f"cannot run '{name}': {why}.", NOT_FOUND if is_missing else CANNOT_RUN)
 
 
