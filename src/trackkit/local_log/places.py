@@ -130,7 +130,9 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
     if found := [run for run in known if run.run_id == str(word)]:
         return found
     hint = did_you_mean(str(word), {run.run_id for run in known}).partition("; known")[0]
-    raise ReadError(f"no run '{word}': it is neither a folder nor an id in your list of runs. Give a run folder{hint}")
+    raise ReadError(
+        f"no run '{word}': it is neither a folder nor an id in your list of runs. Give a run folder{hint or '.'}"
+    )
 
 
 def is_server_path(path: str | os.PathLike[str], parts: int) -> bool:

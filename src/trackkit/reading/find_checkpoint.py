@@ -158,7 +158,8 @@ def _in_collection(name: str, error: ReadError) -> list[tuple[RecordedRun, Entry
             run = read_run(each.folder or each.run_id)
             found += [(run, entry) for entry in entries if entry.collection == name]
     if not found:
-        raise ReadError(f"{error}{did_you_mean(name, known).partition('; known')[0]}")
+        hint = did_you_mean(name, known).partition("; known")[0]
+        raise ReadError(str(error).rstrip(".") + hint) if hint else error
     return found
 
 
