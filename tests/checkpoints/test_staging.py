@@ -22,7 +22,7 @@ from trackkit.checkpoints import worker
 from trackkit.checkpoints.entry import Entry, File, to_line
 from trackkit.checkpoints.hashing import hashed
 from trackkit.checkpoints.ledger import LEDGER, STAGING, Ledger
-from trackkit.checkpoints.staging import REWRITTEN, Staging, note
+from trackkit.checkpoints.staging import REWRITTEN, SMALL, Staging, note
 
 
 @pytest.fixture
@@ -110,6 +110,23 @@ def test_path_that_is_written_anew_each_time_is_copied(tmp_path: Path, framework
     for each in entries:
         if each.step not in lost:
             assert staged(saver, each) == {"last.pt": b"weights %d" % each.step}
+
+
+def test_folder_of_several_ranks_that_is_written_anew_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trackkit.checkpoints.staging.QUIET_S", 0.1)
+    saver = Saver(tmp_path, keep=10)
+    for size in (10, SMALL + 1):
+        for step in (size, size + 1):
+            for rank in (0, 1):
+                (saver.write("last/x", b"").parent / f"{rank}.bin").write_bytes(b"%d" % (step % 10) * size)
+            saver.save(step, path=saver.saves / "last", framework="accelerate", shared=True)
+            entries = saver.wait_for("hashed")
+    saver.close()
+    for each in entries:
+        assert staged(saver, each)["1.bin"][:1] == b"%d" % (each.step % 10)
+    assert not list(saver.folder.rglob(".*.held"))
 
 
 def test_file_that_is_to_be_copied_and_is_deleted_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,8 @@ class Staging:
         self.error: OSError | None = None
         # Path to inode to file, as it was saved last.
         self._written: dict[str, dict[int, File]] = {}
+        # Numbers of the entries whose files are copied, since the next save changes them.
+        self._copied: set[int] = set()
 
     def folder(self, number: int) -> Path:
         """Returns where the files of an entry lie."""
@@ -109,8 +111,9 @@ class Staging:
 
     def link(self, entry: Entry) -> bool:
         """Links what can be linked; returns whether nothing is left to be copied. Takes no time, and raises nothing."""
-        copies = self._is_written_in_place(entry)
-        left = [file for file in entry.files if not self._link_file(entry, file, copies)]
+        if self._is_written_in_place(entry):
+            self._copied.add(entry.number)
+        left = [file for file in entry.files if not self._link_file(entry, file)]
         return not left
 
     def copy(self, entry: Entry) -> Entry:
@@ -126,6 +129,7 @@ class Staging:
             target = self.folder(entry.number) / file.name
             if not target.exists():
                 self._copy_or_move(_source(entry, file), target, file)
+            _remove(_held(target))
             staged = _noted(file.name, target)
             # A link stays as it was noted at the save; a copy is a file of its own.
             files.append(file if staged.inode == file.inode else staged)
@@ -188,7 +192,7 @@ class Staging:
         is_rewritten = any(not same(file, before.get(file.inode, file)) for file in entry.files)
         return is_rewritten or (is_first and entry.framework in IN_PLACE)
 
-    def _link_file(self, entry: Entry, file: File, copies: bool = False) -> bool:
+    def _link_file(self, entry: Entry, file: File) -> bool:
         target = self.folder(entry.number) / file.name
         try:
             if target.exists():
@@ -201,7 +205,7 @@ class Staging:
                 if not same(_noted(file.name, Path(source)), file):
                     _remove(target)
                 return False
-            if copies or _matches(file.name, REWRITTEN):
+            if entry.number in self._copied or _matches(file.name, REWRITTEN):
                 if file.size <= SMALL:
                     # The worker may be late, and the whole checkpoint would be lost for one small file.
                     with suppress(Gone, Changed):
@@ -245,7 +249,6 @@ class Staging:
             os.replace(held, target)
         else:
             self._copy_file(held, target, file)
-        _remove(held)
 
     def _copy_file(self, source: Path, target: Path, file: File) -> None:
         spare = _spare(target)
