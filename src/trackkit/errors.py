@@ -26,8 +26,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     if not choices:
         return "; none is known"
-    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{near[0]}'?"
     more = f" and {len(choices) - _LISTED} more" if len(choices) > _LISTED else ""
-    return f"; known: {', '.join(choices[:_LISTED])}{more}"
+    return nearest(word, choices) or f"; known: {', '.join(choices[:_LISTED])}{more}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the nearest known word; "" if none is near."""
+    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

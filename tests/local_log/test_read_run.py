@@ -162,7 +162,8 @@ def test_status_of_a_run_whose_process_is_alive_dead_or_on_another_host(tmp_path
 def test_errors_name_the_folder_and_its_runs(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"no run in '.*': it has neither '_trackkit/<run id>' nor W&B's folder"):
         read_run(tmp_path)
-    with pytest.raises(ReadError, match="no run 'nothing': it is neither a folder nor an id in your list of runs"):
+    unknown = r"no run 'nothing': it is neither a folder nor an id in your list of runs\. Give a run folder\.$"
+    with pytest.raises(ReadError, match=unknown):
         read_run("nothing")
     for name in ("one", "two"):
         (tmp_path / "_trackkit" / name).mkdir(parents=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trackkit.callbacks.nvml import energy_counter
 from trackkit.engine import stopwatch
 from trackkit.engine.callback import Callback, Values
-from trackkit.errors import did_you_mean
+from trackkit.errors import nearest
 from trackkit.schema.goals import direction
 from trackkit.schema.keys import Where, canonical
 
@@ -162,7 +162,7 @@ class FinalSummary(Callback):
         if self.monitor is None or self._monitored(self.monitor):
             return ""
         known = sorted(key.removeprefix("epoch/") for key in self._names)
-        near = did_you_mean(f"val/{canonical(self.monitor, _VAL)}", known).partition("; known")[0]
+        near = nearest(f"val/{canonical(self.monitor, _VAL)}", known)
         logged = ", ".join(known) or "none"
         return f"'monitor' is '{self.monitor}', which no validation has logged{near or '.'} Logged: {logged}"
 

@@ -84,7 +84,7 @@ def meant(words: Sequence[str]) -> list[Runs]:
     Raises:
         ReadError: a word means no run.
     """
-    from trackkit.errors import did_you_mean
+    from trackkit.errors import nearest
     from trackkit.local_log.regular import ReadError
     from trackkit.reading.runs import runs
 
@@ -100,7 +100,7 @@ def meant(words: Sequence[str]) -> list[Runs]:
                 raise
             if word not in groups:
                 known = {*map(str, groups), *(run.run_id for run in mine)} - {"None"}
-                hint = did_you_mean(word, known).partition("; known")[0]
+                hint = nearest(word, known)
                 said = f"no run '{word}': it is neither a folder, nor an id or a group in your list of runs"
                 raise ReadError(f"{said}{hint or '. `trackkit ls` shows them.'}") from None
             found.append(groups[word])

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trackkit.errors import did_you_mean
+from trackkit.errors import nearest
 from trackkit.local_log import index
 from trackkit.local_log.reader import read_fields
 from trackkit.local_log.regular import ReadError
@@ -129,7 +129,7 @@ def find_runs(word: str | os.PathLike[str], known: Sequence[RunOnDisk] | None = 
     known = known_runs() if known is None else known
     if found := [run for run in known if run.run_id == str(word)]:
         return found
-    hint = did_you_mean(str(word), {run.run_id for run in known}).partition("; known")[0]
+    hint = nearest(str(word), {run.run_id for run in known})
     raise ReadError(
         f"no run '{word}': it is neither a folder nor an id in your list of runs. Give a run folder{hint or '.'}"
     )

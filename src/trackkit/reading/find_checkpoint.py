@@ -12,7 +12,7 @@ from trackkit.checkpoints.alignment import wanted_beside
 from trackkit.checkpoints.entry import STATES, Entry
 from trackkit.checkpoints.ledger import read_ledger
 from trackkit.checkpoints.naming import is_ours
-from trackkit.errors import did_you_mean
+from trackkit.errors import did_you_mean, nearest
 from trackkit.integrations.wandb.server import Unanswered
 from trackkit.integrations.wandb.versions import StoredVersion, find_version, versions_of_run
 from trackkit.local_log.places import is_server_path, known_runs, run_folders
@@ -158,7 +158,7 @@ def _in_collection(name: str, error: ReadError) -> list[tuple[RecordedRun, Entry
             run = read_run(each.folder or each.run_id)
             found += [(run, entry) for entry in entries if entry.collection == name]
     if not found:
-        hint = did_you_mean(name, known).partition("; known")[0]
+        hint = nearest(name, known)
         raise ReadError(str(error).rstrip(".") + hint) if hint else error
     return found
 

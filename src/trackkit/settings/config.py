@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from trackkit.errors import ConfigError, did_you_mean
+from trackkit.errors import ConfigError, did_you_mean, nearest
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 NamesMode = Literal["canonical", "keep", "strict"]
@@ -125,7 +125,7 @@ def check_values(settings: TrackKitConfig) -> None:
     for name, choices in CHOICES.items():
         value = getattr(settings, name)
         if value not in choices:
-            near = did_you_mean(value, choices).partition("; known")[0]
+            near = nearest(value, choices)
             raise ConfigError(f"{name}='{value}' is not one of {', '.join(choices)}{near}")
     project = settings.project
     if project is not None and (not project.strip() or len(project) > 128 or set(project) & set("/\\#?%:")):
