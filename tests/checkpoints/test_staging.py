@@ -129,6 +129,26 @@ def test_folder_of_several_ranks_that_is_written_anew_is_copied(
     assert not list(saver.folder.rglob(".*.held"))
 
 
+@pytest.mark.parametrize("clones", [False, True])
+@pytest.mark.parametrize("name", ["random_states_1.pkl", "__1_0.distcp"])
+def test_small_file_that_another_rank_still_writes_is_copied_whole(
+    name: str, clones: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are written in place: the first in a folder of Accelerate, the second in any."""
+    if clones:
+        monkeypatch.setattr(Staging, "_clone", lambda _, source, target: bool(shutil.copyfile(source, target)))
+    saver = Saver(tmp_path)
+    folder = saver.write("last/model.bin", b"weights").parent
+    with (folder / name).open("wb", buffering=0) as file:
+        file.write(b"begin")
+        saver.save(1, path=folder, framework="accelerate", shared=True)
+        file.write(b"end")
+    (entry,) = saver.wait_for("hashed")
+    saver.close()
+    assert staged(saver, entry) == {"model.bin": b"weights", name: b"beginend"}
+    assert not list(saver.folder.rglob(".*.held"))
+
+
 def test_file_that_is_to_be_copied_and_is_deleted_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trackkit.checkpoints.staging.SMALL", 0)
     saver = Saver(tmp_path, keep=10)

@@ -44,7 +44,7 @@ OPTIMIZER = (
 """Files that continue a training and that inference does not need: `weights_only` leaves them out."""
 
 SMALL = 1 << 20
-"""Bytes up to which such a file is copied at the save, in a millisecond, and not by the worker."""
+"""Bytes up to which such a file is copied at the save, in a millisecond, and not by the worker, if one rank saves."""
 
 QUIET_S = 1.0
 """A shared folder counts as written once nothing in it has changed for so long."""
@@ -200,13 +200,14 @@ class Staging:
             self._make_folder(target)
             # `os.link` follows no link: the file that Lightning's `save_last="link"` points to is meant.
             source = os.path.realpath(_source(entry, file))
-            if self._clones and self._clone(source, target):
+            # A copy of what another rank still writes would be cut short: those are made once the folder is quiet.
+            if not entry.shared and self._clones and self._clone(source, target):
                 # A clone is a file of its own, which `copy` notes; it must be one of what was saved.
                 if not same(_noted(file.name, Path(source)), file):
                     _remove(target)
                 return False
             if entry.number in self._copied or _matches(file.name, REWRITTEN):
-                if file.size <= SMALL:
+                if file.size <= SMALL and not entry.shared:
                     # The worker may be late, and the whole checkpoint would be lost for one small file.
                     with suppress(Gone, Changed):
                         self._copy_file(Path(source), target, file)
