@@ -35,17 +35,13 @@ def whole(name: str, number: Any) -> int:
 def loss_of(loss: Any) -> Any:
     """Returns a loss as a detached scalar tensor that nothing overwrites."""
     if type(loss) is float:
-        import torch
-
-        return torch.tensor(loss, dtype=torch.float64)
+        return _as_tensor(loss)
     try:
         loss = _kept(loss)
     except AttributeError:
-        import torch
-
         if not is_number(loss):
             raise TrackKitError(f"track.step needs the loss as one number or a tensor of one; got {loss!r}") from None
-        return torch.tensor(float(loss), dtype=torch.float64)
+        return _as_tensor(float(loss))
     if not loss.ndim:
         return loss
     if loss.numel() != 1:
@@ -75,6 +71,13 @@ def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the numbers among logged values, None included, as they may be recorded later, and the other values."""
     numbers = {name: plain_number(value) for name, value in values.items() if value is None or is_number(value)}
     return numbers, {name: value for name, value in values.items() if name not in numbers}
+
+
+def _as_tensor(number: float) -> Any:
+    import torch
+
+    # In less than half the time of `torch.tensor`.
+    return torch.full((), number, dtype=torch.float64)
 
 
 def _kept(tensor: Any) -> Any:
