@@ -71,12 +71,14 @@ def compiles_backward() -> bool:
 
     `torch.compiler.is_compiling` is also true in a hook of an ordinary backward pass within a compiled function.
     """
-    import torch
-
     compiled = sys.modules.get("torch._dynamo.compiled_autograd")
     if compiled is None:
         return False
-    return bool(getattr(compiled, "in_compiled_autograd_region", torch.compiler.is_compiling()))
+    if not hasattr(compiled, "in_compiled_autograd_region"):
+        import torch
+
+        return torch.compiler.is_compiling()
+    return bool(compiled.in_compiled_autograd_region)
 
 
 def eager(call: Call) -> Call:
