@@ -11,6 +11,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -254,9 +255,9 @@ def test_wrong_calls_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"needs an accelerator that logs with TrackKit"):
         trackkit.accelerate(Accelerator(cpu=True))
     accelerator = Accelerator(cpu=True, log_with=AccelerateTracker(sinks=[]))
-    with pytest.raises(ConfigError, match="'every' must be a positive integer; got 0"):
+    with pytest.raises(ConfigError, match=r"every=0 in trackkit\.accelerate is not a whole number of steps, 1 or more"):
         trackkit.accelerate(accelerator, every=0)
-    trackkit.accelerate(accelerator)
+    trackkit.accelerate(accelerator, total_steps=np.int64(5))
     with pytest.raises(ConfigError, match="called twice"):
         trackkit.accelerate(accelerator)
     late = Accelerator(cpu=True, log_with=AccelerateTracker(sinks=[]))

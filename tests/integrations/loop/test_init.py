@@ -73,6 +73,7 @@ def run_id(folder: Path) -> str:
         (lambda run: run.log(3), "mapping"),
         (lambda run: run.log({"a": 1}, step=-1), "0 or more"),
         (lambda run: run.log({"a": 1}, step=1.5), "whole number"),
+        (lambda run: run.log({"a": 1}, step=torch.tensor(1.5)), "whole number"),
         (lambda run: run.log({"a": 1}, stepp=1), "unexpected keyword argument 'stepp'"),
         (lambda run: (run.finish(), run.log({"a": 1})), r"after run.finish\(\)"),
     ],

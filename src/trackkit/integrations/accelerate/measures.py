@@ -17,6 +17,7 @@ from trackkit.integrations.accelerate.describe import describe
 from trackkit.integrations.accelerate.steps import Steps
 from trackkit.integrations.accelerate.tracker import AccelerateTracker, by_name
 from trackkit.integrations.guard import call_guarded
+from trackkit.integrations.loop.values import whole
 from trackkit.integrations.patches import Patch
 from trackkit.notices import logger
 
@@ -42,11 +43,11 @@ def accelerate(accelerator: Any, total_steps: int | None = None, every: int = 50
 
     Raises:
         ConfigError: the accelerator does not log with TrackKit, has initialized its trackers already, or is measured
-            already; `total_steps` or `every` is not a positive integer.
+            already; `total_steps` or `every` is not a whole number of steps, 1 or more.
     """
-    for name, value in (("total_steps", total_steps), ("every", every)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(f"trackkit.accelerate: '{name}' must be a positive integer; got {value!r}")
+    every = whole("trackkit.accelerate", "every", every)
+    if total_steps is not None:
+        total_steps = whole("trackkit.accelerate", "total_steps", total_steps)
     given = [each for each in accelerator.log_with if isinstance(each, AccelerateTracker)]
     if not given and "trackkit" not in [str(each) for each in accelerator.log_with]:
         raise ConfigError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import operator
 import sys
 from collections import UserDict
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from trackkit.errors import TrackKitError
 from trackkit.integrations.guard import Kit, call_guarded, guarded_call
 from trackkit.integrations.loop.block import Block
 from trackkit.integrations.loop.describe import describe, hyperparameters
-from trackkit.integrations.loop.values import check_mapping, split
+from trackkit.integrations.loop.values import check_mapping, integer, split
 from trackkit.notices import ensure_heard, logger
 from trackkit.record.run_config import plain
 from trackkit.schema.keys import BATCH, sanitize
@@ -89,9 +88,9 @@ class Run(Block):
         events = event_of({name: value for name, value in values.items() if value is not None})
         if step is None:
             step = self.step + (self._complete and any(where == BATCH for where, _ in events))
-        # NumPy's integers count.
-        if isinstance(step, bool) or not hasattr(step, "__index__") or (step := operator.index(step)) < 0:
-            raise TrackKitError(f"run.log(step={step!r}): a step is a whole number, 0 or more")
+        given, step = step, integer(step)
+        if step is None or step < 0:
+            raise TrackKitError(f"run.log(step={given!r}): a step is a whole number, 0 or more")
         if step < self.step and not self._went_back:
             self._went_back = True
             ensure_heard()

@@ -57,8 +57,8 @@ class Loop(Block):
     ) -> None:
         super().__init__(kit)
         self._model, self._hparams = as_module(model), hyperparameters(config)
-        self._total = None if total_steps is None else whole("total_steps", total_steps)
-        self._rows = Rows(whole("every", every), self._total)
+        self._total = None if total_steps is None else whole("trackkit.loop", "total_steps", total_steps)
+        self._rows = Rows(whole("trackkit.loop", "every", every), self._total)
         # Without one no step would ever be counted.
         self._optimizers = Optimizers(optimizer or None, self._model, scaler)
         self._counts = Counts()

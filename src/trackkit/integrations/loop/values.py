@@ -21,15 +21,28 @@ def check_mapping(what: str, values: Any) -> None:
         raise TrackKitError(f"{what} takes a mapping of names to values; got {values!r}")
 
 
-def whole(name: str, number: Any) -> int:
-    """Returns a number of steps as an int; NumPy's integers count.
+def integer(number: Any) -> int | None:
+    """Returns an integer, NumPy's too, as an int; None for anything else."""
+    try:
+        return None if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        return None
+
+
+def whole(where: str, name: str, number: Any) -> int:
+    """Returns a number of steps as an int.
+
+    Args:
+        where: the function that was given it, for the error.
+        name, number: of its argument.
 
     Raises:
-        ConfigError: something else, or less than 1.
+        ConfigError: it is not an integer, or less than 1.
     """
-    if isinstance(number, bool) or not hasattr(number, "__index__") or operator.index(number) < 1:
-        raise ConfigError(f"{name}={number!r} in trackkit.loop is not a whole number of steps, 1 or more")
-    return operator.index(number)
+    steps = integer(number)
+    if steps is None or steps < 1:
+        raise ConfigError(f"{name}={number!r} in {where} is not a whole number of steps, 1 or more")
+    return steps
 
 
 def loss_of(loss: Any) -> Any:
