@@ -65,13 +65,8 @@ class Window:
         if loss is not None:
             self._micro.append(loss)
         if steps:
-            import torch
-
-            if len(self._micro) > 1:
-                losses = torch.stack(self._micro)
-                self._micro = [losses.mean(dtype=torch.promote_types(losses.dtype, torch.float32))]
-            self.losses.append(self._micro[0])
-            self._micro.clear()
+            micro, self._micro = self._micro, []
+            self.losses.append(_mean(micro) if len(micro) > 1 else micro[0])
 
     def average(self, key: str, value: float | torch.Tensor) -> None:
         """Adds a value to the mean of `key`; a device scalar, which nothing changes, without reading it."""
@@ -102,3 +97,10 @@ class Window:
     def elapsed_s(self) -> float:
         """Seconds of training since the window opened, without pauses."""
         return max(stopwatch.now() - self._since - self._paused_s, 1e-9)
+
+
+def _mean(losses: list[torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    stacked = torch.stack(losses)
+    return stacked.mean(dtype=torch.promote_types(stacked.dtype, torch.float32))
