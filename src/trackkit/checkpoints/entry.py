@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
+from trackkit.checkpoints.naming import is_ours
 from trackkit.local_log.regular import parse_json
 
 State = Literal["saved", "staged", "hashed", "handed over", "committed", "skipped", "lost", "overwritten", "deleted"]
@@ -122,6 +123,11 @@ class Entry:
             **({"hub_url": self.hub_url} if self.hub_url else {}),
             **({"was": list(self.was)} if self.was else {}),
         }
+
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """The aliases on the server that TrackKit sets only when it is asked to: those of promotions and of others."""
+        return tuple(each for each in self.aliases if not is_ours(each))
 
     @property
     def waiting(self) -> tuple[str, ...]:

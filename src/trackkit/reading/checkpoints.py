@@ -90,8 +90,7 @@ def _shared(run: RecordedRun, entries: Sequence[Entry]) -> dict[int, tuple[str, 
     others = collections(_of_others(run)) if committed else {}
     for name, own in collections(committed).items():
         for each, names in zip(own, wanted_beside(own, others[name]) if name in others else (), strict=False):
-            foreign = (alias for alias in each.aliases if not is_ours(alias))
-            found[each.number] = (*filter(is_ours, names), *foreign)
+            found[each.number] = (*filter(is_ours, names), *each.foreign)
     return found
 
 

@@ -11,7 +11,6 @@ from trackkit.checkpoints.aliases import BEST, LATEST, wanted
 from trackkit.checkpoints.alignment import wanted_beside
 from trackkit.checkpoints.entry import STATES, Entry
 from trackkit.checkpoints.ledger import read_ledger
-from trackkit.checkpoints.naming import is_ours
 from trackkit.errors import did_you_mean, nearest
 from trackkit.integrations.wandb.server import Unanswered
 from trackkit.integrations.wandb.versions import StoredVersion, find_version, versions_of_run
@@ -101,17 +100,20 @@ def _pick(found: Iterable[tuple[RecordedRun, Entry]], alias: str, where: str) ->
     # Runs that share a collection share its best and latest.
     own = [entry for run, entry in known if run is known[0][0]]
     aliases = wanted_beside(own, [entry for run, entry in known if run is not known[0][0]], frozenset(STATES))
-    names = [(run, entry, its) for (run, entry), its in zip(known, aliases, strict=True)]
+    names = [
+        (run, entry, tuple(dict.fromkeys((*its, *entry.foreign))))
+        for (run, entry), its in zip(known, aliases, strict=True)
+    ]
     alias = alias or (BEST if any(BEST in each for *_, each in names) else LATEST)
-    meant = [each for each in names if alias in (*each[2], *_others(each[1]), each[1].version.rpartition(":")[2])]
+    meant = [each for each in names if alias in (*each[2], each[1].version.rpartition(":")[2])]
     if len(meant) > 1:
         options = ", ".join(sorted({f"{entry.collection}:{alias}" for _, entry, _ in meant}))
         raise ReadError(f"several checkpoints of {where} are '{alias}': {options}. Give one of them, or its path.")
     if not meant:
-        have = {each for _, entry, aliases in names for each in (*aliases, *_others(entry))}
+        have = {each for *_, its in names for each in its}
         raise ReadError(f"{where} has no checkpoint '{alias}'{did_you_mean(alias, have)}")
-    run, entry, aliases_of = meant[0]
-    return FoundCheckpoint(run, entry, None, aliases_of)
+    run, entry, its = meant[0]
+    return FoundCheckpoint(run, entry, None, its)
 
 
 def _on_server(name: str, alias: str) -> FoundCheckpoint:
@@ -180,11 +182,6 @@ def _saved_to(path: str, near: Iterable[Path] = ()) -> FoundCheckpoint | None:
             aliases = wanted(usable, frozenset(STATES)).get(entry.number, ())
             return FoundCheckpoint(read_run(folder), entry, None, aliases)
     return None
-
-
-def _others(entry: Entry) -> list[str]:
-    """Returns the aliases that somebody else has given to a version, as far as they are known."""
-    return [each for each in entry.aliases if not is_ours(each)]
 
 
 def _is_usable(entry: Entry) -> bool:
