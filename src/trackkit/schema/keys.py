@@ -37,11 +37,16 @@ class Where:
         return f"{self.around[0]}{name}{self.around[1]}"
 
     @property
+    def data(self) -> str:
+        """Returns split and set: `train`, `val`, `val/<set>`; "" if nothing says the split."""
+        return "/".join(filter(None, (self.split, self.dataset)))
+
+    @property
     def prefix(self) -> str:
         """Returns what the keys of this event begin with: `batch/`, `epoch/val/`, `epoch/val/<set>/`."""
         if self.tier == "batch":
             return "batch/"
-        return "/".join(filter(None, ("epoch", self.split, self.dataset))) + "/"
+        return f"epoch/{self.data}/" if self.data else "epoch/"
 
 
 BATCH = Where("batch")

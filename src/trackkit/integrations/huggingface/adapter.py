@@ -111,8 +111,8 @@ class HuggingFaceAdapter(NullAdapter):
         if self._unopened:
             # A run that could not be opened is not tried again at every log: each try may take long.
             return
-        prefix = next(iter(logs.parts)).prefix if isinstance(logs, EvaluationLogs) else "epoch/train/"
-        self._fit.trl.logs(prefix.removeprefix("epoch/").rstrip("/"))
+        where = next(iter(logs.parts)) if isinstance(logs, EvaluationLogs) else BATCH
+        self._fit.trl.logs(where.data)
         if isinstance(logs, StepLogs):
             self._step_logged(args, state, logs, kwargs)
         elif isinstance(logs, EvaluationLogs):

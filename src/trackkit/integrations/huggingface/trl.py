@@ -27,7 +27,7 @@ class NullTrl:
     """Ignores a training that TRL has no part in."""
 
     def logs(self, split: str) -> None:
-        """Notes at `on_log` that the trainer logs, of the data of `split`: `train`, `val`, `val/<set>`, ..."""
+        """Notes at `on_log` that the trainer logs, and of which data: `train`, `val`, `val/<set>`, ..."""
 
     def ends(self) -> None:
         """Restores what was replaced, at the training's end."""
