@@ -110,7 +110,7 @@ class Staging:
         return self.home / str(number)
 
     def link(self, entry: Entry) -> bool:
-        """Links what can be linked; returns whether nothing is left to be copied. Takes no time, and raises nothing."""
+        """Links what can be linked; returns whether nothing is left to copy. Takes milliseconds, and raises nothing."""
         if self._is_written_in_place(entry):
             self._copied.add(entry.number)
         left = [file for file in entry.files if not self._link_file(entry, file)]

@@ -49,7 +49,7 @@ class Store:
             self._worker.wake()
 
     def add(self, checkpoint: Checkpoint) -> Entry:
-        """Records a save. Hard-links its files; hashes and copies nothing."""
+        """Records a save. Hard-links its files, copies small ones that are rewritten in place, and hashes nothing."""
         path = mask_url(checkpoint.path) if "://" in checkpoint.path else os.path.abspath(checkpoint.path)
         with self.ledger.lock:
             self._number += 1
