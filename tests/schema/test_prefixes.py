@@ -49,6 +49,10 @@ def test_events_keep_their_order_and_nested_values_are_flattened() -> None:
     assert event_of({"epoch": 1}) == event_of({}) == []
 
 
+def test_none_is_left_out() -> None:
+    assert event_of({"val_acc": None, "glue": {"f1": None, "acc": 1}, "epoch": None}) == [(BATCH, {"glue/acc": 1})]
+
+
 def test_position_is_read_from_the_values() -> None:
     assert position_of({"step": 7, "epoch": 1.5, "loss": math.nan}) == (7, 1.5)
     assert position_of({"global_step": 7.0}) == (7, None)

@@ -29,15 +29,15 @@ def event_of(values: Mapping[str, Any]) -> list[tuple[Where, dict[str, Any]]]:
 
     Args:
         values: name to value. Mappings among them are flattened: `{"glue": {"f1": 1}}` is `glue/f1`. `epoch`, `step`
-            and `global_step` say where the training stands (see `position_of`) and are left out.
+            and `global_step` say where the training stands (see `position_of`) and are left out. So is None.
 
     Returns:
         Pairs of an event and its values by logged name, in the order in which the events appear.
     """
     sorted_values: dict[Where, dict[str, Any]] = {}
-    by_epoch = "epoch" in values
+    by_epoch = values.get("epoch") is not None
     for name, value in flat(values).items():
-        if name not in _POSITION:
+        if name not in _POSITION and value is not None:
             sorted_values.setdefault(_event(name, by_epoch), {})[name] = value
     return list(sorted_values.items())
 

@@ -22,7 +22,7 @@ def test_values_get_canonical_keys_at_their_steps(caplog: pytest.LogCaptureFixtu
     run.log({"train/loss": torch.tensor(2.0), "lr": 0.1}, step=1)
     run.log({"acc": 0.5}, step=np.int64(1))
     run.log({"loss": 1.5})
-    run.log({"val_acc": 0.5, "curve": None})
+    run.log({"val_acc": 0.5, "curve": None, "curves": {"roc": None}})
     run.log({"val_loss": 1.0, "epoch": np.int64(1)})
     run.log({"loss": 1.25}, commit=False)
     run.log({"lr": 0.2})

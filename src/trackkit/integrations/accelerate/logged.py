@@ -63,10 +63,7 @@ class Logged:
     def log(self, values: Mapping[str, Any], step: int | None) -> None:
         """Records one call of `Accelerator.log`."""
         inner, epoch = position_of(values)
-        events = [
-            (where, {name: value for name, value in named.items() if value is not None})
-            for where, named in event_of(values)
-        ]
+        events = event_of(values)
         names = {(where, name) for where, named in events for name, value in named.items() if is_number(value)}
         at = self._at(inner if inner is not None else step, names)
         # Accelerate's own examples give the epoch as the step: no step then says how long one takes.

@@ -85,7 +85,7 @@ class Run(Block):
             raise TrackKitError("run.log came after run.finish(): call trackkit.init() for another run.")
         named_step, epoch = position_of(values)
         step = named_step if step is None else step
-        events = event_of({name: value for name, value in values.items() if value is not None})
+        events = event_of(values)
         if step is None:
             step = self.step + (self._complete and any(where == BATCH for where, _ in events))
         given, step = step, integer(step)

@@ -81,8 +81,8 @@ def plain_number(value: Any) -> Any:
 
 
 def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the numbers among logged values, None included, as they may be recorded later, and the other values."""
-    numbers = {name: plain_number(value) for name, value in values.items() if value is None or is_number(value)}
+    """Returns the numbers among logged values, as they may be recorded later, and the other values."""
+    numbers = {name: plain_number(value) for name, value in values.items() if is_number(value)}
     return numbers, {name: value for name, value in values.items() if name not in numbers}
 
 
