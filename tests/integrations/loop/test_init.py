@@ -83,9 +83,12 @@ def test_wrong_calls_say_what_to_do(call: Any, message: str) -> None:
         call(run)
 
 
-def test_config_may_be_an_object_with_defaults_in_its_class() -> None:
-    class Config:
-        lr, width = 0.1, 16
+def test_config_may_be_an_object_with_defaults_in_its_classes() -> None:
+    class Base:
+        lr, depth = 0.1, 4
+
+    class Config(Base):
+        width = 16
 
         @property
         def wide(self) -> bool:
@@ -96,6 +99,7 @@ def test_config_may_be_an_object_with_defaults_in_its_class() -> None:
     trackkit.init(config=config, sinks=[sink := MemorySink()]).finish()
     assert {key: value for key, value in sink.settings.items() if key.startswith("hparams/")} == {
         "hparams/lr": 0.2,
+        "hparams/depth": 4,
         "hparams/width": 16,
     }
 

@@ -79,8 +79,9 @@ def hyperparameters(config: Any) -> dict[str, Any]:
             "Load a file yourself; one with settings of TrackKit is named by TRACKKIT_CONFIG."
         )
     if not isinstance(config, (Mapping, type)) and not is_dataclass(config):
-        # Defaults that are attributes of the class; functions and properties have `__get__`.
-        defaults = {name: value for name, value in vars(type(config)).items() if not hasattr(value, "__get__")}
+        inherited = {name: value for kind in reversed(type(config).__mro__) for name, value in vars(kind).items()}
+        # Defaults that are attributes of its classes; functions and properties have `__get__`.
+        defaults = {name: value for name, value in inherited.items() if not hasattr(value, "__get__")}
         config = {name: value for name, value in {**defaults, **vars(config)}.items() if not name.startswith("_")}
     return {name.removeprefix("/"): value for name, value in flatten("", config).items()}
 
