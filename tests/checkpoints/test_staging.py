@@ -112,6 +112,18 @@ def test_path_that_is_written_anew_each_time_is_copied(tmp_path: Path, framework
             assert staged(saver, each) == {"last.pt": b"weights %d" % each.step}
 
 
+def test_first_save_to_each_of_two_paths_of_a_loop_is_copied(tmp_path: Path) -> None:
+    """`last.pt` after each epoch, and `best.pt` after each that is the best."""
+    saver = Saver(tmp_path, keep=10)
+    for step in (1, 2):
+        for name in ("last.pt", "best.pt"):
+            (tmp_path / name).write_bytes(b"%d" % step)
+            saver.save(step, path=tmp_path / name, framework="loop", series=name)
+    entries = saver.wait_for("hashed", "overwritten")
+    saver.close()
+    assert [list(staged(saver, each).values()) for each in entries] == [[b"1"], [b"1"], [b"2"], [b"2"]]
+
+
 def test_folder_of_several_ranks_that_is_written_anew_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

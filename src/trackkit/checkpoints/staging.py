@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
+import re
 import shutil
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -35,7 +36,10 @@ IN_PLACE: Mapping[str, str] = {
     "accelerate": "Accelerator.save_state writes the same names into a folder, `optimizer.bin` with torch.save "
     "(accelerate 1.15, checkpointing.py).",
 }
-"""Frameworks that write a path anew in place, and the source: their first save is copied, in case the next one does."""
+"""Frameworks that write a path anew in place, and the source.
+
+In case the next save does so, their first is copied, and the first to each path without a number, such as `best.pt`.
+"""
 
 OPTIMIZER = (
     *("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", "random_states_*.pkl"),
@@ -187,10 +191,12 @@ class Staging:
 
     def _is_written_in_place(self, entry: Entry) -> bool:
         """Returns whether the next save will change the files of this one, as far as earlier saves show it."""
-        before, is_first = self._written.get(entry.path, {}), not self._written
+        before, is_first = self._written.get(entry.path), not self._written
         self._written[entry.path] = {file.inode: file for file in entry.files}
-        is_rewritten = any(not same(file, before.get(file.inode, file)) for file in entry.files)
-        return is_rewritten or (is_first and entry.framework in IN_PLACE)
+        if before is not None:
+            return any(not same(file, before.get(file.inode, file)) for file in entry.files)
+        has_number = re.search(r"\d", os.path.basename(entry.path)) is not None
+        return entry.framework in IN_PLACE and (is_first or not has_number)
 
     def _link_file(self, entry: Entry, file: File) -> bool:
         target = self.folder(entry.number) / file.name
