@@ -221,7 +221,7 @@ def loop(
         model: the model, also in a wrapper (DDP, FSDP, Fabric, `torch.compile`); several in a list or a dict.
         optimizer: a torch optimizer, also in Accelerate's, Fabric's or schedule-free's wrapper; several in a list, or
             in a dict by name.
-        config: hyperparameters: a mapping, a dataclass, a namespace or an OmegaConf node.
+        config: hyperparameters: a mapping, a dataclass, a namespace, an object with attributes or an OmegaConf node.
         total_steps: planned optimizer steps. Default: unknown.
         every: optimizer steps per row. The first step makes a row too, and the last.
         scaler: the gradient scaler, so that steps which it skips are counted from the first one on.
@@ -240,7 +240,7 @@ def init(project: str | None = None, config: Any = None, **settings: Any) -> Run
 
     Args:
         project: W&B project.
-        config: hyperparameters: a mapping, a dataclass, a namespace or an OmegaConf node.
+        config: hyperparameters: a mapping, a dataclass, a namespace, an object with attributes or an OmegaConf node.
         settings: of TrackKit, except for its `config`. `resume` may name a run to continue.
 
     Raises:
