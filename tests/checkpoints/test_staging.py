@@ -176,6 +176,19 @@ def test_file_that_is_to_be_copied_and_is_deleted_is_kept(tmp_path: Path, monkey
     assert not list(saver.folder.rglob(".*.held"))
 
 
+def test_folder_of_several_ranks_that_is_deleted_at_once_is_kept(tmp_path: Path) -> None:
+    """Its small file that is rewritten in place too, which is copied only once the folder is quiet."""
+    saver = Saver(tmp_path)
+    folder = saver.write("checkpoint-1/model.bin", b"weights").parent
+    saver.write("checkpoint-1/trainer_state.json", b"{}")
+    saver.save(1, path=folder, framework="huggingface", shared=True)
+    shutil.rmtree(folder)
+    (entry,) = saver.wait_for("hashed")
+    saver.close()
+    assert staged(saver, entry) == {"model.bin": b"weights", "trainer_state.json": b"{}"}
+    assert not list(saver.folder.rglob(".*.held"))
+
+
 def test_loop_s_saves_to_differing_paths_are_linked(tmp_path: Path) -> None:
     saver = Saver(tmp_path)
     paths = [saver.save(step, framework="loop") for step in (1, 2, 3)]
