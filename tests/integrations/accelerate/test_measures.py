@@ -190,6 +190,23 @@ def test_training_continues_after_free_memory() -> None:
     assert (sink.columns["final/samples"], sink.columns["final/steps"]) == (2 * SAMPLES, 26)
 
 
+def test_pass_that_free_memory_cuts_short_counts_as_one() -> None:
+    """As a pass does that is left early for another over the same loader."""
+    sink = MemorySink()
+    accelerator = _accelerator(sink, every=1)
+    accelerator.init_trackers("p")
+    for batches in (5, 3):
+        model, optimizer, loader = _prepared(accelerator)
+        for x, y in itertools.islice(loader, batches):
+            accelerator.backward(cross_entropy(model(x), y))
+            optimizer.step()
+            optimizer.zero_grad()
+        model, optimizer, loader = accelerator.free_memory(model, optimizer, loader)
+    accelerator.end_training()
+    epochs = [*(step / 13 for step in range(1, 6)), *(1 + step / 13 for step in range(1, 4))]
+    assert dict(sink.history("batch/epoch")) == pytest.approx(dict(enumerate(epochs, 1)))
+
+
 @pytest.mark.parametrize("prepared", [True, False])
 def test_optimizers_that_step_together_are_in_the_same_row(prepared: bool) -> None:
     """As Muon and AdamW for one model; the second one rests in every third step."""

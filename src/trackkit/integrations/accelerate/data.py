@@ -60,12 +60,22 @@ class Source:
         """Follows a loader of the same data, whose passes leave out the first `skipped` batches."""
         self._followed.append(loader)
         Patch(loader, "begin", self._after(self._begins, skipped))
-        Patch(loader, "end", self._after(self._ends))
+        Patch(loader, "end", self._after(self.leave))
         Patch(loader.base_dataloader, "__iter__", self._timed)
 
     def resumes(self, passes: int, samples: int) -> None:
         """Continues the counts of an earlier process."""
         self.passes, self._before, self._collected = passes, samples, samples
+
+    def leave(self) -> None:
+        """Ends the pass, also one that is left early; does nothing between passes."""
+        if not self._reading:
+            return
+        self._before = self.samples or 0
+        self._reading = False
+        self.passes += 1
+        if not self.trained:
+            self._paused(stopwatch.now() - self._began, length(self.loader.dataset))
 
     @property
     def epoch(self) -> float | None:
@@ -110,23 +120,12 @@ class Source:
 
     def _begins(self, skipped: int) -> None:
         self._began_reading()
-        if self._reading:
-            # The last pass was left early.
-            self._ends()
+        self.leave()
         self._reading, self.trained, self._ahead = True, False, False
         self._read = skipped
         if self.sizes.batch is not None and skipped:
             self._before -= skipped * self.sizes.batch
         self._began = stopwatch.now()
-
-    def _ends(self) -> None:
-        if not self._reading:
-            return
-        self._before = self.samples or 0
-        self._reading = False
-        self.passes += 1
-        if not self.trained:
-            self._paused(stopwatch.now() - self._began, length(self.loader.dataset))
 
     def _timed(self, original: Callable[[], Iterator[Any]]) -> Callable[[], Iterator[Any]]:
         def batches() -> Iterator[Any]:

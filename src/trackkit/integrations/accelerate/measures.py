@@ -263,10 +263,12 @@ class Measures:
 
     def _freed(self) -> None:
         """Lets go of what the accelerator lets go of; what it prepares next continues the training, as for a fold."""
-        if self._steps is not None and self._steps.source is not None:
-            self._before = self._steps.source.passes, self._steps.source.samples or 0
         if self._steps is not None:
+            source = self._steps.source
             self._steps.free()
+            if source is not None:
+                source.leave()
+                self._before = source.passes, source.samples or 0
         self._sources.clear()
 
     def _paused(self, seconds: float, samples: int | None) -> None:
