@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,13 @@ def test_runs_of_one_collection_share_its_best_and_latest(tmp_path: Path, monkey
     a, b = (saved_checkpoints(trackkit.read_run(tmp_path / run_id)) for run_id in "ab")
     assert [each.aliases for each in a] == [("was-best",), ("best",)]
     assert [each.aliases for each in b] == [("step-0",), ("latest", "step-1")]
+    for run_id, project in (("a", "p"), ("b", "q")):
+        assert trackkit.load_checkpoint("model-toy").endswith("step=1.ckpt")
+        Path(str(trackkit.read_run(tmp_path / run_id).folder), "config.json").write_text(
+            json.dumps({"trackkit/settings/project": project})
+        )
+    with pytest.raises(ReadError, match=r"one of the runs: a:best \(project 'p'\), b:best \(project 'q'\)\."):
+        trackkit.load_checkpoint("model-toy")
 
 
 @pytest.mark.parametrize("framework", TRAININGS)

@@ -25,7 +25,7 @@ def clean(
         typer.Option(min=0, help="Checkpoints to keep, the newest of each collection of a run.", show_default=False),
     ] = None,
     older_than: Annotated[
-        str, typer.Option(metavar="TIME", help="Only runs that ended before, such as 12h, 30d or 2w.")
+        str, typer.Option(metavar="TIME", help="Only runs that ended at least so long ago, such as 12h, 30d or 2w.")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, what would be deleted is shown.")] = False,
 ) -> None:

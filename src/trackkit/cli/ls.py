@@ -69,7 +69,7 @@ def ls(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every column unless --columns.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Lists runs: what they are, how they stand, their best value. Reads only their summaries."""
+    """Lists runs with their status and best value. Reads only their summaries."""
     with errors():
         if as_json and as_csv:
             raise typer.BadParameter("give --json or --csv, not both")

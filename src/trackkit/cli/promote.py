@@ -19,7 +19,7 @@ def promote(
         str, typer.Option(help="Which one: best, latest or step-N; of one collection, NAME:best.")
     ] = "best",
 ) -> None:
-    """Moves an alias to a run's best checkpoint; what had it before is named, and says so in its metadata.
+    """Moves an alias to a run's best checkpoint. Names the version that had it, and notes the move in its metadata.
 
     Without the server, or before the checkpoint is uploaded, `trackkit sync` does it.
     """

@@ -93,10 +93,10 @@ def _pick(found: Iterable[tuple[RecordedRun, Entry]], alias: str, where: str) ->
     known = [(run, entry) for run, entry in found if _is_usable(entry)]
     if not known:
         raise ReadError(f"{where} has no checkpoint to load. `trackkit checkpoints RUN` lists what was saved.")
-    if len(projects := {str(run.config.get("trackkit/settings/project")) for run, _ in known}) > 1:
-        raise ReadError(
-            f"{where} is in several projects: {', '.join(sorted(projects))}. Give the run: RUN:{alias or BEST}"
-        )
+    projects = {str(run.config.get("trackkit/settings/project") or ""): run.run_id for run, _ in known}
+    if len(projects.keys() - {""}) > 1:
+        runs = [f"{run_id}:{alias or BEST} (project '{name}')" for name, run_id in sorted(projects.items()) if name]
+        raise ReadError(f"{where} is in several projects. Give one of the runs: {', '.join(runs)}.")
     # Runs that share a collection share its best and latest.
     own = [entry for run, entry in known if run is known[0][0]]
     aliases = wanted_beside(own, [entry for run, entry in known if run is not known[0][0]], frozenset(STATES))
