@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
+from trackkit.checkpoints.staging import remove, spare_of
 from trackkit.notices import logger
 
 NAMED_BY_STEP: Mapping[str, str] = {
@@ -51,12 +51,11 @@ def _replace(path: Path) -> int:
     found = path.stat()
     if found.st_nlink == 1:
         return 0
-    spare = path.with_name(f".{path.name}.part")
+    spare = spare_of(path)
     try:
         shutil.copy2(path, spare)
         os.replace(spare, path)
     except OSError:
-        with suppress(OSError):
-            spare.unlink()
+        remove(spare)
         raise
     return found.st_size

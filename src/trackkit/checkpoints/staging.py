@@ -133,7 +133,7 @@ class Staging:
             target = self.folder(entry.number) / file.name
             if not target.exists():
                 self._copy_or_move(_source(entry, file), target, file)
-            _remove(_held(target))
+            remove(_held(target))
             staged = _noted(file.name, target)
             # A link stays as it was noted at the save; a copy is a file of its own.
             files.append(file if staged.inode == file.inode else staged)
@@ -210,7 +210,7 @@ class Staging:
             if not entry.shared and self._clones and self._clone(source, target):
                 # A clone is a file of its own, which `copy` notes; it must be one of what was saved.
                 if not same(_noted(file.name, Path(source)), file):
-                    _remove(target)
+                    remove(target)
                 return False
             if entry.number in self._copied or _matches(file.name, REWRITTEN):
                 if file.size <= SMALL and not entry.shared:
@@ -233,7 +233,7 @@ class Staging:
 
     def _clone(self, source: str, target: Path) -> bool:
         """Makes a copy that shares the blocks on disk (btrfs, XFS); returns whether the file system can."""
-        spare = _spare(target)
+        spare = spare_of(target)
         try:
             import fcntl
 
@@ -241,7 +241,7 @@ class Staging:
                 fcntl.ioctl(file.fileno(), _FICLONE, given.fileno())
             os.replace(spare, target)
         except (OSError, ImportError) as error:
-            _remove(spare)
+            remove(spare)
             unable = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
             self._clones = isinstance(error, OSError) and error.errno not in unable
             return False
@@ -258,7 +258,7 @@ class Staging:
             self._copy_file(held, target, file)
 
     def _copy_file(self, source: Path, target: Path, file: File) -> None:
-        spare = _spare(target)
+        spare = spare_of(target)
         try:
             self._make_folder(target)
             with _opened(source, file) as given, spare.open("wb") as copy:
@@ -267,7 +267,7 @@ class Staging:
                 _check(given.fileno(), file)
             os.replace(spare, target)
         except BaseException:
-            _remove(spare)
+            remove(spare)
             raise
 
 
@@ -334,7 +334,8 @@ def _matches(name: str, patterns: Mapping[str, str] | tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(part, pattern) for pattern in patterns for part in (name, name.rpartition("/")[2]))
 
 
-def _spare(target: Path) -> Path:
+def spare_of(target: Path) -> Path:
+    """Returns where a file is written before it takes its place."""
     """Returns where a file is written until it is whole."""
     return target.with_name(f".{target.name}.part")
 
@@ -344,6 +345,7 @@ def _held(target: Path) -> Path:
     return target.with_name(f".{target.name}.held")
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes a file if it can be removed."""
     with suppress(OSError):
         path.unlink()
