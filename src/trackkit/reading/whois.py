@@ -64,8 +64,8 @@ def whois(spec: str | os.PathLike[str]) -> Origin:
     run = found.run or _run_of(stored, missing)
     known = facts(run)
     config = run.config
-    set_ones = {key: value for key, value in config.items() if value is not None and value is not False}
-    settings = {key: value for key, value in set_ones.items() if key.startswith(_SECTIONS)}
+    chosen = {key: value for key, value in config.items() if value is not None and value is not False}
+    settings = {key: value for key, value in chosen.items() if key.startswith(_SECTIONS)}
     if len(settings) > _MOST:
         missing.append(f"{len(settings) - _MOST} more settings: `trackkit show {run.run_id}`.")
     names = ("parent/run", "parent/checkpoint", "parent/step")
