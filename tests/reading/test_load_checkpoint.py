@@ -185,7 +185,7 @@ def test_fine_tuned_run_shows_its_parent(
         ("", 0, "e/p/model-b:v3", False),
     ]
     origin = whois(path)
-    assert origin.users == [child.folder.name]
+    assert (origin.users, origin.run["project"]) == ([child.folder.name], "p")
     assert (origin.code["commit"], origin.checkpoint["step"], origin.checkpoint["aliases"]) == (
         *("c0ffee", "1"),
         "best, step-1",
